@@ -1,0 +1,2 @@
+//! Exit codes, logging, dispatch.
+fn main() {}

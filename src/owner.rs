@@ -1,0 +1,85 @@
+//! The vocabulary of owners: which namespace, and whose.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A network namespace: the inode number of its nsfs file.
+///
+/// The kernel uses an inode again after the namespace is gone; within one sweep it is unique.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NsId(pub u64);
+
+impl fmt::Display for NsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for NsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "net:[{}]", self.0)
+    }
+}
+
+/// What kind of thing owns a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerKind {
+    /// A Kubernetes pod.
+    Pod,
+    /// A container outside Kubernetes (docker, podman, plain containerd).
+    Container,
+    /// A systemd unit.
+    Unit,
+    /// Nothing better than the name of the network namespace.
+    Netns,
+    /// The host itself: neither pod, container nor unit.
+    #[default]
+    Host,
+}
+
+/// Who owns a connection, as far as it is known. Absent is unknown, never a guess.
+///
+/// Shapes by kind: a pod has `namespace`, `pod`, `pod_uid` (names may be missing while only the uid is known)
+/// and, where the socket tells, `container`, `container_id`. A container has `container_id` and `container` (its first
+/// twelve digits). A unit and a netns have their name in `container`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Owner {
+    /// What kind of owner.
+    pub kind: OwnerKind,
+    /// The pod's Kubernetes namespace.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// The pod's name.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// The pod's uid.
+    #[serde(default)]
+    pub pod_uid: Option<String>,
+    /// The container's name; for owners outside pods the unit, the short container id or the namespace's name.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// The runtime's full container id.
+    #[serde(default)]
+    pub container_id: Option<String>,
+}
+
+/// As the table writes it: `shop/web-0 (istio-proxy)`, `nginx.service`, `host`.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let container = self.container.as_deref();
+        match self.kind {
+            OwnerKind::Pod => {
+                match (&self.namespace, &self.pod) {
+                    (Some(namespace), Some(pod)) => write!(f, "{namespace}/{pod}")?,
+                    _ => write!(f, "pod {}", self.pod_uid.as_deref().unwrap_or("?"))?,
+                }
+                container.map_or(Ok(()), |name| write!(f, " ({name})"))
+            }
+            OwnerKind::Container | OwnerKind::Unit | OwnerKind::Netns => f.write_str(container.unwrap_or("?")),
+            OwnerKind::Host => f.write_str(container.unwrap_or("host")),
+        }
+    }
+}

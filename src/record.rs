@@ -1,0 +1,321 @@
+//! What the kernel said, verbatim: the stream that a sweep produces, and its JSONL form on disk.
+//!
+//! A fixture, a bug report and a demonstration are the same file. It holds addresses and names of the machine it was made on.
+//!
+//! The order of a stream: one [`Header`]; then for each sweep [`Record::Sweep`], for each namespace a [`Record::Namespace`] followed by
+//! its [`Record::Datagram`]s and one [`Record::DumpEnd`], a [`Record::Loss`] wherever something could not be read, any number of
+//! [`Record::Owners`], and [`Record::SweepEnd`].
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{BufRead, Read, Write};
+
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+use crate::owner::{NsId, Owner};
+
+/// The version of the file form; a reader refuses a newer one.
+pub const VERSION: u32 = 1;
+const FORMAT: &str = "keepalive-auditor recording";
+/// The longest line that a reader takes, in bytes: room for the owners of 50 000 cgroups.
+const MAX_LINE: u64 = 16 << 20;
+/// Raw kernel structures are in the byte order of the machine that made them.
+const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
+
+/// One thing that happened during a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record<'a> {
+    /// The first record of a recording.
+    Header(Header),
+    /// A sweep begins.
+    Sweep {
+        /// Wall clock, milliseconds since the Unix epoch.
+        started_at: u64,
+        /// Monotonic clock, milliseconds; all times of a recording compare by this clock.
+        clock: u64,
+    },
+    /// A network namespace was entered.
+    Namespace(Namespace),
+    /// One netlink datagram of the namespace's dump.
+    Datagram {
+        /// The bytes as received.
+        #[serde(with = "base64_bytes")]
+        bytes: Cow<'a, [u8]>,
+    },
+    /// The namespace's dump is over.
+    DumpEnd {
+        /// The table changed under the walk (`NLM_F_DUMP_INTR`), or the kernel ended it with an error.
+        interrupted: bool,
+    },
+    /// A namespace, or part of it, could not be read.
+    Loss(Loss),
+    /// Who is behind sockets: by cgroup id, and by socket inode where the host has no cgroup v2.
+    Owners {
+        /// Owner by cgroup v2 id (`INET_DIAG_CGROUP_ID`).
+        #[serde(default)]
+        cgroups: BTreeMap<u64, Owner>,
+        /// Owner by socket inode.
+        #[serde(default)]
+        inodes: BTreeMap<u32, Owner>,
+    },
+    /// The sweep is over.
+    SweepEnd {
+        /// Monotonic clock, milliseconds.
+        clock: u64,
+    },
+}
+
+/// Where and when a recording was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Always `keepalive-auditor recording`.
+    pub format: String,
+    /// The version of the form; see [`VERSION`].
+    pub version: u32,
+    /// `little` or `big`.
+    pub byte_order: String,
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// The name of the node.
+    pub node: String,
+    /// Wall clock, milliseconds since the Unix epoch.
+    pub recorded_at: u64,
+}
+
+impl Header {
+    /// The header of a recording that begins now.
+    #[must_use]
+    pub fn new(kernel: String, node: String, recorded_at: u64) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            byte_order: BYTE_ORDER.to_owned(),
+            kernel,
+            node,
+            recorded_at,
+        }
+    }
+}
+
+/// One network namespace, as it was found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// The inode of the namespace.
+    pub id: NsId,
+    /// The name of its bind mount, if it has one.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Monotonic clock when its dump began, milliseconds.
+    pub clock: u64,
+    /// Whose namespace it is.
+    pub owner: Owner,
+    /// The namespace's own sysctls and counters, where they could be read.
+    #[serde(default)]
+    pub counters: Option<Counters>,
+    /// No connection lives here (`CurrEstab` 0): it was not dumped.
+    #[serde(default)]
+    pub empty: bool,
+}
+
+/// What a network namespace says of itself in `/proc/net/snmp`, `/proc/net/netstat` and `/proc/sys/net/ipv4`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// `Tcp: CurrEstab`: sockets in ESTABLISHED or CLOSE-WAIT.
+    pub curr_estab: Option<u64>,
+    /// `Tcp: EstabResets`.
+    pub estab_resets: Option<u64>,
+    /// `TcpExt: TCPKeepAlive`: probes sent.
+    pub keepalive_probes: Option<u64>,
+    /// `TcpExt: TCPAbortOnTimeout`.
+    pub abort_on_timeout: Option<u64>,
+    /// `net.ipv4.tcp_keepalive_time`, seconds.
+    pub tcp_keepalive_time: Option<u32>,
+    /// `net.ipv4.tcp_keepalive_intvl`, seconds.
+    pub tcp_keepalive_intvl: Option<u32>,
+    /// `net.ipv4.tcp_keepalive_probes`.
+    pub tcp_keepalive_probes: Option<u32>,
+}
+
+/// Something that a sweep could not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The namespace, where one was found.
+    #[serde(default)]
+    pub namespace: Option<NsId>,
+    /// Why, as a label.
+    pub reason: LossReason,
+    /// What was being done, on what, why it failed and what to do; for people.
+    pub detail: String,
+}
+
+/// Why something was lost. A closed set: it becomes a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossReason {
+    /// The namespace went away between finding and entering it; nothing was missed.
+    Vanished,
+    /// A capability is missing.
+    Permission,
+    /// The kernel has no `tcp_diag`.
+    NoTcpDiag,
+    /// The kernel did not answer in time.
+    Timeout,
+    /// The dump ended with an error.
+    Dump,
+    /// Anything else.
+    Other,
+}
+
+impl LossReason {
+    /// The label's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vanished => "vanished",
+            Self::Permission => "permission",
+            Self::NoTcpDiag => "no_tcp_diag",
+            Self::Timeout => "timeout",
+            Self::Dump => "dump",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Why a recording cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file could not be read or written.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A line is not a record.
+    #[error("line {line}: not a record of a keepalive-auditor recording: {source}")]
+    Syntax {
+        /// The line, counted from 1.
+        line: u64,
+        /// What JSON says.
+        source: serde_json::Error,
+    },
+    /// The file starts with something else.
+    #[error("line 1: not a keepalive-auditor recording (it must start with a header record)")]
+    Foreign,
+    /// Written by a newer version of the program.
+    #[error("the recording has version {0}; this program reads up to version {VERSION}. Use a newer keepalive-auditor")]
+    Newer(u32),
+    /// Written on a machine with another byte order.
+    #[error("the recording was made on a {0}-endian machine; replay it on one of the same byte order")]
+    ByteOrder(String),
+    /// The file ends inside a sweep.
+    #[error("the recording ends inside a sweep, after line {0}: it was cut off. Record it again, or copy it whole")]
+    Truncated(u64),
+    /// A line is longer than any record.
+    #[error("line {0}: longer than {MAX_LINE} bytes, which no record is")]
+    LineTooLong(u64),
+}
+
+/// Writes records, one JSON object a line.
+pub struct Recorder<W> {
+    out: W,
+}
+
+impl<W: Write> Recorder<W> {
+    /// A recorder that has written its header.
+    pub fn new(mut out: W, header: &Header) -> Result<Self, RecordError> {
+        write_line(&mut out, &Record::Header(header.clone()))?;
+        Ok(Self { out })
+    }
+
+    /// Appends one record; the file is flushed where a sweep ends.
+    pub fn write(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
+        write_line(&mut self.out, record)?;
+        if matches!(record, Record::SweepEnd { .. }) {
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn write_line(out: &mut impl Write, record: &Record<'_>) -> Result<(), RecordError> {
+    serde_json::to_writer(&mut *out, record).map_err(std::io::Error::from)?;
+    out.write_all(b"\n")?;
+    Ok(())
+}
+
+/// Reads a recording from its start: gives the header to `header` and each later record to `each`, in order.
+///
+/// The file is untrusted: whatever it holds ends in an error, not a panic, and no line is held that is longer than a record can be.
+pub fn replay<E: From<RecordError>>(
+    mut from: impl BufRead,
+    mut each: impl FnMut(Record<'static>) -> Result<(), E>,
+) -> Result<Header, E> {
+    let mut line = Vec::new();
+    let mut number = 0;
+    let mut header = None;
+    let mut inside = false;
+    loop {
+        line.clear();
+        number += 1;
+        let read = (&mut from).take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(RecordError::Io)?;
+        if read == 0 {
+            break;
+        }
+        if line.len() as u64 > MAX_LINE {
+            return Err(RecordError::LineTooLong(number).into());
+        }
+        let record: Record<'static> = match serde_json::from_slice(&line) {
+            Ok(record) => record,
+            Err(_) if header.is_none() => return Err(RecordError::Foreign.into()),
+            // a last line without its newline is a cut, not a mistake
+            Err(_) if line.last() != Some(&b'\n') => return Err(RecordError::Truncated(number - 1).into()),
+            Err(source) => return Err(RecordError::Syntax { line: number, source }.into()),
+        };
+        match (&record, &header) {
+            (Record::Header(found), None) => {
+                check(found)?;
+                header = Some(found.clone());
+                continue;
+            }
+            (_, None) => return Err(RecordError::Foreign.into()),
+            (Record::Sweep { .. }, _) => inside = true,
+            (Record::SweepEnd { .. }, _) => inside = false,
+            _ => {}
+        }
+        each(record)?;
+    }
+    match header {
+        None => Err(RecordError::Foreign.into()),
+        Some(_) if inside => Err(RecordError::Truncated(number - 1).into()),
+        Some(header) => Ok(header),
+    }
+}
+
+fn check(header: &Header) -> Result<(), RecordError> {
+    if header.format != FORMAT {
+        return Err(RecordError::Foreign);
+    }
+    if header.version > VERSION {
+        return Err(RecordError::Newer(header.version));
+    }
+    if header.byte_order != BYTE_ORDER {
+        return Err(RecordError::ByteOrder(header.byte_order.clone()));
+    }
+    Ok(())
+}
+
+mod base64_bytes {
+    use super::{BASE64, Cow};
+    use base64::Engine as _;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::ptr_arg, reason = "serde calls it with the field's own type")]
+    pub fn serialize<S: Serializer>(bytes: &Cow<'_, [u8]>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'static, [u8]>, D::Error> {
+        let text = Cow::<'de, str>::deserialize(from)?;
+        BASE64.decode(text.as_bytes()).map(Cow::Owned).map_err(D::Error::custom)
+    }
+}

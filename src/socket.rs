@@ -1,0 +1,173 @@
+//! The vocabulary of one TCP socket, as the kernel describes it: what everybody above may name.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// The kernel's socket cookie: 64 bits that name one socket for its whole life.
+///
+/// Addresses and ports are used again by later sockets, cookies are not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cookie(pub u64);
+
+impl fmt::Display for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One end of a connection. IPv4-mapped IPv6 addresses are kept as the IPv4 that is on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The address; never IPv4-mapped.
+    pub addr: IpAddr,
+    /// The port, in host byte order.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// An endpoint; an IPv4-mapped address becomes its IPv4 address.
+    #[must_use]
+    pub fn new(addr: IpAddr, port: u16) -> Self {
+        Self { addr: addr.to_canonical(), port }
+    }
+
+    /// The endpoint 0.0.0.0:0, where a value is needed before one is known.
+    pub const UNSPECIFIED: Self = Self { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: 0 };
+}
+
+/// `ip:port`, or `[ip6]:port`.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.addr, self.port).fmt(f)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The states that a sweep asks the kernel for; any other state is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Both ends may send.
+    Established,
+    /// A listener; it gives connections their direction.
+    Listen,
+}
+
+/// The one timer that the kernel reports for a socket (`idiag_timer`).
+///
+/// The kernel reports a single timer, and retransmission and zero-window probes win over keepalive:
+/// while one of these runs, the keepalive timer is *masked*, not absent. See [`Timer::masks_keepalive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// No timer: in ESTABLISHED, keepalive is off.
+    None,
+    /// Retransmission, RACK or loss probe; `ss` writes `on`.
+    Retransmit,
+    /// The keepalive timer.
+    KeepAlive,
+    /// TIME-WAIT.
+    TimeWait,
+    /// Zero-window probe; `ss` writes `persist`.
+    Persist,
+    /// Delayed acknowledgement (newest kernels); in ESTABLISHED, keepalive is off.
+    DelAck,
+    /// A number that this version does not know.
+    Unknown(u8),
+}
+
+impl Timer {
+    /// From `idiag_timer`.
+    #[must_use]
+    pub fn from_idiag(value: u8) -> Self {
+        match value {
+            0 => Self::None,
+            1 => Self::Retransmit,
+            2 => Self::KeepAlive,
+            3 => Self::TimeWait,
+            4 => Self::Persist,
+            5 => Self::DelAck,
+            other => Self::Unknown(other),
+        }
+    }
+
+    /// Whether this timer hides the state of the keepalive timer.
+    #[must_use]
+    pub fn masks_keepalive(self) -> bool {
+        !matches!(self, Self::None | Self::DelAck | Self::KeepAlive)
+    }
+
+    /// The name in JSON, and the name that `ss -o` writes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Retransmit => "on",
+            Self::KeepAlive => "keepalive",
+            Self::TimeWait => "timewait",
+            Self::Persist => "persist",
+            Self::DelAck => "delack",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// The clocks and counters of `tcp_info` that the judgement needs, each absent where the kernel is too
+/// old to fill it. Clocks are milliseconds since the event; counters wrap at 2³².
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Since the last data segment was sent; since the handshake if none was.
+    pub last_data_sent: Option<u32>,
+    /// Since the last data segment was received; since the handshake if none was.
+    pub last_data_recv: Option<u32>,
+    /// Since the last acknowledgement was received; moves when *our* probe is answered.
+    pub last_ack_recv: Option<u32>,
+    /// Segments sent and not yet acknowledged.
+    pub unacked: Option<u32>,
+    /// All segments received, probes included.
+    pub segs_in: Option<u32>,
+    /// All segments sent, probes included.
+    pub segs_out: Option<u32>,
+    /// Segments received that carried payload.
+    pub data_segs_in: Option<u32>,
+    /// Segments sent that carried payload.
+    pub data_segs_out: Option<u32>,
+}
+
+/// One socket of a dump: what the kernel said, decoded and nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its name for life.
+    pub cookie: Cookie,
+    /// ESTABLISHED or LISTEN.
+    pub state: State,
+    /// This end.
+    pub local: Endpoint,
+    /// The other end; port 0 for a listener.
+    pub remote: Endpoint,
+    /// Whether the socket itself is `AF_INET6` (a dual-stack socket may carry IPv4 traffic).
+    pub inet6: bool,
+    /// The timer that the kernel chose to report.
+    pub timer: Timer,
+    /// Milliseconds until that timer fires (`idiag_expires`).
+    pub expires: u32,
+    /// Retransmissions, or unanswered probes of a keepalive timer (`idiag_retrans`).
+    pub retransmits: u8,
+    /// The owner's user id, as seen from our user namespace.
+    pub uid: u32,
+    /// The socket's inode in sockfs; 0 for a socket that no process has accepted yet.
+    pub inode: u32,
+    /// The inode number of the cgroup v2 directory of the process that made the socket or its listener.
+    pub cgroup: Option<u64>,
+    /// `tcp_info`; every field absent when the kernel sent none.
+    pub tcp: TcpInfo,
+}
