@@ -6,3 +6,4 @@
 pub mod owner;
 pub mod record;
 pub mod socket;
+pub mod wire;

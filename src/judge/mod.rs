@@ -1,0 +1,11 @@
+//! The mind: from what was seen of a socket, now and before, to a verdict. Pure; owns no clock and touches nothing.
+
+pub mod keepidle;
+pub mod pair;
+pub mod policy;
+pub mod profiles;
+pub mod report;
+pub mod select;
+pub mod silence;
+pub mod track;
+pub mod verdict;

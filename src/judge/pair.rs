@@ -1,0 +1,235 @@
+//! Which two sockets are the ends of one connection.
+//!
+//! An *exact* pair has reversed tuples. A *translated* pair is found by the client's endpoint: a destination that is rewritten (sidecar
+//! redirect, `ClusterIP`) hides the server from the client, but not the client from the server. Ambiguous means no pair: a guess would
+//! give false comfort. Loopback addresses mean another machine in every namespace, so they pair only inside one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+
+use hashbrown::HashTable;
+
+use super::track::{NsMemory, Tracker};
+use crate::owner::NsId;
+use crate::socket::Endpoint;
+
+/// The other end of a connection, on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The namespace it lives in.
+    pub namespace: NsId,
+    /// Its position among the entries of that namespace.
+    pub at: usize,
+    /// Whether the tuples are exactly reversed: nothing translates between them.
+    pub exact: bool,
+}
+
+/// A connection: the namespace's position in the sweep's order, and the entry's position in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ref {
+    namespace: u32,
+    at: u32,
+}
+
+/// The pairs of one sweep.
+#[derive(Debug, Default)]
+pub struct Pairs {
+    ids: Vec<NsId>,
+    /// By namespace id and entry: the other end. Empty where a namespace has none.
+    peers: BTreeMap<NsId, Vec<Link>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Link {
+    #[default]
+    None,
+    /// More than one connection claims to be its other end.
+    Ambiguous,
+    Exact(Ref),
+    Translated(Ref),
+}
+
+impl Default for Ref {
+    fn default() -> Self {
+        Self { namespace: u32::MAX, at: u32::MAX }
+    }
+}
+
+impl Pairs {
+    /// Finds all pairs among the connections that the last sweep showed.
+    #[must_use]
+    pub fn find(tracker: &Tracker) -> Self {
+        Search::new(tracker).run()
+    }
+
+    /// The other end of the connection at `at` in a namespace, if it is on this node.
+    #[must_use]
+    pub fn peer(&self, namespace: NsId, at: usize) -> Option<Peer> {
+        let (other, exact) = match *self.peers.get(&namespace)?.get(at)? {
+            Link::Exact(other) => (other, true),
+            Link::Translated(other) => (other, false),
+            Link::None | Link::Ambiguous => return None,
+        };
+        Some(Peer { namespace: *self.ids.get(other.namespace as usize)?, at: other.at as usize, exact })
+    }
+}
+
+struct Search<'a> {
+    memories: Vec<(NsId, &'a NsMemory)>,
+    /// Addresses that are an end of some connection here.
+    locals: HashSet<IpAddr, Spread>,
+    links: Vec<Vec<Link>>,
+}
+
+/// The same keys for everybody: pairs must come out the same on every run, and keys are looked up by equality, not by hash alone.
+type Spread = std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>;
+
+impl<'a> Search<'a> {
+    fn new(tracker: &'a Tracker) -> Self {
+        let memories: Vec<_> = tracker.namespaces().collect();
+        let locals = memories.iter().flat_map(|(_, memory)| memory.origins()).map(|origin| origin.local).collect();
+        let links = vec![Vec::new(); memories.len()];
+        Self { memories, locals, links }
+    }
+
+    fn run(mut self) -> Pairs {
+        // only a connection to an address of this node can have its other end here; mostly there is none, and this is all that is done
+        let candidates: Vec<Ref> = self.all().filter(|&one| self.locals.contains(&self.remote(one).addr)).collect();
+        if !candidates.is_empty() {
+            for (links, (_, memory)) in self.links.iter_mut().zip(&self.memories) {
+                links.resize(memory.entries().len(), Link::None);
+            }
+            self.exact(&candidates);
+            self.translated(&candidates);
+        }
+        let ids: Vec<NsId> = self.memories.iter().map(|&(id, _)| id).collect();
+        let peers = ids.iter().copied().zip(self.links).filter(|(_, links)| !links.is_empty()).collect();
+        Pairs { ids, peers }
+    }
+
+    fn exact(&mut self, candidates: &[Ref]) {
+        let mut by_tuple: HashTable<Ref> = HashTable::with_capacity(candidates.len());
+        for &one in candidates {
+            let key = |one: &Ref| tuple_key(one.namespace, self.local(*one), self.remote(*one));
+            by_tuple.insert_unique(key(&one), one, key);
+        }
+        for &one in candidates {
+            let (local, remote) = (self.local(one), self.remote(one));
+            let reversed = by_tuple
+                .iter_hash(tuple_key(one.namespace, remote, local))
+                .copied()
+                .filter(|&other| other != one && self.local(other) == remote && self.remote(other) == local)
+                .filter(|other| other.namespace == one.namespace || !loopback(local, remote));
+            if let Some(other) = only(reversed, one.namespace) {
+                self.link(one, Link::Exact(other));
+            }
+        }
+    }
+
+    fn translated(&mut self, candidates: &[Ref]) {
+        let wanted: HashSet<IpAddr, Spread> = candidates
+            .iter()
+            .filter(|&&one| self.links(one) == Link::None)
+            .map(|&one| self.remote(one).addr)
+            .collect();
+        // by client endpoint and namespace; `true` where several connections share it
+        let mut by_local: HashTable<(Ref, bool)> = HashTable::new();
+        for one in self.all() {
+            if !wanted.contains(&self.local(one).addr) || self.links(one) != Link::None {
+                continue;
+            }
+            let local = self.local(one);
+            by_local
+                .entry(
+                    endpoint_key(one.namespace, local),
+                    |&(other, _)| other.namespace == one.namespace && self.local(other) == local,
+                    |&(other, _)| endpoint_key(other.namespace, self.local(other)),
+                )
+                .and_modify(|(_, shared)| *shared = true)
+                .or_insert((one, false));
+        }
+        for &one in candidates {
+            if self.links(one) != Link::None {
+                continue;
+            }
+            let remote = self.remote(one);
+            let found = by_local
+                .iter_hash(endpoint_key(one.namespace, remote))
+                .copied()
+                .filter(|&(other, _)| other != one && self.local(other) == remote)
+                .filter(|(other, _)| other.namespace == one.namespace || !loopback(remote, remote));
+            let Some((other, false)) = only_of(found, one.namespace) else { continue };
+            match self.links(other) {
+                Link::None => {
+                    self.link(other, Link::Translated(one));
+                    self.link(one, Link::Translated(other));
+                }
+                // a second claim: nobody knows which of the two it is
+                Link::Translated(first) if first != one => {
+                    self.link(first, Link::Ambiguous);
+                    self.link(other, Link::Ambiguous);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Ref> + use<'a> {
+        let memories = self.memories.clone();
+        (0_u32..).zip(memories).flat_map(|(namespace, (_, memory))| {
+            (0_u32..).zip(memory.entries()).filter(|(_, entry)| entry.seen()).map(move |(at, _)| Ref { namespace, at })
+        })
+    }
+
+    fn local(&self, one: Ref) -> Endpoint {
+        let memory = self.memories[one.namespace as usize].1;
+        memory.local(&memory.entries()[one.at as usize])
+    }
+
+    fn remote(&self, one: Ref) -> Endpoint {
+        self.memories[one.namespace as usize].1.entries()[one.at as usize].remote
+    }
+
+    fn links(&self, one: Ref) -> Link {
+        self.links[one.namespace as usize][one.at as usize]
+    }
+
+    fn link(&mut self, one: Ref, link: Link) {
+        self.links[one.namespace as usize][one.at as usize] = link;
+    }
+
+}
+
+/// A tuple as a key; where a loopback address is part of it, it means something else in every namespace.
+fn tuple_key(namespace: u32, local: Endpoint, remote: Endpoint) -> u64 {
+    let scope = if loopback(local, remote) { namespace } else { u32::MAX };
+    Spread::default().hash_one((scope, local, remote))
+}
+
+/// An endpoint as a key, likewise.
+fn endpoint_key(namespace: u32, endpoint: Endpoint) -> u64 {
+    tuple_key(namespace, endpoint, endpoint)
+}
+
+fn loopback(one: Endpoint, other: Endpoint) -> bool {
+    one.addr.is_loopback() || other.addr.is_loopback()
+}
+
+/// The one in the same namespace, else the only one.
+fn only(found: impl Iterator<Item = Ref>, namespace: u32) -> Option<Ref> {
+    only_of(found.map(|other| (other, false)), namespace).map(|(other, _)| other)
+}
+
+fn only_of(found: impl Iterator<Item = (Ref, bool)>, namespace: u32) -> Option<(Ref, bool)> {
+    let mut elsewhere = None;
+    let mut several = false;
+    for (other, shared) in found {
+        if other.namespace == namespace {
+            return Some((other, shared));
+        }
+        several |= elsewhere.is_some();
+        elsewhere = Some((other, shared));
+    }
+    if several { None } else { elsewhere }
+}

@@ -1,0 +1,142 @@
+//! What is asked of a connection: the path it takes, how long that path remembers it, and what is not judged at all.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::GlobMatcher;
+use ipnet::IpNet;
+
+use super::select::Select;
+use crate::owner::Owner;
+
+/// The idle timeout of a path that nothing is configured for: what AWS's NLB, NAT gateway and conntrack share.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(350);
+/// The age from which a connection counts as long-lived.
+pub const DEFAULT_LONG_LIVED: Duration = Duration::from_secs(5 * 60);
+
+/// What lies between the two ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Its name, a metric label.
+    pub name: String,
+    /// The shortest time after which a middlebox on it forgets a silent flow.
+    pub idle_timeout: Duration,
+}
+
+/// Which connections take a path.
+#[derive(Clone, Debug)]
+pub struct PathRule {
+    /// Remote addresses; empty: any.
+    pub cidrs: Vec<IpNet>,
+    /// Service ports; empty: any.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// The path they take.
+    pub path: Arc<Path>,
+}
+
+impl PathRule {
+    fn matches(&self, remote: IpAddr, service_port: u16) -> bool {
+        (self.cidrs.is_empty() || self.cidrs.iter().any(|cidr| cidr.contains(&remote)))
+            && (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&service_port)))
+    }
+}
+
+/// Owners whose connections are not judged and not counted as flagged.
+#[derive(Clone, Debug)]
+pub struct Ignore {
+    /// The pod's namespace; absent: any, and owners outside pods.
+    pub namespace: Option<GlobMatcher>,
+    /// The pod's name.
+    pub pod: Option<GlobMatcher>,
+    /// The container's name, or the unit's.
+    pub container: Option<GlobMatcher>,
+}
+
+impl Ignore {
+    fn matches(&self, owner: &Owner) -> bool {
+        let fits = |glob: &Option<GlobMatcher>, value: &Option<String>| {
+            glob.as_ref().is_none_or(|glob| glob.is_match(value.as_deref().unwrap_or_default()))
+        };
+        fits(&self.namespace, &owner.namespace) && fits(&self.pod, &owner.pod) && fits(&self.container, &owner.container)
+    }
+}
+
+/// Which pairs on this node count as `local`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalScope {
+    /// Both ends in one namespace, or exactly reversed tuples in two namespaces of this node.
+    #[default]
+    Node,
+    /// Both ends in one namespace.
+    Namespace,
+}
+
+/// What makes a connection overdue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverdueBy {
+    /// The kernel's clocks, at one look: they do not show the other end's probes, and `why` says so.
+    #[default]
+    Clocks,
+    /// The silence that we have ourselves watched for the whole idle timeout.
+    Watch,
+}
+
+/// Everything that a judgement depends on besides the facts.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The path of what no rule matches.
+    pub default_path: Arc<Path>,
+    /// First match wins.
+    pub rules: Vec<PathRule>,
+    /// Not judged.
+    pub ignore: Vec<Ignore>,
+    /// From this age on a connection is long-lived.
+    pub long_lived: Duration,
+    /// Which pairs count as `local`.
+    pub local_scope: LocalScope,
+    /// What makes a connection overdue.
+    pub overdue_by: OverdueBy,
+    /// Which connections are looked at.
+    pub select: Select,
+    /// How many connections are kept in detail, worst first.
+    pub max_findings: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            default_path: Arc::new(Path { name: "default".to_owned(), idle_timeout: DEFAULT_IDLE_TIMEOUT }),
+            rules: Vec::new(),
+            ignore: Vec::new(),
+            long_lived: DEFAULT_LONG_LIVED,
+            local_scope: LocalScope::default(),
+            overdue_by: OverdueBy::default(),
+            select: Select::default(),
+            max_findings: usize::MAX,
+        }
+    }
+}
+
+impl Policy {
+    /// The path of a connection, by its remote address and the port of its listening end.
+    #[must_use]
+    pub fn path(&self, remote: IpAddr, service_port: u16) -> &Arc<Path> {
+        self.rules
+            .iter()
+            .find(|rule| rule.matches(remote, service_port))
+            .map_or(&self.default_path, |rule| &rule.path)
+    }
+
+    /// Every path, the default first.
+    pub fn paths(&self) -> impl Iterator<Item = &Arc<Path>> {
+        std::iter::once(&self.default_path).chain(self.rules.iter().map(|rule| &rule.path))
+    }
+
+    /// Whether an owner's connections are left alone.
+    #[must_use]
+    pub fn ignores(&self, owner: &Owner) -> bool {
+        self.ignore.iter().any(|rule| rule.matches(owner))
+    }
+}

@@ -1,0 +1,49 @@
+//! How long silences were that ended: what tells an operator which idle timeout would hurt.
+
+use super::verdict::Keepalive;
+
+/// Upper bounds of the buckets in seconds: the idle timeouts of the field (see `profiles`), from 30 s up.
+pub const BUCKETS: [u64; 15] = [30, 60, 120, 180, 240, 300, 350, 600, 900, 1200, 1800, 3600, 7200, 86_400, 432_000];
+/// Shorter silences are not counted: no middlebox forgets so soon, and there are very many.
+pub const SHORTEST_MS: u64 = 30_000;
+
+/// The silences of connections with one keepalive state. Counts only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Silences {
+    /// How many fell into each bucket, not cumulated; the last is for all that are longer.
+    pub counts: [u64; BUCKETS.len() + 1],
+    /// Their sum, seconds.
+    pub sum: f64,
+}
+
+/// The silences by keepalive state, in the order of [`Keepalive::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SilenceHistogram(pub [Silences; 4]);
+
+impl SilenceHistogram {
+    /// Counts one silence of `ms` milliseconds that has ended.
+    pub fn count(&mut self, keepalive: Keepalive, ms: u64) {
+        let silences = &mut self.0[keepalive as usize];
+        let bucket = BUCKETS.partition_point(|&bound| bound * 1000 < ms);
+        silences.counts[bucket] += 1;
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 ms")]
+        let seconds = ms as f64 / 1000.0;
+        silences.sum += seconds;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
+        let mut histogram = SilenceHistogram::default();
+        for ms in [30_000, 350_000, 350_001, 500_000_000] {
+            histogram.count(Keepalive::Off, ms);
+        }
+        let counts = histogram.0[Keepalive::Off as usize].counts;
+        assert_eq!((counts[0], counts[6], counts[7], counts[15]), (1, 1, 1, 1));
+        assert_eq!(counts.iter().sum::<u64>(), 4);
+    }
+}

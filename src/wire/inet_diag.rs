@@ -1,0 +1,224 @@
+//! The requests that we send to `sock_diag`, and a borrowed view of its replies.
+//!
+//! Layouts are those of `include/uapi/linux/inet_diag.h`. A reply is read where it lies in the receive buffer; nothing is copied but the
+//! fields of [`Socket`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NlasIterator,
+};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage};
+use zerocopy::byteorder::{BigEndian, NativeEndian};
+use zerocopy::{FromBytes, Immutable, KnownLayout, U16, U32, Unaligned};
+
+use super::tcp_info;
+use crate::socket::{Cookie, Endpoint, Socket, State, TcpInfo, Timer};
+
+/// The request that `ss` itself uses: both address families in one walk of the hash table.
+const TCPDIAG_GETSOCK: u16 = 18;
+/// Attribute: `struct tcp_info`. As a request: bit `INET_DIAG_INFO - 1` of the extensions.
+const INET_DIAG_INFO: u16 = 2;
+/// Attribute: the inode of the socket's cgroup v2 directory, `u64`; arrives without being asked for.
+const INET_DIAG_CGROUP_ID: u16 = 21;
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_LISTEN: u8 = 10;
+/// Netlink's message header.
+const NLMSG_HDRLEN: usize = 16;
+
+/// Which sockets to ask for, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `TCPDIAG_GETSOCK`: both families in one walk; replies carry its number as their type.
+    BothFamilies,
+    /// `SOCK_DIAG_BY_FAMILY` for IPv4.
+    Inet,
+    /// `SOCK_DIAG_BY_FAMILY` for IPv6.
+    Inet6,
+}
+
+impl Request {
+    /// The bytes of a dump request for ESTABLISHED and LISTEN TCP sockets with `tcp_info`.
+    #[must_use]
+    pub fn to_bytes(self) -> Vec<u8> {
+        let states = StateFlags::ESTABLISHED | StateFlags::LISTEN;
+        match self {
+            Self::BothFamilies => legacy_request(states.bits()),
+            Self::Inet => by_family(AF_INET, SocketId::new_v4(), states),
+            Self::Inet6 => by_family(AF_INET6, SocketId::new_v6(), states),
+        }
+    }
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req`, which the packet crate does not have.
+fn legacy_request(states: u32) -> Vec<u8> {
+    const LENGTH: usize = NLMSG_HDRLEN + 60;
+    let extensions = 1_u8 << (INET_DIAG_INFO - 1);
+    let mut bytes = Vec::with_capacity(LENGTH);
+    bytes.extend(u32::try_from(LENGTH).unwrap_or_default().to_ne_bytes()); // nlmsg_len
+    bytes.extend(TCPDIAG_GETSOCK.to_ne_bytes()); // nlmsg_type
+    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes()); // nlmsg_flags
+    bytes.extend([0; 8]); // nlmsg_seq, nlmsg_pid
+    bytes.extend([0, 0, 0, extensions]); // idiag_family: both, src_len, dst_len, idiag_ext
+    bytes.extend([0; 48]); // id: any socket
+    bytes.extend(states.to_ne_bytes()); // idiag_states
+    bytes.extend([0; 4]); // idiag_dbs
+    bytes
+}
+
+fn by_family(family: u8, socket_id: SocketId, states: StateFlags) -> Vec<u8> {
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::INFO,
+        states,
+        socket_id,
+    });
+    let mut message = NetlinkMessage::from(request);
+    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// `struct inet_diag_msg`, as it lies in a reply.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct InetDiagMsg {
+    family: u8,
+    state: u8,
+    timer: u8,
+    retrans: u8,
+    sport: U16<BigEndian>,
+    dport: U16<BigEndian>,
+    src: [u8; 16],
+    dst: [u8; 16],
+    interface: U32<NativeEndian>,
+    cookie: [U32<NativeEndian>; 2],
+    expires: U32<NativeEndian>,
+    rqueue: U32<NativeEndian>,
+    wqueue: U32<NativeEndian>,
+    uid: U32<NativeEndian>,
+    inode: U32<NativeEndian>,
+}
+
+/// One netlink message of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// The dump is over: 0, or the negative errno it ended with (`NLMSG_DONE`).
+    Done(i32),
+    /// The request was refused with this negative errno (`NLMSG_ERROR`; 0 would be an acknowledgement).
+    Error(i32),
+    /// One socket.
+    Socket(Reply<'a>),
+    /// Something that we did not ask for.
+    Other,
+}
+
+/// A socket's reply, still where it was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    payload: &'a [u8],
+}
+
+/// Why bytes are not what they should be. Never fatal: the rest of the dump still counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A netlink message is cut off or says an impossible length.
+    #[error("a netlink message is cut off")]
+    Message,
+    /// An `inet_diag_msg` is shorter than its 72 bytes.
+    #[error("an inet_diag_msg is cut off")]
+    InetDiagMsg,
+}
+
+impl<'a> Reply<'a> {
+    /// The socket; `None` for a state or family that we do not audit. Attributes that are cut off are treated as absent.
+    pub fn socket(self) -> Result<Option<Socket>, WireError> {
+        let (msg, attributes) = InetDiagMsg::ref_from_prefix(self.payload).map_err(|_| WireError::InetDiagMsg)?;
+        let state = match msg.state {
+            TCP_ESTABLISHED => State::Established,
+            TCP_LISTEN => State::Listen,
+            _ => return Ok(None),
+        };
+        let addr = |bytes: &[u8; 16]| match msg.family {
+            AF_INET => Some(IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
+            AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(*bytes))),
+            _ => None,
+        };
+        let (Some(src), Some(dst)) = (addr(&msg.src), addr(&msg.dst)) else { return Ok(None) };
+
+        let mut tcp = TcpInfo::default();
+        let mut cgroup = None;
+        for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
+            match attribute.kind() {
+                INET_DIAG_INFO => tcp = tcp_info::read(attribute.value()),
+                INET_DIAG_CGROUP_ID => cgroup = attribute.value().first_chunk().map(|id| u64::from_ne_bytes(*id)),
+                _ => {}
+            }
+        }
+        let [low, high] = msg.cookie;
+        Ok(Some(Socket {
+            cookie: Cookie(u64::from(high.get()) << 32 | u64::from(low.get())),
+            state,
+            local: Endpoint::new(src, msg.sport.get()),
+            remote: Endpoint::new(dst, msg.dport.get()),
+            inet6: msg.family == AF_INET6,
+            timer: Timer::from_idiag(msg.timer),
+            expires: msg.expires.get(),
+            retransmits: msg.retrans,
+            uid: msg.uid.get(),
+            inode: msg.inode.get(),
+            cgroup,
+            tcp,
+        }))
+    }
+}
+
+/// The messages of one datagram, in order; `interrupted` is told by [`Messages::interrupted`] afterwards.
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    rest: &'a [u8],
+    interrupted: bool,
+}
+
+impl<'a> Messages<'a> {
+    /// The messages in a datagram as received.
+    #[must_use]
+    pub fn new(datagram: &'a [u8]) -> Self {
+        Self { rest: datagram, interrupted: false }
+    }
+
+    /// Whether a message so far said that the table changed under the walk (`NLM_F_DUMP_INTR`).
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        self.interrupted
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.rest);
+        let Ok(message) = NetlinkBuffer::new_checked(bytes) else { return Some(Err(WireError::Message)) };
+        let length = message.length() as usize;
+        let Some(payload) = bytes.get(NLMSG_HDRLEN..length) else { return Some(Err(WireError::Message)) };
+        // messages are aligned to 4 bytes; the last one may lack its padding
+        self.rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        self.interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
+        let errno = || payload.first_chunk().map_or(0, |errno| i32::from_ne_bytes(*errno));
+        Some(Ok(match message.message_type() {
+            NLMSG_DONE => Message::Done(errno()),
+            NLMSG_ERROR => Message::Error(errno()),
+            SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => Message::Socket(Reply { payload }),
+            _ => Message::Other,
+        }))
+    }
+}

@@ -1,0 +1,80 @@
+//! A view of the kernel's `struct tcp_info`, in which any field may be missing.
+//!
+//! The structure grows at its end with every kernel (192, 232, 248, 280 bytes …), so that a field is present exactly when the bytes
+//! reach past it. Offsets are those of `include/uapi/linux/tcp.h`, which never change.
+
+use crate::socket::TcpInfo;
+
+/// Byte offsets of the 32-bit fields that we read.
+mod offset {
+    pub const UNACKED: usize = 24;
+    pub const LAST_DATA_SENT: usize = 44;
+    pub const LAST_DATA_RECV: usize = 52;
+    pub const LAST_ACK_RECV: usize = 56;
+    pub const SEGS_OUT: usize = 136;
+    pub const SEGS_IN: usize = 140;
+    pub const DATA_SEGS_IN: usize = 152;
+    pub const DATA_SEGS_OUT: usize = 156;
+}
+
+/// Reads the fields that are there from a `tcp_info` of any length, in the machine's byte order.
+#[must_use]
+pub fn read(bytes: &[u8]) -> TcpInfo {
+    let field = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+    TcpInfo {
+        last_data_sent: field(offset::LAST_DATA_SENT),
+        last_data_recv: field(offset::LAST_DATA_RECV),
+        last_ack_recv: field(offset::LAST_ACK_RECV),
+        unacked: field(offset::UNACKED),
+        segs_in: field(offset::SEGS_IN),
+        segs_out: field(offset::SEGS_OUT),
+        data_segs_in: field(offset::DATA_SEGS_IN),
+        data_segs_out: field(offset::DATA_SEGS_OUT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `tcp_info` whose every 32-bit word holds its own offset.
+    fn numbered(length: usize) -> Vec<u8> {
+        (0..length.div_ceil(4)).flat_map(|word| (u32::try_from(word).unwrap() * 4).to_ne_bytes()).take(length).collect()
+    }
+
+    #[test]
+    fn every_field_is_read_from_its_offset() {
+        let info = read(&numbered(280));
+        let expected = TcpInfo {
+            unacked: Some(24),
+            last_data_sent: Some(44),
+            last_data_recv: Some(52),
+            last_ack_recv: Some(56),
+            segs_out: Some(136),
+            segs_in: Some(140),
+            data_segs_in: Some(152),
+            data_segs_out: Some(156),
+        };
+        assert_eq!(info, expected);
+    }
+
+    #[test]
+    fn a_field_is_present_exactly_when_the_bytes_reach_past_it() {
+        for length in 0..=300 {
+            let info = read(&numbered(length));
+            let present = [
+                (info.unacked, 28),
+                (info.last_data_sent, 48),
+                (info.last_data_recv, 56),
+                (info.last_ack_recv, 60),
+                (info.segs_out, 140),
+                (info.segs_in, 144),
+                (info.data_segs_in, 156),
+                (info.data_segs_out, 160),
+            ];
+            for (field, end) in present {
+                assert_eq!(field.is_some(), length >= end, "length {length}, field that ends at {end}");
+            }
+        }
+    }
+}
