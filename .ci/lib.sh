@@ -4,6 +4,12 @@
 # Tools that are built or unpacked once are kept here, one directory per version.
 tools="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/keepalive-auditor-ci"
 
+# fail SENTENCE : ends the step with the reason.
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
 # need PACKAGE… : installs the Debian packages that are missing.
 need() {
     local package missing=() log
