@@ -1,0 +1,55 @@
+# The agent's image: one static binary on an empty base.
+#
+#   docker buildx build --platform linux/amd64,linux/arm64 \
+#       --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
+#
+# The compiler always runs on the machine's own architecture and crosses to the target: the Rust targets for musl bring
+# their C library, and Rust's own linker knows both architectures. CI builds and starts amd64; arm64 is not built there,
+# only its name for the compiler is checked.
+ARG BUILDER=docker.io/library/rust:1.95-slim-bookworm
+
+FROM --platform=$BUILDPLATFORM $BUILDER AS build
+ARG TARGETARCH
+RUN case "$TARGETARCH" in \
+        amd64) triple=x86_64-unknown-linux-musl ;; \
+        arm64) triple=aarch64-unknown-linux-musl ;; \
+        *) echo "TARGETARCH is '$TARGETARCH': this image is built for amd64 and arm64" >&2; exit 1 ;; \
+    esac && echo "$triple" > /triple
+
+FROM build AS binary
+WORKDIR /src
+COPY . .
+ARG REVISION=unknown
+ENV CARGO_HOME=/cargo \
+    CARGO_TARGET_DIR=/target \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
+    KEEPALIVE_AUDITOR_BUILD_REVISION=$REVISION
+# The cached target directory outlives this context: the sources are touched, or files older than the last build of
+# another checkout would pass for built.
+RUN --mount=type=cache,target=/cargo/registry \
+    --mount=type=cache,target=/target,sharing=locked \
+    triple="$(cat /triple)" && \
+    rustup target add "$triple" && \
+    find src -name '*.rs' -exec touch {} + && \
+    cargo build --release --locked --bin keepalive-auditor --target "$triple" && \
+    install -D "/target/$triple/release/keepalive-auditor" /out/keepalive-auditor
+
+FROM scratch
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="keepalive-auditor" \
+      org.opencontainers.image.description="Finds established TCP connections without an effective keepalive, in every network namespace of a node" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/keepalive-auditor/keepalive-auditor" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+COPY --from=binary /out/keepalive-auditor /keepalive-auditor
+# Entering a network namespace takes CAP_SYS_ADMIN, and capabilities added to a container reach only uid 0 (a file
+# capability would be refused under allowPrivilegeEscalation: false). Run it with every other capability dropped and a
+# read-only root: see deploy/.
+USER 0:0
+# Prometheus metrics, the report and the page.
+EXPOSE 9986
+ENTRYPOINT ["/keepalive-auditor"]
+CMD ["agent"]
