@@ -1,0 +1,115 @@
+//! Known middleboxes and how long they remember a silent connection.
+
+use std::time::Duration;
+
+/// A kind of middlebox, with its vendor's own numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// What a user writes: `--profile aws-nlb`.
+    pub name: &'static str,
+    /// The idle timeout that it has unless somebody configured another.
+    pub idle_timeout: Duration,
+    /// What it can be configured to, or `fixed`.
+    pub range: &'static str,
+    /// What the two ends see once it has forgotten the connection; `not stated` where the source does not say.
+    pub at_expiry: &'static str,
+    /// Where the numbers come from.
+    pub source: &'static str,
+    /// Whether keepalive probes count as activity. A layer 7 timeout counts payload bytes, so they do not.
+    pub keepalive_helps: bool,
+}
+
+/// Every profile, grouped by vendor; layer 7 timeouts, which keepalive cannot help, come last.
+pub static PROFILES: &[Profile] = &[
+    l4("aws-nlb", 350, "60-6000 s; fixed for a TLS listener", "silent, then RST to whoever sends next", AWS_NLB),
+    l4("aws-nat-gateway", 350, "fixed", "RST to the inside host that goes on", "AWS VPC, NAT gateway troubleshooting"),
+    l4("aws-gwlb", 350, "60-6000 s", "the flow is forgotten", "AWS Gateway Load Balancer, listeners"),
+    l4("aws-network-firewall", 350, "60-6000 s", "silent drop", "AWS Network Firewall, TCP idle timeout"),
+    l4("aws-nitro-conntrack", 350, "60-432000 s per interface; 432000 s before Nitro v6", "silent drop", AWS_CONNTRACK),
+    l4("azure-lb", 240, "4-100 min", "silent unless TCP reset is enabled", "Azure docs, load-balancer-tcp-reset"),
+    l4("azure-nat-gateway", 240, "4-120 min", "RST", "Azure docs, nat-gateway-resource"),
+    l4("azure-firewall", 240, "not stated; east-west 300 s fixed", "RST; silent east-west", AZURE_FIREWALL),
+    l4("gcp-vpc", 600, "fixed", "inbound is dropped until an outbound packet", "Compute Engine troubleshooting"),
+    l4("gcp-cloud-nat", 1200, "tcpEstablishedIdleTimeoutSec", NOT_STATED, "Compute Engine API, routers.nats"),
+    l4(
+        "tencent-clb",
+        900,
+        "10-900 s; LCU instances to 1980 s",
+        "RST only with two-way RST enabled",
+        "CLB API, IdleConnectTimeout",
+    ),
+    l4("alibaba-nlb", 900, "10-900 s", NOT_STATED, "NLB API, IdleTimeout"),
+    l4("huawei-elb", 300, "10-4000 s", "close", "Huawei Cloud ELB FAQ, listener timeouts"),
+    l4("kube-proxy-ipvs", 900, "--ipvs-tcp-timeout", "silent drop or RST", "Linux ip_vs_proto_tcp.c"),
+    l4("docker-swarm", 900, NOT_STATED, "the connection hangs", "Linux ip_vs_proto_tcp.c"),
+    l4(
+        "kube-proxy-conntrack",
+        86_400,
+        "--conntrack-tcp-timeout-established",
+        "behind NAT the connection breaks",
+        KUBE_PROXY,
+    ),
+    l4("linux-conntrack", 432_000, "nf_conntrack_tcp_timeout_established", NOT_STATED, CONNTRACK),
+    l4("cilium", 8000, "bpf-ct-timeout-regular-tcp", NOT_STATED, "cilium-agent flags"),
+    l4("f5-fastl4", 300, "configurable", "RST", "F5 AS3, L4_Profile"),
+    l4("octavia", 50, "timeout_client_data", "close", "OpenStack Octavia API, listeners"),
+    l4("cisco-asa", 3600, "configurable", "silent drop", "Cisco ASA configuration guide, timeout conn"),
+    l4("palo-alto", 3600, "configurable", "silent drop", "PAN-OS session settings, tcp timeout"),
+    l4("juniper-srx", 1800, "configurable", NOT_STATED, "Junos OS, inactivity-timeout"),
+    l7("aws-alb", 60, "configurable", "AWS Application Load Balancer, idle_timeout.timeout_seconds"),
+    l7("cloudflare-gateway", 270, NOT_STATED, "Cloudflare Gateway, connection limits"),
+    l7("envoy-tcp-proxy", 3600, "tcp_proxy.idle_timeout", "Envoy docs, faq/configuration/timeouts"),
+    l7("envoy-http", 3600, "common_http_protocol_options.idle_timeout", "Envoy docs, faq/configuration/timeouts"),
+];
+
+/// The profile of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Profile> {
+    PROFILES.iter().find(|profile| profile.name == name)
+}
+
+const AWS_NLB: &str = "AWS Network Load Balancer, update-idle-timeout";
+const AWS_CONNTRACK: &str = "Amazon EC2, security group connection tracking";
+const AZURE_FIREWALL: &str = "Azure docs, firewall tcp-session-behavior";
+const KUBE_PROXY: &str = "kube-proxy reference";
+const CONNTRACK: &str = "Linux nf_conntrack-sysctl";
+const NOT_STATED: &str = "not stated";
+
+const fn l4(
+    name: &'static str,
+    seconds: u64,
+    range: &'static str,
+    at_expiry: &'static str,
+    source: &'static str,
+) -> Profile {
+    let idle_timeout = Duration::from_secs(seconds);
+    Profile { name, idle_timeout, range, at_expiry, source, keepalive_helps: true }
+}
+
+const fn l7(name: &'static str, seconds: u64, range: &'static str, source: &'static str) -> Profile {
+    let idle_timeout = Duration::from_secs(seconds);
+    Profile { name, idle_timeout, range, at_expiry: "close", source, keepalive_helps: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for profile in PROFILES {
+            assert!(
+                std::ptr::eq(find(profile.name).expect("is in the table"), profile),
+                "{} is there twice",
+                profile.name
+            );
+        }
+        assert_eq!(find("AWS-NLB"), None);
+    }
+
+    #[test]
+    fn keepalive_does_not_help_against_layer_7_timeouts() {
+        let without: Vec<_> = PROFILES.iter().filter(|p| !p.keepalive_helps).map(|p| p.name).collect();
+        assert_eq!(without, ["aws-alb", "cloudflare-gateway", "envoy-tcp-proxy", "envoy-http"]);
+    }
+}

@@ -1,0 +1,3 @@
+//! FACES: a report, rendered. Pure.
+
+pub mod profiles;

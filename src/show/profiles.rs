@@ -1,0 +1,98 @@
+//! The known middleboxes, as a table and as JSON.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use humantime::format_duration;
+use serde_json::json;
+
+use crate::judge::profiles::Profile;
+
+const HEADINGS: [&str; 4] = ["PROFILE", "IDLE TIMEOUT", "CONFIGURABLE", "AT EXPIRY"];
+
+/// A table of profiles; those that keepalive cannot help follow under a line that says so.
+#[must_use]
+pub fn table(profiles: &[Profile]) -> String {
+    let (helped, not_helped): (Vec<&Profile>, Vec<&Profile>) = profiles.iter().partition(|p| p.keepalive_helps);
+    let rows: Vec<[String; 4]> = profiles.iter().map(cells).collect();
+    let widths: [usize; 4] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).fold(HEADINGS[column].len(), usize::max));
+    let mut out = String::new();
+    line(&mut out, &widths, &HEADINGS.map(String::from));
+    for profile in helped {
+        line(&mut out, &widths, &cells(profile));
+    }
+    if !not_helped.is_empty() {
+        out.push_str(
+            "\nNot helped by TCP keepalive (they count payload bytes, so only application traffic refreshes them):\n",
+        );
+    }
+    for profile in not_helped {
+        line(&mut out, &widths, &cells(profile));
+    }
+    out
+}
+
+/// The same as one JSON array; times in seconds.
+#[must_use]
+pub fn json(profiles: &[Profile]) -> String {
+    let rows: Vec<_> = profiles
+        .iter()
+        .map(|p| {
+            json!({
+                "name": p.name,
+                "idle_timeout_seconds": p.idle_timeout.as_secs(),
+                "configurable": p.range,
+                "at_expiry": p.at_expiry,
+                "keepalive_helps": p.keepalive_helps,
+                "source": p.source,
+            })
+        })
+        .collect();
+    format!("{:#}\n", serde_json::Value::from(rows))
+}
+
+fn cells(profile: &Profile) -> [String; 4] {
+    [profile.name.into(), seconds(profile.idle_timeout), profile.range.into(), profile.at_expiry.into()]
+}
+
+/// `350s` as the configuration writes it, and what that is where seconds alone are hard to read.
+fn seconds(idle: Duration) -> String {
+    let seconds = idle.as_secs();
+    if seconds < 600 { format!("{seconds}s") } else { format!("{seconds}s ({})", format_duration(idle)) }
+}
+
+fn line(out: &mut String, widths: &[usize; 4], row: &[String; 4]) {
+    let mut text = String::new();
+    for (cell, width) in row.iter().zip(widths) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{cell:<width$}  ");
+    }
+    out.push_str(text.trim_end());
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::profiles::PROFILES;
+
+    #[test]
+    fn the_table_separates_what_keepalive_cannot_help() {
+        let table = table(PROFILES);
+        let (helped, not_helped) = table.split_once("Not helped by TCP keepalive").expect("has the line");
+        assert!(helped.starts_with("PROFILE"), "{table}");
+        assert!(helped.contains("\naws-nlb               350s"), "{table}");
+        assert!(!helped.contains("aws-alb") && not_helped.contains("\naws-alb "), "{table}");
+        assert_eq!(table.lines().count(), PROFILES.len() + 3, "one line each, a heading, a blank and a sentence");
+    }
+
+    #[test]
+    fn the_json_has_every_profile_in_seconds() {
+        let rows: serde_json::Value = serde_json::from_str(&json(PROFILES)).expect("is JSON");
+        assert_eq!(rows.as_array().map(Vec::len), Some(PROFILES.len()));
+        assert_eq!(rows[0]["name"], "aws-nlb");
+        assert_eq!(rows[0]["idle_timeout_seconds"], 350);
+        assert_eq!(rows[0]["keepalive_helps"], true);
+    }
+}
