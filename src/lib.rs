@@ -3,6 +3,8 @@
 //! The map of the house, in the order the data flows: [`record`] carries what [`host`] read from Linux; [`digest`] turns a stream of
 //! records into one [`judge::report::Report`] by way of [`wire`] and [`judge`]; [`show`] renders it. `ARCHITECTURE.md` tells the rest.
 
+pub mod digest;
+pub mod host;
 pub mod judge;
 pub mod owner;
 pub mod record;

@@ -1,0 +1,3 @@
+//! Hands: the only folder that touches Linux.
+
+pub mod owners;

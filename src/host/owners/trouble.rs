@@ -1,0 +1,85 @@
+//! What went wrong, or disagreed, while owners were looked up: a closed set, because it becomes a metric label.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Why an owner is named less well than it could be. `Display` writes what it means and what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OwnerTrouble {
+    /// Pods run here, but the directory of pod logs cannot be listed.
+    PodLogs,
+    /// A pod whose uid no source gives a name.
+    PodName,
+    /// A container of a pod whose id no source gives a name.
+    ContainerName,
+    /// Two sources name the same pod or container differently.
+    Disagree,
+    /// The cgroup tree cannot be walked, or is larger than is read.
+    CgroupTree,
+    /// The host has no cgroup v2: containers are told apart by the owners of socket inodes, where those can be read.
+    NoCgroup2,
+    /// `/proc/PID/fd` of some processes cannot be read.
+    FdTables,
+    /// The container runtime did not answer on its CRI endpoint.
+    Cri,
+}
+
+impl OwnerTrouble {
+    /// The label's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PodLogs => "pod_logs",
+            Self::PodName => "pod_name",
+            Self::ContainerName => "container_name",
+            Self::Disagree => "disagree",
+            Self::CgroupTree => "cgroup_tree",
+            Self::NoCgroup2 => "no_cgroup2",
+            Self::FdTables => "fd_tables",
+            Self::Cri => "cri",
+        }
+    }
+}
+
+impl fmt::Display for OwnerTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PodLogs => {
+                "pods run here but their log directories cannot be listed, so pods have uids and no names: mount the \
+                 host's /var/log read-only and point --pod-logs at it, or give --cri-endpoint"
+            }
+            Self::PodName => "a pod's uid is in no log directory and not known to the runtime: it is shown by its uid",
+            Self::ContainerName => {
+                "a container's id is in no log link and not known to the runtime: it is shown without its name"
+            }
+            Self::Disagree => "two sources name the same pod or container differently: the container runtime's word wins",
+            Self::CgroupTree => {
+                "the cgroup v2 tree cannot be walked to its end, so some sockets are named by their network namespace \
+                 alone: mount the host's /sys/fs/cgroup read-only and point --cgroup-root at it"
+            }
+            Self::NoCgroup2 => {
+                "this host has no cgroup v2: containers of one pod are told apart only where /proc/PID/fd of their \
+                 processes can be read (host PID namespace, CAP_SYS_PTRACE)"
+            }
+            Self::FdTables => {
+                "the file descriptors of some processes cannot be read, so their sockets are named by their network \
+                 namespace alone: CAP_SYS_PTRACE is missing"
+            }
+            Self::Cri => "the container runtime does not answer on --cri-endpoint: names come from the log directories alone",
+        })
+    }
+}
+
+/// Troubles counted since they were last taken.
+#[derive(Debug, Default)]
+pub(super) struct Troubles(BTreeMap<OwnerTrouble, u64>);
+
+impl Troubles {
+    pub(super) fn note(&mut self, trouble: OwnerTrouble) {
+        *self.0.entry(trouble).or_default() += 1;
+    }
+
+    pub(super) fn take(&mut self) -> BTreeMap<OwnerTrouble, u64> {
+        std::mem::take(&mut self.0)
+    }
+}
