@@ -40,6 +40,8 @@ pub enum Record<'a> {
     Namespace(Namespace),
     /// One netlink datagram of the namespace's dump.
     Datagram {
+        /// Monotonic clock when it was received, milliseconds.
+        clock: u64,
         /// The bytes as received.
         #[serde(with = "base64_bytes")]
         bytes: Cow<'a, [u8]>,
@@ -59,6 +61,9 @@ pub enum Record<'a> {
         /// Owner by socket inode.
         #[serde(default)]
         inodes: BTreeMap<u32, Owner>,
+        /// What went wrong while they were looked up, by kind.
+        #[serde(default)]
+        troubles: BTreeMap<String, u64>,
     },
     /// The sweep is over.
     SweepEnd {

@@ -17,7 +17,7 @@ pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(350);
 pub const DEFAULT_LONG_LIVED: Duration = Duration::from_secs(5 * 60);
 
 /// What lies between the two ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     /// Its name, a metric label.
     pub name: String,

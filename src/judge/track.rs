@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::HashTable;
 
 use super::keepidle::{self, Sample};
+use super::silence::SHORTEST_MS;
 use crate::owner::NsId;
 use crate::socket::{Cookie, Endpoint, Socket, State, Timer};
 
@@ -113,13 +114,6 @@ const UNEXPLAINED: u8 = 64;
 
 const _: () = assert!(size_of::<Tracked>() <= 96, "the memory of one connection is at most 96 bytes");
 
-/// What the tracker learned from one look that ends a silence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resumed {
-    /// How long the wire had been silent, milliseconds, as far as the looks could see.
-    pub silence: u64,
-}
-
 impl Tracked {
     fn new(socket: &Socket, origin: u32, now: u64) -> Self {
         let mut tracked = Self {
@@ -154,8 +148,8 @@ impl Tracked {
         tracked
     }
 
-    /// A later look at the same socket; tells what silence it ended, if it did.
-    fn update(&mut self, socket: &Socket, now: u64) -> Option<Resumed> {
+    /// A later look at the same socket; tells the silence that ended since the last one, if one did, in milliseconds.
+    fn update(&mut self, socket: &Socket, now: u64) -> Option<u64> {
         let before = self.clone();
         self.take(socket, now);
         self.infer_keepidle(&before);
@@ -168,7 +162,7 @@ impl Tracked {
         if !sent && !received && clocks_ran_on {
             return None;
         }
-        let silence = before.wire_idle(now.saturating_sub(u64::from(elapsed))).unwrap_or(0);
+        let silence = before.last_silence(now);
         // Data and answers to our own probes restart a clock. A segment each way that restarted none is a probe of the other end and its
         // answer; our own unanswered probes are sent alone. A silence too short to tell is not taken for one.
         let known_silent = before.clocks().is_some_and(|then| shortest(then) >= MARGIN_MS);
@@ -183,7 +177,7 @@ impl Tracked {
         if received || !clocks_ran_on && socket.tcp.segs_in.is_none() {
             self.set(OVERDUE, false);
         }
-        Some(Resumed { silence })
+        Some(silence)
     }
 
     /// Copies what the kernel says now.
@@ -262,6 +256,12 @@ impl Tracked {
         u64::from(wrap(now).wrapping_sub(self.seen_at))
     }
 
+    /// Position among the origins of its namespace.
+    #[must_use]
+    pub fn origin(&self) -> usize {
+        self.origin as usize
+    }
+
     /// The socket's cookie.
     #[must_use]
     pub fn cookie(&self) -> Cookie {
@@ -309,6 +309,11 @@ impl Tracked {
     pub fn wire_idle(&self, now: u64) -> Option<u64> {
         let clocks = self.clocks().map(|clocks| u64::from(shortest(clocks)) + self.since_seen(now))?;
         Some(if self.is(UNEXPLAINED) { clocks.min(self.watched(now)) } else { clocks })
+    }
+
+    /// The silence as it was at the last look; `now` is any later moment.
+    fn last_silence(&self, now: u64) -> u64 {
+        self.wire_idle(now.saturating_sub(self.since_seen(now))).unwrap_or(0)
     }
 
     /// We sent last, and nothing came back since.
@@ -372,6 +377,8 @@ pub struct NsMemory {
     listeners: Vec<Endpoint>,
     /// Where the kernel's order says that the next socket is.
     cursor: usize,
+    /// Silences that ended during the dump under way: position and milliseconds.
+    ended: Vec<(usize, u64)>,
 }
 
 /// What became of a socket that a dump showed.
@@ -381,8 +388,8 @@ pub enum Seen {
     New,
     /// Known, and no segment moved since.
     Silent,
-    /// Known, and something moved: this ended a silence.
-    Resumed(Resumed),
+    /// Known, and something moved.
+    Moved,
     /// A listener.
     Listener,
 }
@@ -391,6 +398,7 @@ impl NsMemory {
     /// A dump begins.
     fn begin(&mut self) {
         self.listeners.clear();
+        self.ended.clear();
         self.cursor = 0;
         for entry in &mut self.entries {
             entry.set(SEEN, false);
@@ -405,7 +413,11 @@ impl NsMemory {
         }
         if let Some(at) = self.find(socket.cookie) {
             self.cursor = at + 1;
-            return self.entries[at].update(socket, now).map_or(Seen::Silent, Seen::Resumed);
+            let Some(silence) = self.entries[at].update(socket, now) else { return Seen::Silent };
+            if silence >= SHORTEST_MS {
+                self.ended.push((at, silence));
+            }
+            return Seen::Moved;
         }
         let origin = self.intern(Origin { local: socket.local.addr, uid: socket.uid, cgroup: socket.cgroup });
         if self.entries.len() == self.entries.capacity() {
@@ -437,18 +449,21 @@ impl NsMemory {
         u32::try_from(at).unwrap_or(u32::MAX)
     }
 
-    /// The dump is over. If it was whole, what it did not show has closed: `closed` is told of each, and it is forgotten.
-    fn end(&mut self, whole: bool, mut closed: impl FnMut(&Tracked)) {
+    /// The dump is over at `now`. If it was whole, what it did not show has closed and is forgotten. `ended` is told of each silence
+    /// that ended, by movement or by closing, in milliseconds.
+    fn end(&mut self, whole: bool, now: u64, mut ended: impl FnMut(&Self, &Tracked, u64)) {
         self.listeners.sort_unstable();
+        for &(at, silence) in &self.ended {
+            ended(self, &self.entries[at], silence);
+        }
+        self.ended.clear();
         if !whole || self.entries.iter().all(|entry| entry.is(SEEN)) {
             return;
         }
-        self.entries.retain(|entry| {
-            if !entry.is(SEEN) {
-                closed(entry);
-            }
-            entry.is(SEEN)
-        });
+        for entry in self.entries.iter().filter(|entry| !entry.is(SEEN)) {
+            ended(self, entry, entry.last_silence(now));
+        }
+        self.entries.retain(|entry| entry.is(SEEN));
         if self.entries.capacity() > 2 * self.entries.len() + 64 {
             self.entries.shrink_to_fit();
         }
@@ -540,19 +555,20 @@ impl Tracker {
         Some(self.namespaces.get_mut(&self.current?)?.see(socket, now))
     }
 
-    /// The dump under way is over; see [`NsMemory::end`] for `whole` and `closed`.
-    pub fn end(&mut self, whole: bool, closed: impl FnMut(&Tracked)) {
+    /// The dump under way is over at `now` (monotonic milliseconds). If it was whole, what it did not show has closed and is forgotten.
+    /// `ended` is told of each silence that ended, by movement or by closing, in milliseconds.
+    pub fn end(&mut self, whole: bool, now: u64, ended: impl FnMut(&NsMemory, &Tracked, u64)) {
         if let Some(memory) = self.current.take().and_then(|id| self.namespaces.get_mut(&id)) {
-            memory.end(whole, closed);
+            memory.end(whole, now, ended);
         }
     }
 
-    /// A sweep is over: namespaces for which `keep` is false are gone, and their connections with them.
-    pub fn retain(&mut self, keep: impl Fn(NsId) -> bool, mut closed: impl FnMut(&Tracked)) {
+    /// A sweep is over: namespaces for which `keep` is false are gone, and their connections with them; see [`Tracker::end`] for `ended`.
+    pub fn retain(&mut self, keep: impl Fn(NsId) -> bool, now: u64, mut ended: impl FnMut(&NsMemory, &Tracked, u64)) {
         self.namespaces.retain(|&id, memory| {
             let keep = keep(id);
             if !keep {
-                memory.entries.iter().for_each(&mut closed);
+                memory.entries.iter().for_each(|entry| ended(memory, entry, entry.last_silence(now)));
             }
             keep
         });

@@ -1,0 +1,292 @@
+//! THE SEAM: a stream of records in, one report out. Pure: a replay gives what the sweep gave.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::judge::assess::{NsFacts, OwnerOf, assess, silence_keepalive};
+use crate::judge::policy::Policy;
+use crate::judge::report::{MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
+use crate::judge::silence::SHORTEST_MS;
+use crate::judge::track::{NsMemory, Tracked, Tracker};
+use crate::owner::{NsId, Owner, OwnerKind};
+use crate::record::{Loss, LossReason, Namespace, Record};
+use crate::wire::inet_diag::{Message, Messages};
+
+/// Turns sweeps into reports, and remembers from one to the next what the judgement needs.
+pub struct Digest {
+    policy: Arc<Policy>,
+    tracker: Tracker,
+    owners: KnownOwners,
+    totals: Totals,
+    sweep: Sweep,
+    /// Monotonic clock at the start of the first sweep.
+    first_clock: Option<u64>,
+}
+
+/// The sweep under way, or the last one.
+#[derive(Default)]
+struct Sweep {
+    started_at: u64,
+    clock: u64,
+    /// The latest moment that a record told.
+    now: u64,
+    /// The namespace whose dump is under way has seen something undecodable or an error.
+    damaged: bool,
+    counts: NamespaceCounts,
+    namespaces: BTreeMap<NsId, NsFacts>,
+    counters: BTreeMap<NsId, PodCounters>,
+    losses: Vec<String>,
+    incomplete: bool,
+    /// Not entered this time, but not known to be gone either.
+    unread: BTreeSet<NsId>,
+}
+
+impl Digest {
+    /// A digest without any memory.
+    #[must_use]
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            tracker: Tracker::default(),
+            owners: KnownOwners::default(),
+            totals: Totals::default(),
+            sweep: Sweep::default(),
+            first_clock: None,
+        }
+    }
+
+    /// Takes one record of a sweep, in the order of the stream.
+    pub fn feed(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Header(_) => {}
+            Record::Sweep { started_at, clock } => {
+                self.first_clock.get_or_insert(*clock);
+                self.sweep = Sweep { started_at: *started_at, clock: *clock, now: *clock, ..Sweep::default() };
+                self.owners.namespaces.clear();
+                self.owners.inodes.clear();
+            }
+            Record::Namespace(namespace) => self.namespace(namespace),
+            Record::Datagram { clock, bytes } => self.datagram(*clock, bytes),
+            Record::DumpEnd { interrupted } => {
+                self.totals.dumps_interrupted += u64::from(*interrupted);
+                self.sweep.incomplete |= *interrupted;
+                let whole = !*interrupted && !std::mem::take(&mut self.sweep.damaged);
+                let mut count = count_silence(&self.policy, &mut self.totals, self.sweep.now);
+                self.tracker.end(whole, self.sweep.now, &mut count);
+            }
+            Record::Loss(loss) => self.loss(loss),
+            Record::Owners { cgroups, inodes, troubles } => {
+                for (id, owner) in cgroups {
+                    self.owners.cgroups.insert(*id, Arc::new(owner.clone()));
+                }
+                for (inode, owner) in inodes {
+                    self.owners.inodes.insert(*inode, Arc::new(owner.clone()));
+                }
+                for (kind, count) in troubles {
+                    *self.totals.owner_troubles.entry(kind.clone()).or_default() += count;
+                }
+            }
+            Record::SweepEnd { clock } => self.sweep_end(*clock),
+        }
+    }
+
+    fn namespace(&mut self, namespace: &Namespace) {
+        let sweep = &mut self.sweep;
+        sweep.now = sweep.now.max(namespace.clock);
+        let counters = namespace.counters.unwrap_or_default();
+        if namespace.counters.is_some() {
+            sweep.counters.insert(
+                namespace.id,
+                PodCounters {
+                    tcp_keepalive_time: counters.tcp_keepalive_time,
+                    estab_resets: counters.estab_resets,
+                    abort_on_timeout: counters.abort_on_timeout,
+                    keepalive_probes: counters.keepalive_probes,
+                },
+            );
+        }
+        self.owners.namespaces.insert(namespace.id, Arc::new(namespace.owner.clone()));
+        sweep.namespaces.insert(
+            namespace.id,
+            NsFacts {
+                name: namespace.name.as_deref().map(Arc::from),
+                tcp_keepalive_time: counters.tcp_keepalive_time,
+            },
+        );
+        sweep.damaged = false;
+        self.tracker.begin(namespace.id);
+        if namespace.empty {
+            sweep.counts.empty += 1;
+            let mut count = count_silence(&self.policy, &mut self.totals, namespace.clock);
+            self.tracker.end(true, namespace.clock, &mut count);
+        } else {
+            sweep.counts.dumped += 1;
+        }
+    }
+
+    fn datagram(&mut self, clock: u64, bytes: &[u8]) {
+        self.sweep.now = self.sweep.now.max(clock);
+        for message in Messages::new(bytes) {
+            match message {
+                Ok(Message::Socket(reply)) => match reply.socket() {
+                    Ok(Some(socket)) => {
+                        self.tracker.see(&socket, clock);
+                    }
+                    Ok(None) => {}
+                    Err(_) => self.sweep.damaged = true,
+                },
+                Ok(_) => {}
+                Err(_) => self.sweep.damaged = true,
+            }
+        }
+    }
+
+    fn loss(&mut self, loss: &Loss) {
+        let sweep = &mut self.sweep;
+        if loss.reason == LossReason::Vanished {
+            sweep.counts.vanished += 1;
+            return;
+        }
+        sweep.incomplete = true;
+        sweep.counts.failed += 1;
+        *self.totals.failures.entry(loss.reason.name()).or_default() += 1;
+        if sweep.losses.len() < MAX_LOSSES {
+            sweep.losses.push(loss.detail.clone());
+        }
+        if let Some(id) = loss.namespace {
+            // a namespace that was entered before it failed was counted as dumped
+            if sweep.namespaces.contains_key(&id) {
+                sweep.counts.dumped = sweep.counts.dumped.saturating_sub(1);
+            }
+            sweep.unread.insert(id);
+        }
+    }
+
+    fn sweep_end(&mut self, clock: u64) {
+        let sweep = &mut self.sweep;
+        sweep.now = sweep.now.max(clock);
+        let known = |id: NsId| sweep.namespaces.contains_key(&id) || sweep.unread.contains(&id);
+        let mut count = count_silence(&self.policy, &mut self.totals, sweep.now);
+        self.tracker.retain(known, sweep.now, &mut count);
+        drop(count);
+        self.totals.sweeps += 1;
+    }
+
+    /// The cgroups, and on hosts without cgroup v2 the sockets, of the sweep so far whose owner nobody has told yet.
+    #[must_use]
+    pub fn unknown_owners(&self) -> UnknownOwners {
+        let mut unknown = UnknownOwners::default();
+        for (_, memory) in self.tracker.namespaces() {
+            let cgroups = memory.origins().iter().filter_map(|origin| origin.cgroup);
+            unknown.cgroups.extend(cgroups.filter(|id| !self.owners.cgroups.contains_key(id)));
+        }
+        unknown
+    }
+
+    /// The inodes of all sockets of namespaces that are not a pod's alone; asked for on hosts without cgroup v2.
+    #[must_use]
+    pub fn inodes(&self) -> BTreeSet<u32> {
+        self.tracker.namespaces().flat_map(|(_, memory)| memory.connections()).map(|tracked| tracked.inode).collect()
+    }
+
+    /// Judges the last sweep.
+    #[must_use]
+    pub fn report(&mut self, node: &str) -> Report {
+        let sweep = &self.sweep;
+        let mut report = Report {
+            node: node.to_owned(),
+            started_at: sweep.started_at,
+            duration: sweep.now.saturating_sub(sweep.clock),
+            watched_for: sweep.clock.saturating_sub(self.first_clock.unwrap_or(sweep.clock)),
+            namespaces: sweep.counts,
+            incomplete: sweep.incomplete,
+            paths: self.policy.paths().cloned().collect(),
+            losses: sweep.losses.clone(),
+            tracked: self.tracker.len() as u64,
+            totals: self.totals.clone(),
+            ..Report::default()
+        };
+        self.owners.settle(&self.tracker);
+        for (id, counters) in &self.sweep.counters {
+            if let Some(owner) = self.owners.namespaces.get(id).filter(|owner| owner.kind == OwnerKind::Pod) {
+                report.pods.insert(owner.clone(), *counters);
+            }
+        }
+        assess(&mut self.tracker, &self.policy, &self.sweep.namespaces, &self.owners, self.sweep.now, &mut report);
+        report
+    }
+}
+
+/// What [`Digest::unknown_owners`] asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnknownOwners {
+    /// cgroup v2 ids.
+    pub cgroups: BTreeSet<u64>,
+}
+
+fn count_silence<'a>(
+    policy: &'a Policy,
+    totals: &'a mut Totals,
+    now: u64,
+) -> impl FnMut(&NsMemory, &Tracked, u64) + use<'a> {
+    move |memory, tracked, silence| {
+        if silence >= SHORTEST_MS
+            && let Some(keepalive) = silence_keepalive(policy, memory, tracked, now)
+        {
+            totals.silences.count(keepalive, silence);
+        }
+    }
+}
+
+/// What has been told about owners, and how two words about one socket are combined.
+#[derive(Default)]
+struct KnownOwners {
+    cgroups: HashMap<u64, Arc<Owner>>,
+    inodes: HashMap<u32, Arc<Owner>>,
+    namespaces: BTreeMap<NsId, Arc<Owner>>,
+}
+
+impl KnownOwners {
+    /// A namespace whose processes could not be read is the pod's whose sockets it holds; what no socket needs any more is forgotten.
+    fn settle(&mut self, tracker: &Tracker) {
+        let mut needed = BTreeSet::new();
+        for (id, memory) in tracker.namespaces() {
+            needed.extend(memory.origins().iter().filter_map(|origin| origin.cgroup));
+            let Some(owner) = self.namespaces.get_mut(&id) else { continue };
+            if !matches!(owner.kind, OwnerKind::Netns) {
+                continue;
+            }
+            let mut pods = memory
+                .origins()
+                .iter()
+                .filter_map(|origin| self.cgroups.get(&origin.cgroup?))
+                .filter(|owner| owner.kind == OwnerKind::Pod);
+            if let Some(pod) = pods.next()
+                && pods.all(|other| other.pod_uid == pod.pod_uid)
+            {
+                *owner = Arc::new(Owner { container: None, container_id: None, ..(**pod).clone() });
+            }
+        }
+        self.cgroups.retain(|id, _| needed.contains(id));
+    }
+}
+
+impl OwnerOf for KnownOwners {
+    /// The socket's own owner where that is a pod; else the namespace's pod; else the socket's container or unit; else the namespace's owner.
+    fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner> {
+        let socket = cgroup.and_then(|id| self.cgroups.get(&id)).or_else(|| self.inodes.get(&inode));
+        let namespace = self.namespaces.get(&namespace);
+        let kind = |owner: Option<&Arc<Owner>>| owner.map(|owner| owner.kind);
+        let best = match (kind(socket), kind(namespace)) {
+            (Some(OwnerKind::Pod), _) => socket,
+            (_, Some(OwnerKind::Pod)) => namespace,
+            (Some(OwnerKind::Container | OwnerKind::Unit), _) => socket,
+            _ => namespace,
+        };
+        best.cloned().unwrap_or_default()
+    }
+
+    fn by_inode(&self) -> bool {
+        !self.inodes.is_empty()
+    }
+}

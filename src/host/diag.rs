@@ -1,0 +1,154 @@
+//! Asks `sock_diag` for the TCP sockets of the namespace that the thread is in, and passes on raw datagrams until the dump ends.
+
+use std::io;
+use std::time::Duration;
+
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use netlink_sys::{Socket, SocketAddr};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use crate::record::LossReason;
+use crate::wire::inet_diag::{Message, Messages, Request};
+
+/// The kernel fills at most this much for one receive of a dump; larger buffers gain nothing, 8 KiB cost 15 % more (measured).
+pub const BUFFER: usize = 32 * 1024;
+/// The kernel answers a dump within milliseconds; this long means that something is wrong with it.
+const ANSWER: Duration = Duration::from_secs(10);
+/// `MSG_TRUNC`: a receive returns the datagram's true length, so that a cut one is noticed.
+const MSG_TRUNC: i32 = 0x20;
+
+/// How a dump ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The table changed under the walk, or the kernel ended it with an error: some sockets may be missing.
+    pub interrupted: bool,
+}
+
+/// Why there is no dump.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action}: {source}{}", hint(*.reason))]
+pub struct DiagError {
+    action: &'static str,
+    /// As a label.
+    pub reason: LossReason,
+    source: io::Error,
+}
+
+fn hint(reason: LossReason) -> &'static str {
+    match reason {
+        LossReason::NoTcpDiag => ". The kernel has no tcp_diag: load the module (modprobe tcp_diag), or enable CONFIG_INET_DIAG",
+        LossReason::Timeout => ". The kernel did not answer in time",
+        _ => "",
+    }
+}
+
+/// How this kernel is asked. Found out once: a kernel that refuses the request for both families refuses it always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Both families in one walk of the hash table.
+    #[default]
+    OneWalk,
+    /// One request per family: two walks.
+    PerFamily,
+}
+
+/// Dumps the current namespace; `each` receives every datagram as it came. The socket is closed before this returns.
+pub fn dump(
+    dialect: &mut Dialect,
+    buffer: &mut Vec<u8>,
+    mut each: impl FnMut(&[u8]) -> Result<(), crate::record::RecordError>,
+) -> Result<Result<Ended, DiagError>, crate::record::RecordError> {
+    let socket = match open() {
+        Ok(socket) => socket,
+        Err(error) => return Ok(Err(error)),
+    };
+    if *dialect == Dialect::OneWalk {
+        match ask(&socket, Request::BothFamilies, buffer, &mut each)? {
+            Err(error) if refused(&error) => *dialect = Dialect::PerFamily,
+            ended => return Ok(ended),
+        }
+    }
+    let mut interrupted = false;
+    for request in [Request::Inet, Request::Inet6] {
+        match ask(&socket, request, buffer, &mut each)? {
+            Ok(ended) => interrupted |= ended.interrupted,
+            // a kernel without IPv6 has no IPv6 sockets
+            Err(error) if request == Request::Inet6 && refused(&error) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(Ended { interrupted }))
+}
+
+fn refused(error: &DiagError) -> bool {
+    let refusals = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOENT, Errno::PROTONOSUPPORT, Errno::AFNOSUPPORT];
+    error.source.raw_os_error().is_some_and(|errno| refusals.iter().any(|refusal| refusal.raw_os_error() == errno))
+}
+
+fn open() -> Result<Socket, DiagError> {
+    let failed = |action, source| DiagError { action, reason: LossReason::NoTcpDiag, source };
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(|source| failed("open a sock_diag socket", source))?;
+    socket.bind_auto().map_err(|source| failed("bind a sock_diag socket", source))?;
+    socket.connect(&SocketAddr::new(0, 0)).map_err(|source| failed("connect a sock_diag socket", source))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER))
+        .map_err(|errno| failed("set a timeout on a sock_diag socket", errno.into()))?;
+    Ok(socket)
+}
+
+/// Sends one request and passes its answer on.
+fn ask<E>(
+    socket: &Socket,
+    request: Request,
+    buffer: &mut Vec<u8>,
+    each: &mut impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Result<Ended, DiagError>, E> {
+    if let Err(source) = socket.send(&request.to_bytes(), 0) {
+        let reason = if source.raw_os_error() == Some(Errno::NOENT.raw_os_error()) { LossReason::NoTcpDiag } else { LossReason::Dump };
+        return Ok(Err(DiagError { action: "ask sock_diag for TCP sockets", reason, source }));
+    }
+    let mut interrupted = false;
+    loop {
+        buffer.clear();
+        buffer.reserve_exact(BUFFER);
+        let length = match socket.recv(buffer, MSG_TRUNC) {
+            Ok(length) => length,
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => {
+                let timeout = matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                let reason = if timeout { LossReason::Timeout } else { LossReason::Dump };
+                return Ok(Err(DiagError { action: "receive TCP sockets from sock_diag", reason, source }));
+            }
+        };
+        let datagram = &buffer[..length.min(buffer.len())];
+        interrupted |= length > datagram.len();
+        match end(datagram, &mut interrupted) {
+            None => each(datagram)?,
+            Some(errno) => {
+                // the last datagram may hold sockets before its end mark
+                each(datagram)?;
+                return Ok(errno.map(|()| Ended { interrupted }));
+            }
+        }
+    }
+}
+
+/// Whether the dump ends in this datagram, and how.
+fn end(datagram: &[u8], interrupted: &mut bool) -> Option<Result<(), DiagError>> {
+    let mut messages = Messages::new(datagram);
+    let mut ended = None;
+    for message in &mut messages {
+        match message {
+            Ok(Message::Done(0)) => ended = Some(Ok(())),
+            Ok(Message::Done(errno) | Message::Error(errno)) if errno < 0 => {
+                let source = io::Error::from_raw_os_error(errno.saturating_neg());
+                let reason = if errno == -Errno::NOENT.raw_os_error() { LossReason::NoTcpDiag } else { LossReason::Dump };
+                ended = Some(Err(DiagError { action: "dump TCP sockets", reason, source }));
+            }
+            Ok(_) => {}
+            Err(_) => *interrupted = true,
+        }
+    }
+    *interrupted |= messages.interrupted();
+    ended
+}

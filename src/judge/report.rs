@@ -1,0 +1,254 @@
+//! What a face may read: findings, tallies, and the health of the sweep that made them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::policy::{OverdueBy, Path};
+use super::silence::SilenceHistogram;
+use super::track::PeerProbes;
+use super::verdict::{Keepalive, Verdict};
+use crate::owner::{NsId, Owner};
+use crate::socket::{Cookie, Endpoint, Timer};
+
+/// Who opened a connection: it is inbound where a socket listens on its local endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// Accepted here.
+    Inbound,
+    /// Opened here.
+    Outbound,
+}
+
+impl Direction {
+    /// The label and JSON value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// The listening end of a connection: `ip:port` of an outbound one, `:port` of an inbound one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServiceEndpoint {
+    /// Somebody else's.
+    Remote(Endpoint),
+    /// Our own port.
+    Local(u16),
+}
+
+impl std::fmt::Display for ServiceEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Remote(endpoint) => endpoint.fmt(f),
+            Self::Local(port) => write!(f, ":{port}"),
+        }
+    }
+}
+
+/// What is known of the other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerFacts {
+    /// Its probes, as seen on this socket.
+    pub probes: Option<PeerProbes>,
+    /// It is a socket of this node.
+    pub on_node: bool,
+    /// On this node, with an address translated between the two.
+    pub translated: bool,
+    /// Its keepalive, judged by this path's idle timeout, where it is on this node.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// The true socket options, read from the process that holds the socket (`--exact`). Seconds, milliseconds for the user timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExactOptions {
+    /// `SO_KEEPALIVE`.
+    pub so_keepalive: bool,
+    /// `TCP_KEEPIDLE`, seconds.
+    pub tcp_keepidle: u32,
+    /// `TCP_KEEPINTVL`, seconds.
+    pub tcp_keepintvl: u32,
+    /// `TCP_KEEPCNT`.
+    pub tcp_keepcnt: u32,
+    /// `TCP_USER_TIMEOUT`, milliseconds; 0 is the system's default.
+    pub tcp_user_timeout: u32,
+}
+
+/// One established connection, judged. Times are milliseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The network namespace it lives in.
+    pub netns: NsId,
+    /// The name of that namespace's bind mount.
+    pub netns_name: Option<Arc<str>>,
+    /// Whose it is.
+    pub owner: Arc<Owner>,
+    /// This end.
+    pub local: Endpoint,
+    /// The other end.
+    pub remote: Endpoint,
+    /// Who opened it.
+    pub direction: Direction,
+    /// The timer that the kernel reports.
+    pub timer: Timer,
+    /// Until it fires; absent without a timer.
+    pub expires: Option<u64>,
+    /// Retransmissions, or unanswered probes.
+    pub retransmits: u8,
+    /// What this end does.
+    pub keepalive: Keepalive,
+    /// Lower bound of KEEPIDLE.
+    pub keepidle: Option<u64>,
+    /// The true options, where they were asked for and could be had.
+    pub exact: Option<ExactOptions>,
+    /// Since the last payload byte.
+    pub data_idle: Option<u64>,
+    /// Since the last segment that we know of.
+    pub wire_idle: Option<u64>,
+    /// For how long we have watched nothing move.
+    pub watched: u64,
+    /// Lower bound of the age.
+    pub age: u64,
+    /// We sent last, and nothing came back since.
+    pub waiting_for_reply: bool,
+    /// The path it takes.
+    pub path: Arc<Path>,
+    /// What is known of the other end.
+    pub peer: PeerFacts,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What makes a connection overdue, here.
+    pub overdue_by: OverdueBy,
+    /// The namespace's `net.ipv4.tcp_keepalive_time`, seconds.
+    pub tcp_keepalive_time: Option<u32>,
+    /// The socket's user id.
+    pub uid: u32,
+    /// The socket's inode.
+    pub inode: u32,
+    /// The socket's cookie.
+    pub cookie: Cookie,
+}
+
+impl Finding {
+    /// The listening end.
+    #[must_use]
+    pub fn endpoint(&self) -> ServiceEndpoint {
+        match self.direction {
+            Direction::Outbound => ServiceEndpoint::Remote(self.remote),
+            Direction::Inbound => ServiceEndpoint::Local(self.local.port),
+        }
+    }
+}
+
+/// What became of the namespaces of one sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceCounts {
+    /// Entered and dumped.
+    pub dumped: u64,
+    /// Without connections, so not dumped.
+    pub empty: u64,
+    /// Gone between finding and entering.
+    pub vanished: u64,
+    /// Not readable.
+    pub failed: u64,
+}
+
+/// The counts of one owner's connections in one direction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// By keepalive state and verdict, in the order of their `ALL`.
+    pub counts: [[u64; 8]; 4],
+    /// The longest wire idle of a flagged connection, milliseconds.
+    pub flagged_wire_idle_max: Option<u64>,
+    /// Flagged connections by endpoint, path and verdict. Past [`MAX_ENDPOINTS`] distinct ones the rest count under `None`.
+    pub endpoints: BTreeMap<(Option<ServiceEndpoint>, Arc<Path>, Verdict), u64>,
+}
+
+/// How many distinct endpoints one owner's tally keeps apart in one direction.
+pub const MAX_ENDPOINTS: usize = 1024;
+
+/// What a pod's namespace says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodCounters {
+    /// `net.ipv4.tcp_keepalive_time`, seconds.
+    pub tcp_keepalive_time: Option<u32>,
+    /// `EstabResets`.
+    pub estab_resets: Option<u64>,
+    /// `TCPAbortOnTimeout`.
+    pub abort_on_timeout: Option<u64>,
+    /// `TCPKeepAlive`.
+    pub keepalive_probes: Option<u64>,
+}
+
+/// What has added up since the program started.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Sweeps that ended.
+    pub sweeps: u64,
+    /// Dumps during which the table changed, or that the kernel ended with an error.
+    pub dumps_interrupted: u64,
+    /// Namespaces that could not be read, by reason.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// What went wrong while owners were looked up, by kind.
+    pub owner_troubles: BTreeMap<String, u64>,
+    /// The silences that ended.
+    pub silences: SilenceHistogram,
+}
+
+/// One sweep, judged.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The node's name.
+    pub node: String,
+    /// Wall clock at the start, milliseconds since the Unix epoch.
+    pub started_at: u64,
+    /// How long the sweep took, milliseconds.
+    pub duration: u64,
+    /// For how long connections were watched before this judgement, milliseconds.
+    pub watched_for: u64,
+    /// What became of the namespaces.
+    pub namespaces: NamespaceCounts,
+    /// Established connections that were judged.
+    pub connections: u64,
+    /// Connections under an ignore rule.
+    pub ignored: u64,
+    /// Something could not be read; `losses` says what.
+    pub incomplete: bool,
+    /// By verdict, in the order of [`Verdict::ALL`].
+    pub verdicts: [u64; 8],
+    /// Connections whose details were left out.
+    pub truncated: u64,
+    /// Connections in detail, worst first.
+    pub findings: Vec<Finding>,
+    /// Counts by owner and direction.
+    pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,
+    /// Counters of pods' namespaces, by owner.
+    pub pods: BTreeMap<Arc<Owner>, PodCounters>,
+    /// Every path and its idle timeout.
+    pub paths: Vec<Arc<Path>>,
+    /// What could not be read, for people, at most [`MAX_LOSSES`].
+    pub losses: Vec<String>,
+    /// Connections remembered.
+    pub tracked: u64,
+    /// Since the start of the program.
+    pub totals: Totals,
+}
+
+/// How many losses a report spells out.
+pub const MAX_LOSSES: usize = 20;
+
+impl Report {
+    /// How many connections have this verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> u64 {
+        self.verdicts[verdict as usize]
+    }
+
+    /// How many connections are flagged.
+    #[must_use]
+    pub fn flagged(&self) -> u64 {
+        Verdict::ALL.into_iter().filter(|verdict| verdict.flagged()).map(|verdict| self.count(verdict)).sum()
+    }
+}
