@@ -47,7 +47,7 @@ pub struct Roots {
     pub cgroup: Option<PathBuf>,
     /// The folder that holds kubelet's `pods` and `containers`, usually `/var/log`.
     pub logs: PathBuf,
-    /// The container runtime's CRI socket, if it may be asked.
+    /// The container runtime's CRI socket, if it may be asked; of no effect in a build without the feature `cri`.
     pub cri: Option<PathBuf>,
 }
 

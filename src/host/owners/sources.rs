@@ -22,7 +22,10 @@ pub(super) struct Sources {
 
 impl Sources {
     pub fn new(roots: &Roots) -> Self {
+        #[cfg(feature = "cri")]
         let cri = roots.cri.as_deref().map(Cri::new);
+        #[cfg(not(feature = "cri"))]
+        let cri = None;
         Self { root: roots.logs.clone(), logs: Logs::default(), listed: None, cri }
     }
 
