@@ -169,13 +169,14 @@ impl Digest {
         self.totals.sweeps += 1;
     }
 
-    /// The cgroups, and on hosts without cgroup v2 the sockets, of the sweep so far whose owner nobody has told yet.
+    /// The cgroups, and on hosts without cgroup v2 the sockets, of the sweep so far whose owner nobody has told yet, or not in full:
+    /// kubelet names a container a moment after it has started.
     #[must_use]
     pub fn unknown_owners(&self) -> UnknownOwners {
         let mut unknown = UnknownOwners::default();
         for (_, memory) in self.tracker.namespaces() {
             let cgroups = memory.origins().iter().filter_map(|origin| origin.cgroup);
-            unknown.cgroups.extend(cgroups.filter(|id| !self.owners.cgroups.contains_key(id)));
+            unknown.cgroups.extend(cgroups.filter(|id| !self.owners.cgroups.get(id).is_some_and(|owner| owner.is_named())));
         }
         unknown
     }
