@@ -130,7 +130,8 @@ impl Cri {
         Ok(())
     }
 
-    fn take(&mut self, sandboxes: ListPodSandboxResponse, containers: ListContainersResponse) {
+    /// Keeps what the runtime answered, as far as Kubernetes would have accepted the names.
+    pub fn take(&mut self, sandboxes: ListPodSandboxResponse, containers: ListContainersResponse) {
         let mut old = std::mem::take(&mut self.sandboxes);
         let mut all = HashMap::new();
         self.pods.clear();

@@ -96,3 +96,42 @@ impl Sources {
         known(self)
     }
 }
+
+#[cfg(all(test, feature = "cri"))]
+mod tests {
+    use super::super::cri_messages::{ListContainersResponse, ListPodSandboxResponse, PodSandbox, PodSandboxMetadata};
+    use super::*;
+
+    #[test]
+    fn where_folders_and_runtime_disagree_the_runtime_is_believed_and_it_is_counted() {
+        let log = tempfile::tempdir().expect("a scratch folder");
+        std::fs::create_dir_all(log.path().join("pods/shop_old_u1")).expect("mkdir");
+        std::fs::create_dir_all(log.path().join("pods/shop_same_u2")).expect("mkdir");
+        std::fs::create_dir_all(log.path().join("containers")).expect("mkdir");
+        let roots = Roots {
+            procfs: "/proc".into(),
+            cgroup: None,
+            logs: log.path().to_owned(),
+            cri: Some("/nonexistent/cri.sock".into()),
+        };
+        let mut sources = Sources::new(&roots);
+        let mut troubles = Troubles::default();
+        sources.begin_sweep();
+        assert_eq!(sources.pod("u1", &mut troubles), PodName::new("shop", "old"));
+        assert_eq!(sources.pod("u3", &mut troubles), None);
+        assert_eq!(troubles.take(), [(OwnerTrouble::Cri, 1)].into(), "the runtime is asked for what no folder tells");
+
+        let sandbox = |uid: &str, name: &str| {
+            let metadata = PodSandboxMetadata { name: name.into(), uid: uid.into(), namespace: "shop".into() };
+            PodSandbox { id: format!("sandbox-of-{uid}"), metadata: Some(metadata), state: 0 }
+        };
+        let items = vec![sandbox("u1", "new"), sandbox("u2", "same"), sandbox("u3", "third")];
+        let cri = sources.cri.as_mut().expect("given");
+        cri.take(ListPodSandboxResponse { items }, ListContainersResponse::default());
+        assert_eq!(sources.pod("u2", &mut troubles), PodName::new("shop", "same"));
+        assert_eq!(sources.pod("u3", &mut troubles), PodName::new("shop", "third"));
+        assert_eq!(troubles.take(), [].into());
+        assert_eq!(sources.pod("u1", &mut troubles), PodName::new("shop", "new"));
+        assert_eq!(troubles.take(), [(OwnerTrouble::Disagree, 1)].into());
+    }
+}
