@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::cgroup::Place;
-use super::{dir, process};
+use super::dir;
+use super::process::Process;
 
 /// How many file descriptors a sweep looks at once the first pass is done, 2 µs each; the next sweep goes on from there.
 const DESCRIPTORS_PER_SWEEP: usize = 20_000;
@@ -68,11 +69,10 @@ impl Inodes {
 
     /// Takes what process `pid` holds of `missing`; true when its descriptors may not be read.
     fn look_into(&mut self, pid: u32, missing: &mut BTreeSet<u32>, budget: &mut usize) -> bool {
-        let path = self.procfs.join(pid.to_string()).join("fd");
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = match openat(CWD, path, flags, Mode::empty()) {
+        let Ok(process) = Process::open(&self.procfs, pid) else { return false };
+        let folder = match dir::open(process.folder(), "fd") {
             Ok(folder) => folder,
-            Err(error) => return std::io::Error::from(error).kind() == ErrorKind::PermissionDenied,
+            Err(error) => return error.kind() == ErrorKind::PermissionDenied,
         };
         let mut held = Vec::new();
         let mut link = Vec::new();
@@ -83,7 +83,7 @@ impl Inodes {
             link = target.into_bytes();
         });
         if !held.is_empty()
-            && let Some(place) = process::place_of(&self.procfs, pid, None)
+            && let Ok(place) = process.place()
         {
             self.known.extend(held.into_iter().map(|inode| (inode, place.clone())));
         }
@@ -109,7 +109,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&listener));
         let inode = u32::try_from(std::fs::metadata(link).expect("our own socket").ino()).expect("32 bits");
-        let ours = process::place_of("/proc".as_ref(), std::process::id(), None).expect("our own cgroup");
+        let ours = Process::open("/proc".as_ref(), std::process::id())
+            .and_then(|process| process.place())
+            .expect("our own cgroup");
 
         let mut inodes = Inodes::new("/proc".into());
         inodes.learn(&[inode].into());

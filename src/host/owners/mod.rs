@@ -27,6 +27,7 @@ mod trouble;
 use cgroup::{InPod, Place, is_container_id};
 use inodes::Inodes;
 use names::PodName;
+use process::Process;
 use sources::Sources;
 use tree::Tree;
 pub use trouble::OwnerTrouble;
@@ -90,7 +91,8 @@ impl Owners {
         if host_ns {
             return Owner::default();
         }
-        let places = pids.iter().take(MAX_TRIED).filter_map(|pid| process::place_of(&self.procfs, *pid, Some(id)));
+        let processes = pids.iter().take(MAX_TRIED).filter_map(|pid| Process::open(&self.procfs, *pid).ok());
+        let places = processes.filter(|process| process.is_in(id)).filter_map(|process| process.place().ok());
         let mut best = Place::default();
         for place in places.take(MAX_BELIEVED) {
             if place.telling() > best.telling() {

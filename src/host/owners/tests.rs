@@ -273,7 +273,8 @@ fn our_own_cgroup_is_in_the_tree() {
     };
     let id = fs::metadata(folder).expect("our own cgroup").ino();
     owners.begin_sweep();
-    let place = process::place_of(Path::new("/proc"), std::process::id(), None).expect("our own");
+    let ours = Process::open(Path::new("/proc"), std::process::id()).expect("our own process");
+    let place = ours.place().expect("our own cgroup");
     let owner = one(&mut owners, id).expect("our own cgroup is in the tree");
     if path == Some("") {
         assert_eq!(owner, Owner::default());
