@@ -47,24 +47,32 @@ pub(super) fn place(path: &str) -> Place {
 /// Reads `/proc/PID/cgroup`: one line a hierarchy, `ID:CONTROLLERS:PATH`. The line that tells most wins: on hybrid hosts the
 /// version 2 line may say less than the others.
 pub(super) fn place_of_process(text: &str) -> Place {
-    text.lines()
-        .filter_map(|line| {
-            let (_, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            let place = place(path);
-            let first = matches!(controllers, "" | "name=systemd");
-            Some((place.telling(), first, place))
-        })
-        .max_by_key(|&(telling, first, _)| (telling, first))
-        .map(|(.., place)| place)
-        .unwrap_or_default()
+    let mut best = (0, false, Place::default());
+    for line in text.lines() {
+        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':')) else {
+            continue;
+        };
+        let place = place(path);
+        let telling = place.telling();
+        if telling == Place::MOST_TELLING {
+            return place;
+        }
+        let first = matches!(controllers, "" | "name=systemd");
+        if (telling, first) > (best.0, best.1) {
+            best = (telling, first, place);
+        }
+    }
+    best.2
 }
 
 impl Place {
+    /// A pod and its container.
+    const MOST_TELLING: u8 = 4;
+
     /// How much is known, for choosing between hierarchies.
     pub fn telling(&self) -> u8 {
         match (self.pods.last(), &self.container_id, &self.unit) {
-            (Some(pod), ..) if pod.container_id.is_some() => 4,
+            (Some(pod), ..) if pod.container_id.is_some() => Self::MOST_TELLING,
             (Some(_), ..) => 3,
             (None, Some(_), _) => 2,
             (None, None, Some(_)) => 1,

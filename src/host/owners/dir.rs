@@ -39,7 +39,8 @@ pub(super) fn entries(parent: impl AsFd, name: &str, mut each: impl FnMut(&Entry
 /// The text of a small file below a folder, up to `limit` bytes.
 pub(super) fn text(parent: impl AsFd, name: &str, limit: u64) -> io::Result<String> {
     let file = openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = Vec::new();
+    // most files of procfs are smaller than this, and then read at once
+    let mut text = Vec::with_capacity(4096);
     std::fs::File::from(file).take(limit).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
