@@ -1,5 +1,6 @@
 //! The test itself: pods of every kind that must be told apart, and what the agent says of them from inside its own pods.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,10 @@ async fn scenario(scratch: &Path, cgroup: &str, auditor: &Path) -> Result<()> {
     tuned.run(&mut cri, cgroup).await?;
     let host = Pod { host_network: true, ..Pod::new("kube-system", "node-agent", vec![dial("exporter", "1", "off")])? };
     host.run(&mut cri, cgroup).await?;
+    let others = namespaces()?;
     let cart = Pod::new("shop", "cart-0", vec![dial("app", "1", "off")])?.run(&mut cri, cgroup).await?;
+    let netns =
+        namespaces()?.into_iter().find(|name| !others.contains(name)).context("the pod has a network namespace")?;
 
     let mut agents = Vec::new();
     for (profile, folder) in [("standard", base), ("minimal", Path::new("deploy/kustomize/overlays/minimal"))] {
@@ -73,7 +77,9 @@ async fn scenario(scratch: &Path, cgroup: &str, auditor: &Path) -> Result<()> {
         reports(profile, agent).await?;
     }
     audits(scratch, auditor)?;
-    replaced(&mut cri, cgroup, cart, &agents, dial("app", "1", "off")).await
+    ends(&mut cri, cart, &netns, &agents).await?;
+    let cart = Pod::new("shop", "cart-0", vec![dial("app", "1", "off")])?;
+    succeeds(&mut cri, cgroup, cart, &agents).await
 }
 
 fn expected(profile: &str) -> Vec<&'static str> {
@@ -145,41 +151,48 @@ fn audits(scratch: &Path, auditor: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A pod is deleted: its series and its network namespace go. It is made again under the same name: it is another pod.
-async fn replaced(
-    cri: &mut Cri,
-    cgroup: &str,
-    cart: Running,
-    agents: &[(&str, Running)],
-    app: Container,
-) -> Result<()> {
-    let (old, veths) = (cart.pod.uid.clone(), plugged()?);
+/// A pod is deleted: its network namespace and its series go.
+async fn ends(cri: &mut Cri, cart: Running, netns: &OsString, agents: &[(&str, Running)]) -> Result<()> {
+    // one end of this pair lives in the pod's namespace and dies with it, and so does the other; CNI does not know of it
+    node::command(
+        "ip",
+        &["link", "add", "probe", "type", "veth", "peer", "name", "probe", "netns", &netns.to_string_lossy()],
+    )?;
     cart.remove(cri).await?;
-    let gone = Instant::now();
-    while plugged()? >= veths {
+    let removed = Instant::now();
+    while node::output("ip", &["-o", "link"])?.contains(" probe@") {
         ensure!(
-            gone.elapsed() < Duration::from_secs(3),
+            removed.elapsed() < Duration::from_secs(3),
             "the deleted pod's namespace is still alive: something holds it"
         );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    println!("the deleted pod's network namespace was gone {} ms after its sandbox", gone.elapsed().as_millis());
+    println!("the deleted pod's network namespace was gone {} ms after its sandbox", removed.elapsed().as_millis());
     for (profile, agent) in agents {
-        until(profile, agent, |report| Ok(report::uids(report, "cart-0").is_empty())).await?;
+        let report = until(profile, agent, |report| Ok(report::uids(report, "cart-0").is_empty())).await?;
+        ensure!(report::uids(&report, "cart-0").is_empty(), "{profile} still reports the deleted pod: {report:#}");
         let metrics = http::get(&agent.ip, "/metrics")?;
         ensure!(!metrics.contains("cart-0"), "{profile}: /metrics still has the deleted pod:\n{metrics}");
     }
     println!("no series of the deleted pod is left");
+    Ok(())
+}
 
-    let cart = Pod::new("shop", "cart-0", vec![app])?.run(cri, cgroup).await?;
-    ensure!(cart.pod.uid != old);
-    for (profile, agent) in agents {
-        let report = until(profile, agent, |report| Ok(!report::uids(report, "cart-0").is_empty())).await?;
-        ensure!(report::uids(&report, "cart-0") == [cart.pod.uid.clone()], "{profile}: a uid stuck: {report:#}");
-    }
+/// It is made again under the same name: it is another pod.
+async fn succeeds(cri: &mut Cri, cgroup: &str, cart: Pod, agents: &[(&str, Running)]) -> Result<()> {
+    let cart = cart.run(cri, cgroup).await?;
     for (profile, agent) in agents {
         let expected = expected(profile);
-        until(profile, agent, |report| Ok(report::lines(report)? == expected)).await?;
+        let report = until(profile, agent, |report| Ok(report::lines(report)? == expected)).await?;
+        let seen = report::lines(&report)?;
+        ensure!(
+            seen == expected,
+            "{profile}: expected again\n  {}\nseen\n  {}",
+            expected.join("\n  "),
+            seen.join("\n  ")
+        );
+        let uids = report::uids(&report, "cart-0");
+        ensure!(uids == [cart.pod.uid.clone()], "{profile}: uids {uids:?}, the successor has {}", cart.pod.uid);
     }
     println!("the successor under the same name has its own uid");
     Ok(())
@@ -200,7 +213,7 @@ async fn until(profile: &str, agent: &Running, enough: impl Fn(&Value) -> Result
     }
 }
 
-/// How many pods are plugged into the bridge.
-fn plugged() -> Result<usize> {
-    Ok(node::output("ip", &["-o", "link", "show", "type", "veth"])?.lines().count())
+/// The names of the network namespaces that CNI has made.
+fn namespaces() -> Result<Vec<OsString>> {
+    Ok(std::fs::read_dir("/run/netns")?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<_>>()?)
 }
