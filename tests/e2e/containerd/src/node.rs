@@ -2,6 +2,7 @@
 //! goes with its namespaces; folders and cgroups are removed by the supervisor, which stays outside.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,12 +10,49 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs the test on a node of its own, and removes the node however the test ends.
+/// Scratch folders and cgroups are called this and the supervisor's pid.
+const PREFIX: &str = "keepalive-auditor-e2e-";
+const SCRATCH: &str = "/var/tmp";
+
+/// How a node has its cgroups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cgroups {
+    /// As this machine has them.
+    Machine,
+    /// Version 2 alone, at `/sys/fs/cgroup`, without the controllers that this machine has bound to version 1.
+    Unified,
+}
+
+/// The node as the test on it sees it.
+#[derive(Clone, Copy)]
+pub struct Node<'a> {
+    /// A folder for everything that is written.
+    pub scratch: &'a Path,
+    /// The name of the cgroup that all pods are below.
+    pub cgroup: &'a str,
+    pub cgroups: Cgroups,
+}
+
+/// Runs the test on a node of its own, and removes the node however the test ends. On a machine with cgroup version 1 beside
+/// version 2 it is run again on a node that knows version 2 only.
 pub fn supervise(auditor: &Path) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "this test makes namespaces and cgroups: run it as root");
-    let scratch = tempfile::Builder::new().prefix("keepalive-auditor-e2e.").tempdir_in("/var/tmp")?;
-    let cgroup = format!("keepalive-auditor-e2e-{}", std::process::id());
     let auditor = auditor.canonicalize().with_context(|| format!("the program under test, {}", auditor.display()))?;
+    remove_leftovers()?;
+    let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
+    println!("== a node with {}", if hybrid { "hybrid cgroups" } else { "this machine's cgroups" });
+    run_on_a_node(&auditor, Cgroups::Machine)?;
+    if hybrid {
+        println!("== a node with cgroup version 2 alone");
+        run_on_a_node(&auditor, Cgroups::Unified)?;
+    }
+    Ok(())
+}
+
+fn run_on_a_node(auditor: &Path, cgroups: Cgroups) -> Result<()> {
+    let name = format!("{PREFIX}{}", std::process::id());
+    let scratch = Path::new(SCRATCH).join(&name);
+    fs::create_dir(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
     let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -23,7 +61,8 @@ pub fn supervise(auditor: &Path) -> Result<()> {
             .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork"])
             .args(["--kill-child=KILL", "--mount-proc"])
             .arg(std::env::current_exe()?)
-            .args(["inside".as_ref(), scratch.path(), cgroup.as_ref(), &auditor])
+            .args(["inside".as_ref(), scratch.as_path(), name.as_ref(), auditor])
+            .arg(if cgroups == Cgroups::Unified { "unified" } else { "machine" })
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -36,12 +75,9 @@ pub fn supervise(auditor: &Path) -> Result<()> {
         node.kill().await.ok();
         ended
     });
-    let cleaned = remove_cgroups(&cgroup);
-    let log = fs::read_to_string(scratch.path().join("containerd.log")).unwrap_or_default();
-    let place = scratch.path().display().to_string();
-    scratch.close().with_context(|| format!("removing {place}"))?;
-    cleaned?;
-    nothing_is_left(&place, &cgroup)?;
+    let log = fs::read_to_string(scratch.join("containerd.log")).unwrap_or_default();
+    remove(&name)?;
+    nothing_is_left(&name)?;
     let outcome = outcome?;
     if outcome != "the test ended with exit status: 0" {
         let tail: Vec<_> = log.lines().rev().filter(|line| !line.contains("level=info")).take(20).collect();
@@ -49,6 +85,26 @@ pub fn supervise(auditor: &Path) -> Result<()> {
     }
     println!("the node is gone: no process, mount, cgroup or folder of it is left");
     Ok(())
+}
+
+/// What a supervisor left that was killed outright.
+fn remove_leftovers() -> Result<()> {
+    for entry in fs::read_dir(SCRATCH)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(pid) = name.strip_prefix(PREFIX)
+            && !Path::new("/proc").join(pid).exists()
+        {
+            remove(&name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the cgroups and the folder of a node.
+fn remove(name: &str) -> Result<()> {
+    remove_cgroups(name)?;
+    let scratch = Path::new(SCRATCH).join(name);
+    fs::remove_dir_all(&scratch).with_context(|| format!("removing {}", scratch.display()))
 }
 
 /// The hierarchies of this machine: the folders below `/sys/fs/cgroup`, or that one itself.
@@ -87,24 +143,29 @@ fn remove_tree(folder: &Path) -> std::io::Result<()> {
     fs::remove_dir(folder)
 }
 
-fn nothing_is_left(scratch: &str, cgroup: &str) -> Result<()> {
-    ensure!(!Path::new(scratch).exists(), "{scratch} is left");
+fn nothing_is_left(name: &str) -> Result<()> {
+    ensure!(!Path::new(SCRATCH).join(name).exists(), "{SCRATCH}/{name} is left");
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    ensure!(!mounts.contains(scratch) && !mounts.contains(cgroup), "a mount is left:\n{mounts}");
+    ensure!(!mounts.contains(name), "a mount is left:\n{mounts}");
     for root in hierarchies() {
-        ensure!(!root.join(cgroup).exists(), "{} is left", root.join(cgroup).display());
+        ensure!(!root.join(name).exists(), "{} is left", root.join(name).display());
     }
     for process in fs::read_dir("/proc")?.flatten() {
         let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        ensure!(!String::from_utf8_lossy(&line).contains(scratch), "process {} is left", process.file_name().display());
+        ensure!(!String::from_utf8_lossy(&line).contains(name), "process {} is left", process.file_name().display());
     }
     Ok(())
 }
 
 /// From inside: mounts what a node has, on nothing of the machine's.
-pub fn furnish(scratch: &Path) -> Result<()> {
+pub fn furnish(node: &Node<'_>) -> Result<()> {
+    let scratch = node.scratch;
     for folder in ["log/pods", "log/containers", "root", "cni", "empty"] {
         fs::create_dir_all(scratch.join(folder))?;
+    }
+    if node.cgroups == Cgroups::Unified {
+        command("umount", &["--recursive", "/sys/fs/cgroup"])?;
+        command("mount", &["-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"])?;
     }
     command("mount", &["--make-rshared", "/"])?;
     command("mount", &["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])?;
@@ -114,8 +175,16 @@ pub fn furnish(scratch: &Path) -> Result<()> {
 }
 
 /// Starts containerd with its state on the node's own `/run`.
-pub fn start_containerd(scratch: &Path) -> Result<Child> {
+pub fn start_containerd(node: &Node<'_>) -> Result<Child> {
+    let scratch = node.scratch;
     let at = scratch.display();
+    let mut runc = "runc".to_owned();
+    if node.cgroups == Cgroups::Unified {
+        let script = scratch.join("runc");
+        fs::write(&script, format!("#!/bin/sh\nexec {} runc \"$@\"\n", std::env::current_exe()?.display()))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        runc = script.display().to_string();
+    }
     let config = format!(
         r#"
 version = 2
@@ -130,6 +199,10 @@ address = "{socket}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{load}"
 restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+BinaryName = "{runc}"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{at}/cni"

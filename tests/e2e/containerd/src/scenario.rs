@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::cri::Cri;
+use crate::node::Node;
 use crate::pod::{Container, Pod, Running};
 use crate::{deploy, http, image, node, report};
 
@@ -36,13 +37,14 @@ const SETTINGS: [(&str, &str); 3] = [
 ];
 
 /// Runs on the node that [`node::supervise`] made.
-pub fn run(scratch: &Path, cgroup: &str, auditor: &Path) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(scenario(scratch, cgroup, auditor))
+pub fn run(node: &Node<'_>, auditor: &Path) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(scenario(node, auditor))
 }
 
-async fn scenario(scratch: &Path, cgroup: &str, auditor: &Path) -> Result<()> {
-    node::furnish(scratch)?;
-    let _containerd = node::start_containerd(scratch)?;
+async fn scenario(node: &Node<'_>, auditor: &Path) -> Result<()> {
+    let Node { scratch, cgroup, .. } = *node;
+    node::furnish(node)?;
+    let _containerd = node::start_containerd(node)?;
     let mut cri = Cri::connect().await?;
     let base = Path::new("deploy/kustomize/base");
     image::import(scratch, image::LOAD, &std::env::current_exe()?, "e2e", &["load", "pause"])?;
