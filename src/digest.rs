@@ -206,7 +206,8 @@ impl Audience for Digest {
         let mut cgroups = BTreeSet::new();
         let mut inodes = BTreeSet::new();
         for (_, memory) in self.tracker.namespaces() {
-            let known = |id: &u64| self.owners.cgroups.contains_key(id);
+            // kubelet names a container a moment after it has started: ask again for what has no name yet
+            let known = |id: &u64| self.owners.cgroups.get(id).is_some_and(|owner| owner.is_named());
             cgroups.extend(memory.origins().iter().filter_map(|origin| origin.cgroup).filter(|id| !known(id)));
             if by_inode {
                 inodes.extend(memory.connections().map(|tracked| tracked.inode));
