@@ -1,3 +1,4 @@
 //! FACES: a report, rendered. Pure.
 
 pub mod profiles;
+pub mod remedy;
