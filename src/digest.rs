@@ -108,10 +108,7 @@ impl Digest {
         self.owners.namespaces.insert(namespace.id, Arc::new(namespace.owner.clone()));
         sweep.namespaces.insert(
             namespace.id,
-            NsFacts {
-                name: namespace.name.as_deref().map(Arc::from),
-                tcp_keepalive_time: counters.tcp_keepalive_time,
-            },
+            NsFacts { name: namespace.name.as_deref().map(Arc::from), tcp_keepalive_time: counters.tcp_keepalive_time },
         );
         sweep.damaged = false;
         self.tracker.begin(namespace.id);

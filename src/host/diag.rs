@@ -37,7 +37,9 @@ pub struct DiagError {
 
 fn hint(reason: LossReason) -> &'static str {
     match reason {
-        LossReason::NoTcpDiag => ". The kernel has no tcp_diag: load the module (modprobe tcp_diag), or enable CONFIG_INET_DIAG",
+        LossReason::NoTcpDiag => {
+            ". The kernel has no tcp_diag: load the module (modprobe tcp_diag), or enable CONFIG_INET_DIAG"
+        }
         LossReason::Timeout => ". The kernel did not answer in time",
         _ => "",
     }
@@ -104,7 +106,11 @@ fn ask<E>(
     each: &mut impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Result<Ended, DiagError>, E> {
     if let Err(source) = socket.send(&request.to_bytes(), 0) {
-        let reason = if source.raw_os_error() == Some(Errno::NOENT.raw_os_error()) { LossReason::NoTcpDiag } else { LossReason::Dump };
+        let reason = if source.raw_os_error() == Some(Errno::NOENT.raw_os_error()) {
+            LossReason::NoTcpDiag
+        } else {
+            LossReason::Dump
+        };
         return Ok(Err(DiagError { action: "ask sock_diag for TCP sockets", reason, source }));
     }
     let mut interrupted = false;
@@ -142,7 +148,8 @@ fn end(datagram: &[u8], interrupted: &mut bool) -> Option<Result<(), DiagError>>
             Ok(Message::Done(0)) => ended = Some(Ok(())),
             Ok(Message::Done(errno) | Message::Error(errno)) if errno < 0 => {
                 let source = io::Error::from_raw_os_error(errno.saturating_neg());
-                let reason = if errno == -Errno::NOENT.raw_os_error() { LossReason::NoTcpDiag } else { LossReason::Dump };
+                let reason =
+                    if errno == -Errno::NOENT.raw_os_error() { LossReason::NoTcpDiag } else { LossReason::Dump };
                 ended = Some(Err(DiagError { action: "dump TCP sockets", reason, source }));
             }
             Ok(_) => {}

@@ -8,6 +8,7 @@ pub mod counters;
 pub mod diag;
 pub mod netns;
 pub mod owners;
+pub mod programs;
 
 use crate::owner::NsId;
 use crate::record::{Loss, LossReason, Namespace, Record, RecordError};
@@ -118,7 +119,13 @@ impl Host {
         let inside = netns::own().ok() == Some(id);
         match if inside { Ok(true) } else { netns::enter(id, found, &self.places.roots.procfs) } {
             Ok(true) => {}
-            Ok(false) if is_own => return lose(Some(id), LossReason::Other, format!("cannot go back to our own network namespace {name}")),
+            Ok(false) if is_own => {
+                return lose(
+                    Some(id),
+                    LossReason::Other,
+                    format!("cannot go back to our own network namespace {name}"),
+                );
+            }
             Ok(false) => return lose(Some(id), LossReason::Vanished, format!("network namespace {name} is gone")),
             Err(error) if matches!(error.kind(), std::io::ErrorKind::PermissionDenied) => {
                 denied.namespaces.insert(id, name);

@@ -109,10 +109,7 @@ pub fn enter(id: NsId, found: &Found, procfs: &Path) -> io::Result<bool> {
 }
 
 fn pids(procfs: &Path) -> impl Iterator<Item = u32> {
-    fs::read_dir(procfs)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    fs::read_dir(procfs).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 fn bind_mounts(directory: &Path) -> impl Iterator<Item = (PathBuf, NsId)> {

@@ -72,7 +72,13 @@ mod tests {
 
     /// A socket whose last data (both ways) and last acknowledgement were at these times.
     fn look(at: u32, deadline: u32, data: u32, ack: u32) -> Sample {
-        Sample { at, expires: deadline.saturating_sub(at), data_sent: at - data, data_recv: at - data, ack_recv: at - ack }
+        Sample {
+            at,
+            expires: deadline.saturating_sub(at),
+            data_sent: at - data,
+            data_recv: at - data,
+            ack_recv: at - ack,
+        }
     }
 
     /// Feeds looks one after the other.
@@ -144,11 +150,8 @@ mod tests {
     #[test]
     fn the_overshoot_of_a_late_so_keepalive_ends_when_the_timer_fires() {
         // SO_KEEPALIVE with KEEPIDLE 60 turned on 4 s after the last data, probe answered at 64, KEEPINTVL 5
-        let bounds = follow(&[
-            look(5_000, 64_000, 0, 0),
-            look(66_000, 69_000, 0, 64_000),
-            look(70_000, 124_000, 0, 64_000),
-        ]);
+        let bounds =
+            follow(&[look(5_000, 64_000, 0, 0), look(66_000, 69_000, 0, 64_000), look(70_000, 124_000, 0, 64_000)]);
         assert_eq!(bounds, [64_000, 64_000, 60_000]);
     }
 
@@ -156,7 +159,13 @@ mod tests {
     fn the_clock_may_wrap() {
         let at = u32::MAX - 1_000;
         let first = Sample { at, expires: 50_000, data_sent: 10_000, data_recv: 10_000, ack_recv: 10_000 };
-        let later = Sample { at: at.wrapping_add(20_000), expires: 30_000, data_sent: 30_000, data_recv: 30_000, ack_recv: 30_000 };
+        let later = Sample {
+            at: at.wrapping_add(20_000),
+            expires: 30_000,
+            data_sent: 30_000,
+            data_recv: 30_000,
+            ack_recv: 30_000,
+        };
         assert_eq!(infer(Some((first, 60_000)), later), 60_000);
     }
 }

@@ -128,11 +128,8 @@ impl<'a> Search<'a> {
     }
 
     fn translated(&mut self, candidates: &[Ref]) {
-        let wanted: HashSet<IpAddr, Spread> = candidates
-            .iter()
-            .filter(|&&one| self.links(one) == Link::None)
-            .map(|&one| self.remote(one).addr)
-            .collect();
+        let wanted: HashSet<IpAddr, Spread> =
+            candidates.iter().filter(|&&one| self.links(one) == Link::None).map(|&one| self.remote(one).addr).collect();
         // by client endpoint and namespace; `true` where several connections share it
         let mut by_local: HashTable<(Ref, bool)> = HashTable::new();
         for one in self.all() {
@@ -198,7 +195,6 @@ impl<'a> Search<'a> {
     fn link(&mut self, one: Ref, link: Link) {
         self.links[one.namespace as usize][one.at as usize] = link;
     }
-
 }
 
 /// A tuple as a key; where a loopback address is part of it, it means something else in every namespace.

@@ -59,7 +59,9 @@ impl Ignore {
         let fits = |glob: &Option<GlobMatcher>, value: &Option<String>| {
             glob.as_ref().is_none_or(|glob| glob.is_match(value.as_deref().unwrap_or_default()))
         };
-        fits(&self.namespace, &owner.namespace) && fits(&self.pod, &owner.pod) && fits(&self.container, &owner.container)
+        fits(&self.namespace, &owner.namespace)
+            && fits(&self.pod, &owner.pod)
+            && fits(&self.container, &owner.container)
     }
 }
 
@@ -123,10 +125,7 @@ impl Policy {
     /// The path of a connection, by its remote address and the port of its listening end.
     #[must_use]
     pub fn path(&self, remote: IpAddr, service_port: u16) -> &Arc<Path> {
-        self.rules
-            .iter()
-            .find(|rule| rule.matches(remote, service_port))
-            .map_or(&self.default_path, |rule| &rule.path)
+        self.rules.iter().find(|rule| rule.matches(remote, service_port)).map_or(&self.default_path, |rule| &rule.path)
     }
 
     /// Every path, the default first.

@@ -205,7 +205,8 @@ impl<'a> Parser<'a> {
 
     fn both(&mut self) -> Result<Filter, String> {
         let mut left = self.term()?;
-        while self.take(&["and", "&", "&&"]) || self.peek().is_some_and(|word| !["or", "|", "||", ")"].contains(&word)) {
+        while self.take(&["and", "&", "&&"]) || self.peek().is_some_and(|word| !["or", "|", "||", ")"].contains(&word))
+        {
             left = Filter::And(Box::new(left), Box::new(self.term()?));
         }
         Ok(left)

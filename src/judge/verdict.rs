@@ -144,7 +144,13 @@ pub fn keepalive(idle_timeout: Duration, facts: &Facts) -> Keepalive {
 
 /// The verdict; first match wins, in the order of the contract.
 #[must_use]
-pub fn judge(keepalive: Keepalive, idle_timeout: Duration, long_lived: Duration, by: OverdueBy, facts: &Facts) -> Verdict {
+pub fn judge(
+    keepalive: Keepalive,
+    idle_timeout: Duration,
+    long_lived: Duration,
+    by: OverdueBy,
+    facts: &Facts,
+) -> Verdict {
     let reached = |ms: u64| u128::from(ms) >= idle_timeout.as_millis();
     let peer_probes = facts
         .peer_probes

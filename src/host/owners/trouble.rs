@@ -52,7 +52,9 @@ impl fmt::Display for OwnerTrouble {
             Self::ContainerName => {
                 "a container's id is in no log link and not known to the runtime: it is shown without its name"
             }
-            Self::Disagree => "two sources name the same pod or container differently: the container runtime's word wins",
+            Self::Disagree => {
+                "two sources name the same pod or container differently: the container runtime's word wins"
+            }
             Self::CgroupTree => {
                 "the cgroup v2 tree cannot be walked to its end, so some sockets are named by their network namespace \
                  alone: mount the host's /sys/fs/cgroup read-only and point --cgroup-root at it"
@@ -65,7 +67,9 @@ impl fmt::Display for OwnerTrouble {
                 "the file descriptors of some processes cannot be read, so their sockets are named by their network \
                  namespace alone: CAP_SYS_PTRACE is missing"
             }
-            Self::Cri => "the container runtime does not answer on --cri-endpoint: names come from the log directories alone",
+            Self::Cri => {
+                "the container runtime does not answer on --cri-endpoint: names come from the log directories alone"
+            }
         })
     }
 }

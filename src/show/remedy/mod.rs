@@ -1,6 +1,7 @@
 //! Ready configuration that turns keepalive on, for every place where people can.
 
 pub mod args;
+pub mod fit;
 pub mod keepalive;
 pub mod place;
 pub mod target;

@@ -52,6 +52,15 @@ impl Place {
             _ => (None, None),
         };
         let external = service.is_none();
+        // Where the default is a bare name, the target refers to an object of the cluster by it.
+        let names_object = defaults.host.as_ref().is_some_and(|host| !host.contains('.'));
+        if let Some(host) = host.as_ref().filter(|_| host_is_ip && names_object) {
+            return Err(RemedyError::Malformed {
+                flag: "host",
+                value: host.clone(),
+                expected: "the name of a Service",
+            });
+        }
         let port = request.port.or(defaults.port);
         Ok(Self { host, port, name, namespace, envoy, host_is_ip, external, service, service_namespace })
     }

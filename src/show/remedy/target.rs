@@ -7,6 +7,7 @@ use include_dir::{Dir, include_dir};
 use serde::{Deserialize, Serialize};
 
 use super::RemedyError;
+use crate::owner::OwnerKind;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/show/remedy/targets");
 const EXTENSION: &str = ".j2";
@@ -90,6 +91,9 @@ pub struct Fits {
     /// Globs of container and executable names.
     #[serde(default)]
     pub names: Vec<String>,
+    /// Globs of container and executable names that it is not for.
+    #[serde(default)]
+    pub not_names: Vec<String>,
     /// Ports of the service endpoint; empty is any.
     #[serde(default)]
     pub ports: Vec<u16>,
@@ -98,7 +102,7 @@ pub struct Fits {
     pub not_ports: Vec<u16>,
     /// Kinds of owner; empty is any.
     #[serde(default)]
-    pub kinds: Vec<String>,
+    pub kinds: Vec<OwnerKind>,
 }
 
 /// What stands in for flags that were not given.
