@@ -326,6 +326,8 @@ fn hints_say_what_was_assumed_and_never_reach_stdout() {
         ..request("istio-destination-rule")
     };
     assert!(!render(&all).hints.iter().any(|hint| hint.contains("Assumed")), "nothing was");
+    let useless = Request { namespace: Some("shop".into()), ..request("nginx") };
+    assert!(render(&useless).hints.iter().any(|hint| hint == "nginx has no use for --namespace."));
     let hints = render(&request("istio-destination-rule")).hints.join("\n");
     assert!(hints.contains("--host backend.example.com --port 443 --name keepalive --namespace default"), "{hints}");
     assert!(hints.contains("a dead peer is noticed only after 380 s"), "{hints}");

@@ -1,10 +1,13 @@
 """Servers and programs of the field on real sockets: flagged as they come, protected by what `remedy` prints, used as printed."""
 
+import importlib.util
+import json
 import os
 import pathlib
 import shutil
 import signal
 import sys
+import time
 import unittest
 
 import lab
@@ -250,6 +253,45 @@ class ProgramTest(lab.Lab):
         dial = f'. {exports}; exec {sys.executable} {lab.__file__} dial {lab.BACKEND_IP} 9000 hello'
         self.run_program("sh", "-c", dial)
         self.assert_protected(self.outbound(), IDLE)
+
+    @unittest.skipUnless(importlib.util.find_spec("grpc"), "grpcio is not installed")
+    def test_grpc_pings_show_as_traffic_and_not_as_a_timer(self):
+        arguments = self.dir / "channel.json"
+        for printed, least, most in (({"client": {}, "server": {}}, 7, 60), (self.pings(), 0, 4)):
+            arguments.write_text(json.dumps(printed))
+            server = self.start(lab.BACKEND, sys.executable, "-c", GRPC_SERVER, arguments)
+            self.wait_for_port(lab.BACKEND, 9001, server)
+            client = self.start(lab.CLIENT, sys.executable, "-c", GRPC_CLIENT, arguments, lab.BACKEND_IP)
+            self.wait_until(lambda: "answered" in client.log.read_text(), "gRPC to be answered")
+            time.sleep(8)
+            for connection in self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:9001"):
+                self.assertEqual(connection["keepalive"], "off", connection)
+                self.assertTrue(least <= connection["data_idle_seconds"] <= most, connection)
+            lab.stop(client)
+            lab.stop(server)
+
+    def pings(self):
+        return yaml.safe_load(lab.remedy("grpc", "--idle", "2s", "--interval", "2s", "--idle-timeout", "20s"))
+
+
+GRPC_SERVER = """
+import grpc, json, sys
+from concurrent.futures import ThreadPoolExecutor
+options = list(json.load(open(sys.argv[1]))["server"].items())
+server = grpc.server(ThreadPoolExecutor(1), options=options)
+handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("lab", {"Echo": handler}),))
+server.add_insecure_port("0.0.0.0:9001")
+server.start()
+server.wait_for_termination()
+"""
+GRPC_CLIENT = """
+import grpc, json, sys, time
+options = list(json.load(open(sys.argv[1]))["client"].items())
+channel = grpc.insecure_channel(sys.argv[2] + ":9001", options=options)
+print("answered" if channel.unary_unary("/lab/Echo")(b"hello") == b"hello" else "no", flush=True)
+time.sleep(60)
+"""
 
 
 def as_postgres(program, *arguments):

@@ -85,24 +85,28 @@ impl Place {
     }
 }
 
-/// Which defaults of the target were taken, said so that nobody applies an example by mistake.
-pub(super) fn assumptions(request: &Request, target: &Target) -> Option<String> {
+/// Which defaults of the target were taken, so that nobody applies an example by mistake, and which flags it has no use for.
+pub(super) fn assumptions(request: &Request, target: &Target) -> Vec<String> {
     let defaults = &target.defaults;
-    let taken: Vec<String> = [
-        request.host.is_none().then_some(defaults.host.as_ref()).flatten().map(|v| format!("--host {v}")),
-        request.port.is_none().then_some(defaults.port).flatten().map(|v| format!("--port {v}")),
-        request.name.is_none().then_some(defaults.name.as_ref()).flatten().map(|v| format!("--name {v}")),
-        request
-            .namespace
-            .is_none()
-            .then_some(defaults.namespace.as_ref())
-            .flatten()
-            .map(|v| format!("--namespace {v}")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    (!taken.is_empty()).then(|| format!("Assumed, because not given: {}.", taken.join(" ")))
+    let port = |port: Option<u16>| port.map(|port| port.to_string());
+    let flags = [
+        ("host", request.host.clone(), defaults.host.clone()),
+        ("port", port(request.port), port(defaults.port)),
+        ("name", request.name.clone(), defaults.name.clone()),
+        ("namespace", request.namespace.clone(), defaults.namespace.clone()),
+    ];
+    let mut taken = String::new();
+    let mut unused = String::new();
+    for (flag, given, default) in flags {
+        match (given, default) {
+            (None, Some(default)) => taken += &[" --", flag, " ", &default].concat(),
+            (Some(_), None) => unused += &[" --", flag].concat(),
+            _ => {}
+        }
+    }
+    let taken = (!taken.is_empty()).then(|| format!("Assumed, because not given:{taken}."));
+    let unused = (!unused.is_empty()).then(|| format!("{} has no use for{unused}.", target.name));
+    taken.into_iter().chain(unused).collect()
 }
 
 /// `orders`, `orders.shop.svc` and `orders.shop.svc.cluster.local` are Services; any other name is outside the cluster.
