@@ -161,19 +161,22 @@ impl fmt::Display for Told<'_> {
         if old_unprotected > 0 {
             let what = match (envoy, self.direction) {
                 (true, Direction::Inbound) => {
-                    "a restart or drain of the proxy, its clients' reconnects, or max_connection_duration of the listener"
+                    "a restart or drain of the proxy, its clients' reconnects, or max_connection_duration"
                 }
                 (true, Direction::Outbound) => {
-                    "a restart or drain of the proxy, the closing of the downstream connection, or maxConnectionDuration of the upstream"
+                    "a restart or drain of the proxy, the end of the downstream connections, or maxConnectionDuration"
                 }
                 (false, _) => {
                     "the program's own reconnects, the maximum lifetime of its pool, or a restart of either end"
                 }
             };
+            let since = match effect {
+                Effect::Took | Effect::Partly | Effect::InPlace => "opened before the change stay as they are",
+                Effect::Failed | Effect::Unseen => "from before the first look are still open",
+            };
             write!(
                 f,
-                "\n  {old_unprotected} opened before the change stay as they are, for a socket takes its keepalive when it is opened. What ages them \
-                 out: {what}."
+                "\n  {old_unprotected} {since}: a socket takes its keepalive when it is opened. What ages them out: {what}."
             )?;
         }
         Ok(())

@@ -45,6 +45,7 @@ pub fn explain(report: &Report, programs: &Programs) -> Result<String, RemedyErr
         remedies(&mut out, &targets, *program, *keepalive, findings);
         out.push('\n');
     }
+    put(&mut out, "Each remedy has its catch: keepalive-auditor remedy --list\n");
     Ok(out)
 }
 
@@ -65,7 +66,7 @@ fn why(keepalive: Keepalive, findings: &[&Finding], node: Option<u32>) -> String
     let path = &first.path.name;
     let mut text = match keepalive {
         Keepalive::Off => format!(
-            "Keepalive is off: this end never probes, and the path {path} forgets a connection after {limit} s of silence."
+            "Keepalive is off: this end never probes, and the path ({path}) forgets a connection after {limit} s of silence."
         ),
         _ => late(findings, limit, path),
     };
@@ -99,13 +100,15 @@ fn why(keepalive: Keepalive, findings: &[&Finding], node: Option<u32>) -> String
 
 fn late(findings: &[&Finding], limit: u64, path: &str) -> String {
     let Some(idle) = findings.iter().filter_map(|f| f.keepidle).max() else {
-        return format!("Keepalive is on, but no probe came before the path {path} forgets a connection ({limit} s).");
+        return format!(
+            "Keepalive is on, but no probe came before the path ({path}) forgets a connection ({limit} s)."
+        );
     };
     let seconds = idle.div_ceil(1000);
     let system = findings.iter().any(|f| f.tcp_keepalive_time.is_some_and(|time| u64::from(time) == seconds));
     let whose = if system { ", the system's default" } else { "" };
     format!(
-        "Keepalive is on, but its first probe comes after {seconds} s of silence{whose}: too late for the path {path}, which forgets \
+        "Keepalive is on, but its first probe comes after {seconds} s of silence{whose}: too late for the path ({path}), which forgets \
          a connection after {limit} s (the kernel's timer may take an eighth more)."
     )
 }
@@ -130,7 +133,7 @@ fn remedies(
     for target in fitting {
         put(out, &format!("  - {}: {}\n", target.name, target.description));
         put(out, &format!("    {}\n", subject.command(target)));
-        put(out, &format!("    Takes effect {}. {}\n", target.takes_effect, target.catch));
+        put(out, &format!("    takes effect {}\n", target.takes_effect));
     }
     if !known && keepalive == Keepalive::Off {
         let languages: Vec<_> = targets
