@@ -67,7 +67,8 @@ fn document(request: &Request) -> Value {
 
 /// The four options of a listener, in Gloo's or Envoy's spelling of the value.
 fn socket_options(value_key: &str) -> Value {
-    let option = |description, level, name, value| json!({ "description": description, "level": level, "name": name, value_key: value, "state": "STATE_PREBIND" });
+    let state = "STATE_PREBIND";
+    let option = |description, level, name, value| json!({ "description": description, "level": level, "name": name, value_key: value, "state": state });
     json!([
         option("SO_KEEPALIVE", 1, 9, 1),
         option("TCP_KEEPIDLE", 6, 4, 300),
@@ -116,13 +117,14 @@ fn istio_destination_rule() {
         namespace: Some("shop".into()),
         ..request("istio-destination-rule")
     };
+    let keepalive = json!({ "time": "300s", "interval": "20s", "probes": 4 });
     let rule = json!({
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",
         "metadata": metadata("db", "shop"),
         "spec": {
             "host": "db.example.com",
-            "trafficPolicy": { "connectionPool": { "tcp": { "tcpKeepalive": { "time": "300s", "interval": "20s", "probes": 4 } } } },
+            "trafficPolicy": { "connectionPool": { "tcp": { "tcpKeepalive": keepalive } } },
         },
     });
     let entry = json!({

@@ -150,10 +150,12 @@ impl fmt::Display for Told<'_> {
                     " Must Envoy be restarted? No: the Envoy that still holds {survivors} from before {opened} protected ones."
                 )?,
                 (Effect::Failed | Effect::Partly, _) if self.direction == Direction::Inbound => f.write_str(
-                    " Must Envoy be restarted? Yes, if the setting has reached it (config_dump): this listener still has the sockets that it was made with.",
+                    " Must Envoy be restarted? Yes, if the setting has reached it (config_dump): this listener still has the \
+                     sockets that it was made with.",
                 )?,
                 (Effect::Failed | Effect::Partly, _) => f.write_str(
-                    " Must Envoy be restarted? A cluster takes the setting without: look whether it has reached this proxy (config_dump).",
+                    " Must Envoy be restarted? A cluster takes the setting without: look whether it has reached this proxy \
+                     (config_dump).",
                 )?,
                 (Effect::Unseen, _) => f.write_str(" Must Envoy be restarted? Open a connection through it and compare again.")?,
             }

@@ -12,6 +12,7 @@ def each_version(case):
     """Turns every `each_NAME(self, version)` of a test case into one test a version."""
     for name in [name for name in vars(case) if name.startswith("each_")]:
         for version in VERSIONS:
+
             def test(self, name=name, version=version):
                 getattr(self, name)(version)
 
@@ -55,7 +56,9 @@ class Envoy:
         }
         original_dst = {
             "name": "envoy.filters.listener.original_dst",
-            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst"},
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst"
+            },
         }
         return {
             "name": f"0.0.0.0_{port}",

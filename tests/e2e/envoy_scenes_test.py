@@ -18,7 +18,9 @@ class SceneTest(lab.Lab):
         redirect = ("-p", "tcp", "--dport", "5432", "-m", "owner", "!", "--gid-owner", SIDECAR_GROUP, "-j", "REDIRECT")
         self.run_in(lab.CLIENT, "iptables", "-t", "nat", "-A", "OUTPUT", *redirect, "--to-ports", "15001")
         own_group = ("setpriv", "--regid", SIDECAR_GROUP, "--clear-groups")
-        envoy = envoy_gateway.Envoy(self, version, ports=(15001,), host=lab.CLIENT, wrap=own_group, redirected=True).start()
+        envoy = envoy_gateway.Envoy(
+            self, version, ports=(15001,), host=lab.CLIENT, wrap=own_group, redirected=True
+        ).start()
         (application,) = self.dial(lab.CLIENT, lab.BACKEND_IP, 5432)
         before = self.connections(lab.CLIENT)
         self.assertEqual(sorted(c["verdict"] for c in before), ["exposed", "local", "local"], before)

@@ -34,9 +34,16 @@ def options(found):
 
 def listener_policy(keepalive):
     """Gloo Mesh's listener keepalive as the options that every Envoy knows."""
-    values = ((1, 9, 1), (6, 4, seconds(keepalive["time"])), (6, 5, seconds(keepalive["interval"])), (6, 6, keepalive["probes"]))
+    values = (
+        (1, 9, 1),
+        (6, 4, seconds(keepalive["time"])),
+        (6, 5, seconds(keepalive["interval"])),
+        (6, 6, keepalive["probes"]),
+    )
     state = {"state": "STATE_PREBIND"}
-    return {"socket_options": [{"level": level, "name": name, "int_value": value, **state} for level, name, value in values]}
+    return {
+        "socket_options": [{"level": level, "name": name, "int_value": value, **state} for level, name, value in values]
+    }
 
 
 LISTENER = {
@@ -48,12 +55,16 @@ LISTENER = {
 }
 CLUSTER = {
     "envoy-cluster": lambda docs: docs[0],
-    "istio-destination-rule": lambda docs: upstream(**docs[-1]["spec"]["trafficPolicy"]["connectionPool"]["tcp"]["tcpKeepalive"]),
+    "istio-destination-rule": lambda docs: upstream(
+        **docs[-1]["spec"]["trafficPolicy"]["connectionPool"]["tcp"]["tcpKeepalive"]
+    ),
     "istio-mesh": lambda docs: upstream(**docs[0]["meshConfig"]["tcpKeepalive"]),
     "gloo-upstream": lambda docs: upstream(*fields(docs[0]["spec"]["connectionConfig"]["tcpKeepalive"], "keepalive")),
     "gloo-mesh": lambda docs: upstream(**docs[0]["spec"]["config"]["tcp"]["tcpKeepalive"]),
     "kgateway": lambda docs: upstream(*fields(docs[0]["spec"]["tcpKeepalive"], "keepAlive")),
-    "envoy-gateway": lambda docs: upstream(*map(docs[1]["spec"]["tcpKeepalive"].get, ("idleTime", "interval", "probes"))),
+    "envoy-gateway": lambda docs: upstream(
+        *map(docs[1]["spec"]["tcpKeepalive"].get, ("idleTime", "interval", "probes"))
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -35,8 +36,7 @@ class ServerTest(lab.Lab):
 
     def nginx(self, listen):
         config = self.dir / "nginx.conf"
-        config.write_text(
-            f"""
+        config.write_text(f"""
             daemon off; pid {self.dir}/nginx.pid; error_log stderr; user root;
             events {{}}
             http {{
@@ -48,8 +48,7 @@ class ServerTest(lab.Lab):
                     location / {{ proxy_pass http://{lab.BACKEND_IP}:9000; }}
                 }}
             }}
-            """
-        )
+            """)
         return self.proxy("nginx", "-c", config, "-p", self.dir)
 
     def test_nginx(self):
@@ -80,8 +79,7 @@ class ServerTest(lab.Lab):
 
     def haproxy(self, options):
         config = self.dir / "haproxy.cfg"
-        config.write_text(
-            f"""
+        config.write_text(f"""
 defaults
     mode tcp
     timeout connect 5s
@@ -91,8 +89,7 @@ listen gateway
     bind 0.0.0.0:8080
     server backend {lab.BACKEND_IP}:9000
 {options}
-"""
-        )
+""")
         return self.proxy("haproxy", "-db", "-f", config)
 
     def test_haproxy(self):
@@ -229,7 +226,8 @@ class ProgramTest(lab.Lab):
         """The program that a source file builds to."""
         go = shutil.which("go") or self.fail("the Go toolchain is missing")
         binary = source.with_suffix("")
-        self.run_in(lab.CLIENT, go, "build", "-o", binary, source, env={**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0"})
+        alone = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0"}
+        self.run_in(lab.CLIENT, go, "build", "-o", binary, source, env=alone)
         return binary
 
     @unittest.skipUnless(shutil.which("java"), "no Java here")
@@ -240,17 +238,19 @@ class ProgramTest(lab.Lab):
     def test_rust(self):
         crate = self.dir / "keepalive"
         (crate / "src").mkdir(parents=True)
-        manifest = '[package]\nname = "keepalive-e2e"\nversion = "0.0.0"\nedition = "2024"\n[dependencies]\nsocket2 = { version = "0.6", features = ["all"] }\n'
-        (crate / "Cargo.toml").write_text(manifest + "[workspace]\n")
+        dependency = 'socket2 = { version = "0.6", features = ["all"] }'
+        manifest = f'[package]\nname = "keepalive-e2e"\nedition = "2024"\n[dependencies]\n{dependency}\n[workspace]\n'
+        (crate / "Cargo.toml").write_text(manifest)
         self.printed("rust", "keepalive/src/main.rs")
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target")).absolute() / "e2e"
-        lab.subprocess.run(["cargo", "build", "--quiet", "--manifest-path", crate / "Cargo.toml", "--target-dir", target], check=True)
+        build = ("cargo", "build", "--quiet", "--manifest-path", crate / "Cargo.toml", "--target-dir", target)
+        subprocess.run(build, check=True)
         self.run_program(target / "debug" / "keepalive-e2e")
         self.assert_protected(self.outbound(), IDLE)
 
     def test_preload_mends_a_program_that_nobody_can_change(self):
         exports = self.printed("preload", "keepalive.env")
-        dial = f'. {exports}; exec {sys.executable} {lab.__file__} dial {lab.BACKEND_IP} 9000 hello'
+        dial = f". {exports}; exec {sys.executable} {lab.__file__} dial {lab.BACKEND_IP} 9000 hello"
         self.run_program("sh", "-c", dial)
         self.assert_protected(self.outbound(), IDLE)
 

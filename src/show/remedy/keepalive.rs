@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::RemedyError;
+use crate::judge::verdict::in_time;
 
 /// Without a reason to wait longer, a connection is probed this often however long the path remembers: a dead peer
 /// is found within minutes.
@@ -48,7 +49,7 @@ impl Keepalive {
             let detection = interval.unwrap_or(1) * probes.unwrap_or(1);
             last.checked_sub(detection).filter(|room| *room > 0).map_or(at_most, |room| room.min(at_most))
         });
-        if idle > most {
+        if !in_time(idle * 1000, budget) {
             return Err(RemedyError::TooLate {
                 idle,
                 latest: decimal(Duration::from_secs(idle) * 9 / 8),
@@ -155,7 +156,7 @@ mod tests {
     fn every_budget_of_two_seconds_or_more_has_a_keepalive_that_protects() {
         for budget in (2..2000).chain([3600, 8000, 86_400, 432_000]) {
             let keepalive = derive(None, None, None, budget).expect("fits");
-            assert!(keepalive.idle * 9 < budget * 8, "{budget}: {keepalive:?}");
+            assert!(in_time(keepalive.idle * 1000, s(budget)), "{budget}: {keepalive:?}");
             assert!(keepalive.idle <= (budget / 2).max(1), "{budget}: {keepalive:?}");
             assert!(budget < 3 || keepalive.detection() < budget, "{budget}: {keepalive:?}");
         }
