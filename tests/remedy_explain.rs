@@ -146,8 +146,9 @@ fn an_unknown_application_is_offered_every_language() {
 
 #[test]
 fn late_is_mended_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
-    let host = Finding { tcp_keepalive_time: Some(300), ..on(finding(Owner::default(), 9, 443)) };
-    let text = explained(vec![late(finding(pod("web-0", "app"), 1, 5432)), host], &[(1, "ruby")]);
+    let finding_of_pod = late(finding(pod("web-0", "app"), 1, 5432));
+    let report = Report { node_tcp_keepalive_time: Some(300), ..report(vec![finding_of_pod]) };
+    let text = explain(&report, &Programs::from([(1, "ruby".into())])).expect("the remedies parse");
     assert_eq!(named(&text), ["libpq", "pod-sysctl", "preload"], "{text}");
     assert!(text.contains("This pod's tcp_keepalive_time is 7200 s; the node's 300 s does not reach it."), "{text}");
     assert!(text.contains("its first probe comes after 7200 s of silence, the system's default"), "{text}");

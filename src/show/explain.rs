@@ -32,7 +32,6 @@ pub fn explain(report: &Report, programs: &Programs) -> Result<String, RemedyErr
     groups.sort_by_key(|(_, findings)| (findings.iter().map(|f| f.verdict).min(), Reverse(findings.len())));
 
     let targets = remedy::list()?;
-    let node = node_keepalive_time(report);
     let mut out = String::new();
     for ((workload, direction, endpoint, program, keepalive), findings) in &groups {
         let preposition = if *direction == Direction::Outbound { "to" } else { "on" };
@@ -41,7 +40,7 @@ pub fn explain(report: &Report, programs: &Programs) -> Result<String, RemedyErr
         let pods = if pods.len() > 1 { format!(" in {} pods", pods.len()) } else { String::new() };
         let (direction, counts) = (direction.name(), counts(findings));
         put(&mut out, &format!("{workload}, {direction} {preposition} {endpoint}: {counts}{pods}{held}\n"));
-        put(&mut out, &format!("  {}\n", why(*keepalive, findings, node)));
+        put(&mut out, &format!("  {}\n", why(*keepalive, findings, report.node_tcp_keepalive_time)));
         remedies(&mut out, &targets, *program, *keepalive, findings);
         out.push('\n');
     }
@@ -111,12 +110,6 @@ fn late(findings: &[&Finding], limit: u64, path: &str) -> String {
         "Keepalive is on, but its first probe comes after {seconds} s of silence{whose}: too late for the path ({path}), which forgets \
          a connection after {limit} s (the kernel's timer may take an eighth more)."
     )
-}
-
-/// The host namespace's own setting, where a connection of the host shows it.
-fn node_keepalive_time(report: &Report) -> Option<u32> {
-    let host = |f: &&Finding| matches!(f.owner.kind, OwnerKind::Host | OwnerKind::Unit);
-    report.findings.iter().find(host).and_then(|f| f.tcp_keepalive_time)
 }
 
 /// The remedies that fit, each with the command that prints it.
