@@ -188,8 +188,14 @@ impl Digest {
         };
         self.owners.settle(&self.tracker);
         for (id, counters) in &self.sweep.counters {
-            if let Some(owner) = self.owners.namespaces.get(id).filter(|owner| owner.kind == OwnerKind::Pod) {
-                report.pods.insert(owner.clone(), *counters);
+            match self.owners.namespaces.get(id) {
+                Some(owner) if owner.kind == OwnerKind::Pod => {
+                    report.pods.insert(owner.clone(), *counters);
+                }
+                Some(owner) if owner.kind == OwnerKind::Host => {
+                    report.node_tcp_keepalive_time = counters.tcp_keepalive_time;
+                }
+                _ => {}
             }
         }
         assess(&mut self.tracker, &self.policy, &self.sweep.namespaces, &self.owners, self.sweep.now, &mut report);

@@ -8,6 +8,7 @@ pub mod counters;
 pub mod diag;
 pub mod netns;
 pub mod owners;
+pub mod programs;
 
 use crate::owner::NsId;
 use crate::record::{Audience, Loss, LossReason, Namespace, Record, RecordError};

@@ -226,6 +226,8 @@ pub struct Report {
     pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,
     /// Counters of pods' namespaces, by owner.
     pub pods: BTreeMap<Arc<Owner>, PodCounters>,
+    /// The host namespace's `net.ipv4.tcp_keepalive_time`, seconds; no pod inherits it.
+    pub node_tcp_keepalive_time: Option<u32>,
     /// Every path and its idle timeout.
     pub paths: Vec<Arc<Path>>,
     /// What could not be read, for people, at most [`MAX_LOSSES`].

@@ -1,9 +1,13 @@
 //! FACES: a report, rendered. Pure.
 
+pub mod compare;
+pub mod explain;
 pub mod json;
 pub mod metrics;
 pub mod page;
 pub mod profiles;
+pub mod remedy;
 pub mod table;
 pub mod units;
 pub mod why;
+pub mod workload;

@@ -6,15 +6,15 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde_json::json;
 
-use crate::judge::profiles::Profile;
+use crate::judge::profiles::{PROFILES, Profile};
 
 const HEADINGS: [&str; 4] = ["PROFILE", "IDLE TIMEOUT", "CONFIGURABLE", "AT EXPIRY"];
 
-/// A table of profiles; those that keepalive cannot help follow under a line that says so.
+/// Every profile as a table; those that keepalive cannot help follow under a line that says so.
 #[must_use]
-pub fn table(profiles: &[Profile]) -> String {
-    let (helped, not_helped): (Vec<&Profile>, Vec<&Profile>) = profiles.iter().partition(|p| p.keepalive_helps);
-    let rows: Vec<[String; 4]> = profiles.iter().map(cells).collect();
+pub fn table() -> String {
+    let (helped, not_helped): (Vec<&Profile>, Vec<&Profile>) = PROFILES.iter().partition(|p| p.keepalive_helps);
+    let rows: Vec<[String; 4]> = PROFILES.iter().map(cells).collect();
     let widths: [usize; 4] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).fold(HEADINGS[column].len(), usize::max));
     let mut out = String::new();
@@ -35,8 +35,8 @@ pub fn table(profiles: &[Profile]) -> String {
 
 /// The same as one JSON array; times in seconds.
 #[must_use]
-pub fn json(profiles: &[Profile]) -> String {
-    let rows: Vec<_> = profiles
+pub fn json() -> String {
+    let rows: Vec<_> = PROFILES
         .iter()
         .map(|p| {
             json!({
@@ -75,11 +75,10 @@ fn line(out: &mut String, widths: &[usize; 4], row: &[String; 4]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::profiles::PROFILES;
 
     #[test]
     fn the_table_separates_what_keepalive_cannot_help() {
-        let table = table(PROFILES);
+        let table = table();
         let (helped, not_helped) = table.split_once("Not helped by TCP keepalive").expect("has the line");
         assert!(helped.starts_with("PROFILE"), "{table}");
         assert!(helped.contains("\naws-nlb               350s"), "{table}");
@@ -89,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_json_has_every_profile_in_seconds() {
-        let rows: serde_json::Value = serde_json::from_str(&json(PROFILES)).expect("is JSON");
+        let rows: serde_json::Value = serde_json::from_str(&json()).expect("is JSON");
         assert_eq!(rows.as_array().map(Vec::len), Some(PROFILES.len()));
         assert_eq!(rows[0]["name"], "aws-nlb");
         assert_eq!(rows[0]["idle_timeout_seconds"], 350);

@@ -1,0 +1,138 @@
+//! Ready configuration that turns keepalive on, for every place where people can.
+
+pub mod args;
+pub mod fit;
+pub mod keepalive;
+pub mod place;
+pub mod target;
+
+use std::time::Duration;
+
+use minijinja::{Environment, UndefinedBehavior, Value};
+use thiserror::Error;
+
+use keepalive::Keepalive;
+use place::Place;
+use target::Target;
+
+/// What the user asked for. What is absent is derived from the budget, or takes the target's default.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The remedy's name: `istio-destination-rule`.
+    pub target: String,
+    /// Silence before the first probe (KEEPIDLE); whole seconds.
+    pub idle: Option<Duration>,
+    /// Time between unanswered probes (KEEPINTVL); whole seconds.
+    pub interval: Option<Duration>,
+    /// Unanswered probes until the connection is given up (KEEPCNT).
+    pub probes: Option<u32>,
+    /// The other end of the connections: a DNS name, a Service or an IP address.
+    pub host: Option<String>,
+    /// The port of the listening end.
+    pub port: Option<u16>,
+    /// The name of the object; what it names is the target's to say.
+    pub name: Option<String>,
+    /// The Kubernetes namespace of the object.
+    pub namespace: Option<String>,
+    /// Envoy's version where the form depends on it: `1.37`, `v1.36.2`.
+    pub envoy_version: Option<String>,
+    /// The shortest idle timeout on the path.
+    pub budget: Duration,
+}
+
+/// A remedy, ready to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The configuration alone, fit to be piped on.
+    pub stdout: String,
+    /// Sentences for the reader; for stderr.
+    pub hints: Vec<String>,
+}
+
+/// Why there is no remedy for a request.
+#[derive(Debug, Error)]
+pub enum RemedyError {
+    /// No data file of that name.
+    #[error("no remedy is called {0:?}: `keepalive-auditor remedy --list` shows them")]
+    UnknownTarget(String),
+    /// Probes that come after the path has forgotten the connection.
+    #[error(
+        "--idle {idle} s cannot protect: the kernel's timer fires up to an eighth late, so the first probe may come after \
+         {latest} s of silence, and the path forgets a connection after {budget} s; use at most {most} s"
+    )]
+    TooLate {
+        /// KEEPIDLE asked for, in seconds.
+        idle: u64,
+        /// KEEPIDLE × 9/8, as the reader sees it.
+        latest: String,
+        /// The idle timeout, as the reader sees it.
+        budget: String,
+        /// The greatest KEEPIDLE that protects, in seconds.
+        most: u64,
+    },
+    /// An idle timeout that no whole second fits below.
+    #[error(
+        "no keepalive protects a path that forgets after {0:?}: the kernel counts whole seconds, and fires up to an eighth late"
+    )]
+    NoRoom(Duration),
+    /// A number that the kernel would refuse.
+    #[error("--{flag} {value}: the kernel takes {range}")]
+    OutOfRange {
+        /// The flag without its dashes.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// A name that no API would accept.
+    #[error("--{flag} {value:?} is not {expected}")]
+    Malformed {
+        /// The flag without its dashes.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What it ought to be.
+        expected: &'static str,
+    },
+    /// A data file of ours that cannot be used.
+    #[error("the remedy {target} is broken, please report it: {reason}")]
+    Broken {
+        /// Whose data file.
+        target: String,
+        /// What the parser said.
+        reason: String,
+    },
+}
+
+/// Every remedy, in alphabetical order.
+pub fn list() -> Result<Vec<Target>, RemedyError> {
+    target::all()
+}
+
+/// Renders one remedy.
+pub fn render(request: &Request) -> Result<Rendered, RemedyError> {
+    let target = target::find(&request.target)?;
+    let keepalive = Keepalive::derive(request.idle, request.interval, request.probes, request.budget)?;
+    let place = Place::new(request, &target.defaults)?;
+    let values = Value::from_pairs(place.values().into_iter().chain([
+        ("idle", keepalive.idle.into()),
+        ("interval", keepalive.interval.into()),
+        ("probes", keepalive.probes.into()),
+        ("first_probe", keepalive.first_probe(request.budget).into()),
+        ("summary", keepalive.summary(request.budget).into()),
+    ]));
+
+    let mut engine = Environment::new();
+    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    let fill = |text: &str| {
+        engine
+            .render_str(text, &values)
+            .map_err(|error| RemedyError::Broken { target: target.name.clone(), reason: format!("{error:#}") })
+    };
+    let stdout = fill(&target.body)?.trim_end().to_owned() + "\n";
+    let mut hints = target.hints.iter().map(|hint| fill(hint)).collect::<Result<Vec<_>, _>>()?;
+    hints.extend(place::assumptions(request, &target));
+    hints.extend(keepalive.warning(request.budget));
+    Ok(Rendered { stdout, hints })
+}

@@ -1,0 +1,192 @@
+//! The remedies' data files: one a target, a front matter that describes it and the template of its text.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use include_dir::{Dir, include_dir};
+use serde::{Deserialize, Serialize};
+
+use super::RemedyError;
+use crate::owner::OwnerKind;
+
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/show/remedy/targets");
+const EXTENSION: &str = ".j2";
+const FENCE: &str = "---\n";
+
+/// A remedy: what its front matter says, and its template.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// What the user writes; the file's name.
+    #[serde(skip)]
+    pub name: String,
+    /// Whose connections it protects.
+    pub description: String,
+    /// Which side of that program it mends.
+    pub side: Side,
+    /// Which connections of the workload it mends.
+    pub direction: Reach,
+    /// Which keepalive states it mends.
+    pub helps: Vec<Helps>,
+    /// When, and whether something must be restarted.
+    pub takes_effect: String,
+    /// What to know before using it.
+    pub catch: String,
+    /// Which workloads `audit --explain` names it for.
+    #[serde(default)]
+    pub fits: Fits,
+    /// What stands in for flags that were not given.
+    #[serde(default)]
+    pub defaults: Defaults,
+    /// Sentences for stderr; templates too.
+    #[serde(default)]
+    pub hints: Vec<String>,
+    /// Each field that the text sets, and where it is documented.
+    pub sources: BTreeMap<String, String>,
+    /// The template.
+    #[serde(skip)]
+    pub body: String,
+}
+
+/// Which side of a proxy or program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// A proxy's connections from its clients.
+    Downstream,
+    /// A proxy's connections to its backends.
+    Upstream,
+    /// Both sides of a proxy or pod.
+    Both,
+    /// A program's own sockets.
+    Application,
+}
+
+/// Which direction of connections, seen from the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// Those it accepts.
+    Inbound,
+    /// Those it opens.
+    Outbound,
+    /// Both.
+    Both,
+}
+
+/// A keepalive state that a remedy mends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Helps {
+    /// No keepalive timer.
+    Off,
+    /// A keepalive timer that probes too late.
+    Late,
+}
+
+/// Which workloads a remedy is for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fits {
+    /// Globs of container and executable names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Globs of container and executable names that it is not for.
+    #[serde(default)]
+    pub not_names: Vec<String>,
+    /// Ports of the service endpoint; empty is any.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// Ports of the service endpoint that it is not for.
+    #[serde(default)]
+    pub not_ports: Vec<u16>,
+    /// Kinds of owner; empty is any.
+    #[serde(default)]
+    pub kinds: Vec<OwnerKind>,
+}
+
+/// What stands in for flags that were not given.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// For `--host`.
+    pub host: Option<String>,
+    /// For `--port`.
+    pub port: Option<u16>,
+    /// For `--name`.
+    pub name: Option<String>,
+    /// For `--namespace`.
+    pub namespace: Option<String>,
+}
+
+/// As `remedy --list` writes it.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = match self.side {
+            Side::Downstream => "downstream",
+            Side::Upstream => "upstream",
+            Side::Both => "both sides",
+            Side::Application => "the program's own sockets",
+        };
+        let direction = match self.direction {
+            Reach::Inbound => "inbound connections",
+            Reach::Outbound => "outbound connections",
+            Reach::Both => "inbound and outbound connections",
+        };
+        let helps = if self.helps.contains(&Helps::Off) { "off and late" } else { "late only, never off" };
+        writeln!(f, "{}", self.name)?;
+        writeln!(f, "    {}", self.description)?;
+        writeln!(f, "    mends:  {side}, {direction}; keepalive {helps}")?;
+        writeln!(f, "    effect: {}", self.takes_effect)?;
+        writeln!(f, "    catch:  {}", self.catch)
+    }
+}
+
+/// Every target, in alphabetical order.
+pub(super) fn all() -> Result<Vec<Target>, RemedyError> {
+    let mut targets = FILES
+        .files()
+        .filter_map(|file| {
+            Some((file.path().to_str()?.strip_suffix(EXTENSION)?, file.contents_utf8().unwrap_or_default()))
+        })
+        .map(|(name, text)| parse(name, text))
+        .collect::<Result<Vec<_>, _>>()?;
+    targets.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(targets)
+}
+
+/// The target of that name.
+pub(super) fn find(name: &str) -> Result<Target, RemedyError> {
+    let text = FILES.get_file(format!("{name}{EXTENSION}")).and_then(include_dir::File::contents_utf8);
+    parse(name, text.ok_or_else(|| RemedyError::UnknownTarget(name.into()))?)
+}
+
+fn parse(name: &str, text: &str) -> Result<Target, RemedyError> {
+    let broken = |reason: String| RemedyError::Broken { target: name.into(), reason };
+    let (front, body) = text
+        .strip_prefix(FENCE)
+        .and_then(|rest| rest.split_once("\n---\n"))
+        .ok_or_else(|| broken("it has no front matter between two lines of ---".into()))?;
+    let target: Target = serde_saphyr::from_str(front).map_err(|error| broken(error.to_string()))?;
+    Ok(Target { name: name.into(), body: body.into(), ..target })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_front_matter_or_with_an_unknown_key_is_refused_by_name() {
+        for text in ["listen 80;", "---\ndescription: x\nbogus: 1\n---\nlisten 80;"] {
+            let error = parse("nginx", text).expect_err("is broken").to_string();
+            assert!(error.contains("nginx"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leaves_the_folder_is_unknown() {
+        for name in ["", "../mod.rs", "nginx.j2", "NGINX"] {
+            assert!(matches!(find(name), Err(RemedyError::UnknownTarget(_))), "{name:?}");
+        }
+    }
+}

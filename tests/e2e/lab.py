@@ -1,0 +1,186 @@
+"""Three hosts in network namespaces (client - gateway - backend), real programs in them, and the auditor that looks on."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+AUDITOR = os.environ.get("KEEPALIVE_AUDITOR", "keepalive-auditor")
+CLIENT, GATEWAY, BACKEND = "client", "gateway", "backend"
+# Address of each host as its neighbour sees it.
+GATEWAY_FRONT, CLIENT_IP = "10.77.1.1", "10.77.1.2"
+GATEWAY_BACK, BACKEND_IP = "10.77.2.1", "10.77.2.2"
+
+
+class Lab(unittest.TestCase):
+    """Each test gets fresh hosts; whatever it started or made is gone afterwards."""
+
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="keepalive-e2e-"))
+        os.chmod(self.dir, 0o755)
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+        for host in (CLIENT, GATEWAY, BACKEND):
+            ip("netns", "add", name(host))
+            self.addCleanup(ip, "netns", "del", name(host))
+            ip("-n", name(host), "link", "set", "lo", "up")
+        self.wire(CLIENT, CLIENT_IP, GATEWAY, GATEWAY_FRONT)
+        self.wire(BACKEND, BACKEND_IP, GATEWAY, GATEWAY_BACK)
+        ip("-n", name(CLIENT), "route", "add", "default", "via", GATEWAY_FRONT)
+        ip("-n", name(BACKEND), "route", "add", "default", "via", GATEWAY_BACK)
+        self.run_in(GATEWAY, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+    def wire(self, one, one_ip, other, other_ip):
+        ip("link", "add", "e0", "netns", name(one), "type", "veth", "peer", "name", f"to-{one}", "netns", name(other))
+        for host, link, address in ((one, "e0", one_ip), (other, f"to-{one}", other_ip)):
+            ip("-n", name(host), "address", "add", f"{address}/24", "dev", link)
+            ip("-n", name(host), "link", "set", link, "up")
+
+    def start(self, host, *command, **options):
+        """A program on a host, until the test ends."""
+        log = self.dir / f"{pathlib.Path(command[0]).name}-{time.monotonic_ns()}.log"
+        with log.open("wb") as out:
+            streams = {"stdin": subprocess.PIPE, "stdout": out, "stderr": out}
+            process = subprocess.Popen(inside(host, command), start_new_session=True, **{**streams, **options})
+        process.log = log
+        self.addCleanup(stop, process)
+        return process
+
+    def run_in(self, host, *command, **options):
+        return subprocess.run(inside(host, command), check=True, capture_output=True, text=True, **options).stdout
+
+    def peer(self, host, *arguments):
+        """This file as a plain program without keepalive, see the end of it."""
+        return self.start(host, sys.executable, __file__, *map(str, arguments))
+
+    def serve(self, host, port, how="echo"):
+        self.peer(host, how, port)
+        self.wait_for_port(host, port)
+
+    def wait_for_port(self, host, port, process=None):
+        for _ in range(150):
+            if self.run_in(host, "ss", "-Hltn", f"sport = :{port}"):
+                return
+            if process is not None and process.poll() is not None:
+                self.fail(f"ended with {process.returncode}:\n{process.log.read_text()[-3000:]}")
+            time.sleep(0.1)
+        self.fail(f"nothing listens on {host}:{port}")
+
+    def dial(self, host, address, port, count=1, say="hello\n", until="answered"):
+        """Opens connections without keepalive; each has been answered through to the backend when this returns."""
+        clients = [self.peer(host, "dial", address, port, say) for _ in range(count)]
+        for client in clients:
+            self.wait_until(lambda c=client: until in c.log.read_text(), f"{address}:{port} to be {until}")
+        return clients
+
+    def wait_until(self, condition, what, seconds=15):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, f"waited {seconds} s for {what}")
+            time.sleep(0.1)
+
+    def audit(self, host, *flags):
+        """The auditor's own report of a host, every connection older than a second being long-lived."""
+        time.sleep(1.2)
+        text = auditor("audit", "--all", "--format", "json", *self.scope(host), *flags)
+        return json.loads(text)["connections"]
+
+    def scope(self, host):
+        return ("--netns", name(host), "--local-scope", "namespace", "--long-lived", "1s")
+
+    def connections(self, host, *flags, **wanted):
+        """Those whose fields have the wanted values."""
+        found = self.audit(host, *flags)
+        chosen = [c for c in found if all(c[key] == value for key, value in wanted.items())]
+        self.assertTrue(chosen, f"no connection of {host} has {wanted}: {json.dumps(found, indent=1)}")
+        return chosen
+
+    def assert_flagged(self, connections, keepalive):
+        for connection in connections:
+            self.assertIn(connection["verdict"], ("exposed", "overdue"), connection)
+            self.assertEqual(connection["keepalive"], keepalive, connection)
+
+    def assert_protected(self, connections, idle):
+        """Protected, and KEEPIDLE as inferred from the kernel's clocks is the value that was set."""
+        for connection in connections:
+            self.assertEqual((connection["verdict"], connection["keepalive"]), ("protected", "on"), connection)
+            self.assertAlmostEqual(connection["keepalive_idle_seconds"], idle, delta=0.05, msg=connection)
+
+
+def inside(host, command):
+    return ["ip", "netns", "exec", name(host), *map(str, command)]
+
+
+def name(host):
+    return f"kae-{os.getpid()}-{host}"
+
+
+def ip(*arguments):
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def auditor(*arguments):
+    done = subprocess.run([AUDITOR, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise AssertionError(f"{arguments} ended with {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def remedy(target, *flags):
+    """What the auditor prints for a target."""
+    return auditor("remedy", target, *flags)
+
+
+def stop(process):
+    """The process, and what it started in its own session; each by its own id."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.stdin:
+        process.stdin.close()
+
+
+def echo(port):
+    """A server that sends everything back."""
+    import threading
+
+    def one(connection):
+        while data := connection.recv(4096):
+            connection.sendall(data)
+
+    with socket.create_server(("0.0.0.0", int(port))) as listener:
+        while True:
+            threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
+
+
+def hold(port):
+    """A server that takes everything and never answers."""
+    with socket.create_server(("0.0.0.0", int(port))) as listener:
+        held = []
+        while True:
+            held.append(listener.accept())
+
+
+def dial(host, port, say):
+    """A client that says one thing and then stays."""
+    with socket.create_connection((host, int(port))) as connection:
+        print("connected", flush=True)
+        connection.sendall(say.encode())
+        connection.recv(4096)
+        print("answered", flush=True)
+        while connection.recv(4096):
+            pass
+
+
+if __name__ == "__main__":
+    {"echo": echo, "hold": hold, "dial": dial}[sys.argv[1]](*sys.argv[2:])

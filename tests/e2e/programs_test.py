@@ -1,0 +1,303 @@
+"""Servers and programs of the field on real sockets: flagged as they come, protected by what `remedy` prints, used as printed."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+import lab
+import yaml
+
+IDLE = 300
+FLAGS = ("--idle", f"{IDLE}s", "--interval", "20s", "--probes", "4")
+POSTGRES = next(iter(sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))), pathlib.Path("/usr/bin"))
+HTTP = "GET / HTTP/1.1\r\nHost: lab\r\n\r\n"
+
+
+class ServerTest(lab.Lab):
+    def proxy(self, *command):
+        """A proxy on the gateway with port 8080, and a request through it that the backend never answers."""
+        process = self.start(lab.GATEWAY, *command)
+        self.wait_for_port(lab.GATEWAY, 8080, process)
+        self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8080, say=HTTP, until="connected")
+        return process
+
+    def both_sides(self):
+        found = self.audit(lab.GATEWAY)
+        sides = {side: [c for c in found if c["direction"] == side] for side in ("inbound", "outbound")}
+        self.assertTrue(sides["inbound"] and sides["outbound"], found)
+        return sides
+
+    def nginx(self, listen):
+        config = self.dir / "nginx.conf"
+        config.write_text(f"""
+            daemon off; pid {self.dir}/nginx.pid; error_log stderr; user root;
+            events {{}}
+            http {{
+                access_log off;
+                client_body_temp_path {self.dir}; proxy_temp_path {self.dir};
+                fastcgi_temp_path {self.dir}; uwsgi_temp_path {self.dir}; scgi_temp_path {self.dir};
+                server {{
+                    {listen}
+                    location / {{ proxy_pass http://{lab.BACKEND_IP}:9000; }}
+                }}
+            }}
+            """)
+        return self.proxy("nginx", "-c", config, "-p", self.dir)
+
+    def test_nginx(self):
+        self.serve(lab.BACKEND, 9000, "hold")
+        process = self.nginx("listen 8080;")
+        sides = self.both_sides()
+        self.assert_flagged(sides["inbound"] + sides["outbound"], "off")
+        lab.stop(process)
+
+        printed = lab.remedy("nginx", "--port", 8080, *FLAGS)
+        process = self.nginx(printed)
+        sides = self.both_sides()
+        self.assert_protected(sides["inbound"], IDLE)
+        # proxy_socket_keepalive takes the system's idle time, as its catch says.
+        self.assert_flagged(sides["outbound"], "late")
+        lab.stop(process)
+
+        self.set_sysctls(lab.GATEWAY)
+        self.nginx(printed)
+        sides = self.both_sides()
+        self.assert_protected(sides["inbound"] + sides["outbound"], IDLE)
+
+    def set_sysctls(self, host):
+        """What the pod's sandbox would get."""
+        pod = yaml.safe_load(lab.remedy("pod-sysctl", *FLAGS))
+        for sysctl in pod["spec"]["securityContext"]["sysctls"]:
+            self.run_in(host, "sysctl", "-qw", f"{sysctl['name']}={sysctl['value']}")
+
+    def haproxy(self, options):
+        config = self.dir / "haproxy.cfg"
+        config.write_text(f"""
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen gateway
+    bind 0.0.0.0:8080
+    server backend {lab.BACKEND_IP}:9000
+{options}
+""")
+        return self.proxy("haproxy", "-db", "-f", config)
+
+    def test_haproxy(self):
+        self.serve(lab.BACKEND, 9000, "hold")
+        process = self.haproxy("")
+        sides = self.both_sides()
+        self.assert_flagged(sides["inbound"] + sides["outbound"], "off")
+        lab.stop(process)
+        self.haproxy(lab.remedy("haproxy", *FLAGS))
+        sides = self.both_sides()
+        self.assert_protected(sides["inbound"] + sides["outbound"], IDLE)
+
+    def test_postgresql_and_libpq(self):
+        data = self.dir / "data"
+        for command in (("chown", "postgres", self.dir), as_postgres("initdb", "-D", data, "-A", "trust", "--no-sync")):
+            self.run_in(lab.BACKEND, *command)
+        with (data / "pg_hba.conf").open("a") as access:
+            access.write("host all all 10.77.0.0/16 trust\n")
+        options = ("-c", "listen_addresses=*", "-k", self.dir)
+        server = self.start(lab.BACKEND, *as_postgres("postgres", "-D", data, *options))
+        self.wait_for_port(lab.BACKEND, 5432, server)
+        where = ("--host", lab.BACKEND_IP, "--port", 5432)
+
+        first = self.psql(f"host={lab.BACKEND_IP} port=5432")
+        self.assert_flagged(self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:5432"), "late")
+        self.assert_flagged(self.connections(lab.BACKEND, endpoint=":5432"), "late")
+        lab.stop(first)
+
+        client = self.psql(lab.remedy("libpq", *where, *FLAGS).strip())
+        self.assert_protected(self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:5432"), IDLE)
+        lab.stop(client)
+
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write(lab.remedy("postgresql", *FLAGS))
+        os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGHUP)
+        self.wait_until(lambda: "reloading configuration" in server.log.read_text(), "the server to reload")
+        self.psql(f"host={lab.BACKEND_IP} port=5432")
+        self.assert_protected(self.connections(lab.BACKEND, endpoint=":5432"), IDLE)
+
+    def test_a_pods_sysctl_mends_a_late_client(self):
+        """kubernetes#80298: the node's sysctl does not reach a pod, the pod's own does; neither helps keepalive off."""
+        self.serve(lab.BACKEND, 9000)
+        keepalive = "import socket,sys;s=socket.create_connection((sys.argv[1],9000));s.setsockopt(1,9,1);s.recv(1)"
+        for expect_idle in (None, IDLE):
+            client = self.start(lab.CLIENT, sys.executable, "-c", keepalive, lab.BACKEND_IP)
+            self.wait_until(lambda: self.run_in(lab.CLIENT, "ss", "-Htn", "dport = :9000"), "the connection")
+            found = self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:9000")
+            if expect_idle is None:
+                self.assert_flagged(found, "late")
+                self.set_sysctls(lab.CLIENT)
+            else:
+                self.assert_protected(found, expect_idle)
+            lab.stop(client)
+        self.dial(lab.CLIENT, lab.BACKEND_IP, 9000)
+        self.assert_flagged(self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:9000"), "off")
+
+    def psql(self, conninfo):
+        """A session that waits for its next statement."""
+        session = self.start(lab.CLIENT, POSTGRES / "psql", f"{conninfo} user=postgres dbname=postgres", "--no-psqlrc")
+        session.stdin.write(b"select 'answered';\n")
+        session.stdin.flush()
+        self.wait_until(lambda: "answered" in session.log.read_text(), "psql to be answered")
+        return session
+
+    def redis(self, settings=""):
+        config = self.dir / "redis.conf"
+        config.write_text(f'port 6379\nprotected-mode no\nsave ""\ndir {self.dir}\n{settings}')
+        server = self.start(lab.BACKEND, "redis-server", config)
+        self.wait_for_port(lab.BACKEND, 6379, server)
+        self.dial(lab.CLIENT, lab.BACKEND_IP, 6379, say="PING\r\n")
+        return server
+
+    def test_redis(self):
+        """In time for 350 s as it comes, late for the 240 s of an Azure load balancer."""
+        server = self.redis()
+        self.assert_protected(self.connections(lab.BACKEND, endpoint=":6379"), 300)
+        self.assert_flagged(self.connections(lab.BACKEND, "--idle-timeout", "240s", endpoint=":6379"), "late")
+        lab.stop(server)
+        self.redis(lab.remedy("redis", "--idle-timeout", "240s"))
+        self.assert_protected(self.connections(lab.BACKEND, "--idle-timeout", "240s", endpoint=":6379"), 120)
+
+
+class ProgramTest(lab.Lab):
+    def setUp(self):
+        super().setUp()
+        self.serve(lab.BACKEND, 9000)
+
+    def outbound(self, *flags):
+        return self.connections(lab.CLIENT, *flags, direction="outbound", endpoint=f"{lab.BACKEND_IP}:9000")
+
+    def printed(self, target, file, *flags):
+        """What is printed, in a file of that name; nothing is added."""
+        path = self.dir / file
+        path.write_text(lab.remedy(target, "--host", lab.BACKEND_IP, "--port", 9000, *(flags or FLAGS)))
+        return path
+
+    def run_program(self, *command, **options):
+        process = self.start(lab.CLIENT, *command, **options)
+        connected = lambda: process.poll() is not None or self.run_in(lab.CLIENT, "ss", "-Htn", "dport = :9000")
+        self.wait_until(connected, f"{command[0]} to connect", seconds=180)
+        self.assertIsNone(process.poll(), process.log.read_text())
+        return process
+
+    def assert_off(self, *command):
+        """The program as it comes is flagged."""
+        process = self.run_program(*command)
+        self.assert_flagged(self.outbound(), "off")
+        lab.stop(process)
+
+    def test_python(self):
+        plain = "import socket,sys;socket.create_connection((sys.argv[1],9000)).recv(1)"
+        self.assert_off(sys.executable, "-c", plain, lab.BACKEND_IP)
+        self.run_program(sys.executable, self.printed("python", "keepalive.py"))
+        self.assert_protected(self.outbound(), IDLE)
+
+    def test_node(self):
+        plain = f"require('node:net').connect(9000, '{lab.BACKEND_IP}').resume()"
+        self.assert_off("node", "-e", plain)
+        self.run_program("node", self.printed("node", "keepalive.js"))
+        self.assert_protected(self.outbound(), IDLE)
+
+    def test_a_go_client_with_keepalive_off_then_120_s(self):
+        off = self.dir / "off.go"
+        off.write_text(
+            'package main\nimport ("io"; "net")\nfunc main() {\n'
+            f'c, err := (&net.Dialer{{KeepAlive: -1}}).Dial("tcp", "{lab.BACKEND_IP}:9000")\n'
+            "if err != nil { panic(err) }\nio.Copy(io.Discard, c)\n}\n"
+        )
+        self.assert_off(self.go(off))
+        self.run_program(self.go(self.printed("go", "keepalive.go", "--idle", "120s")))
+        self.assert_protected(self.outbound(), 120)
+
+    def go(self, source):
+        """The program that a source file builds to."""
+        go = shutil.which("go") or self.fail("the Go toolchain is missing")
+        binary = source.with_suffix("")
+        alone = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0"}
+        self.run_in(lab.CLIENT, go, "build", "-o", binary, source, env=alone)
+        return binary
+
+    @unittest.skipUnless(shutil.which("java"), "no Java here")
+    def test_java(self):
+        self.run_program("java", self.printed("java", "Keepalive.java"))
+        self.assert_protected(self.outbound(), IDLE)
+
+    def test_rust(self):
+        crate = self.dir / "keepalive"
+        (crate / "src").mkdir(parents=True)
+        dependency = 'socket2 = { version = "0.6", features = ["all"] }'
+        manifest = f'[package]\nname = "keepalive-e2e"\nedition = "2024"\n[dependencies]\n{dependency}\n[workspace]\n'
+        (crate / "Cargo.toml").write_text(manifest)
+        self.printed("rust", "keepalive/src/main.rs")
+        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target")).absolute() / "e2e"
+        build = ("cargo", "build", "--quiet", "--manifest-path", crate / "Cargo.toml", "--target-dir", target)
+        subprocess.run(build, check=True)
+        self.run_program(target / "debug" / "keepalive-e2e")
+        self.assert_protected(self.outbound(), IDLE)
+
+    def test_preload_mends_a_program_that_nobody_can_change(self):
+        exports = self.printed("preload", "keepalive.env")
+        dial = f". {exports}; exec {sys.executable} {lab.__file__} dial {lab.BACKEND_IP} 9000 hello"
+        self.run_program("sh", "-c", dial)
+        self.assert_protected(self.outbound(), IDLE)
+
+    @unittest.skipUnless(importlib.util.find_spec("grpc"), "grpcio is not installed")
+    def test_grpc_pings_show_as_traffic_and_not_as_a_timer(self):
+        arguments = self.dir / "channel.json"
+        for printed, least, most in (({"client": {}, "server": {}}, 7, 60), (self.pings(), 0, 4)):
+            arguments.write_text(json.dumps(printed))
+            server = self.start(lab.BACKEND, sys.executable, "-c", GRPC_SERVER, arguments)
+            self.wait_for_port(lab.BACKEND, 9001, server)
+            client = self.start(lab.CLIENT, sys.executable, "-c", GRPC_CLIENT, arguments, lab.BACKEND_IP)
+            self.wait_until(lambda: "answered" in client.log.read_text(), "gRPC to be answered")
+            time.sleep(8)
+            for connection in self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:9001"):
+                self.assertEqual(connection["keepalive"], "off", connection)
+                self.assertTrue(least <= connection["data_idle_seconds"] <= most, connection)
+            lab.stop(client)
+            lab.stop(server)
+
+    def pings(self):
+        return yaml.safe_load(lab.remedy("grpc", "--idle", "2s", "--interval", "2s", "--idle-timeout", "20s"))
+
+
+GRPC_SERVER = """
+import grpc, json, sys
+from concurrent.futures import ThreadPoolExecutor
+options = list(json.load(open(sys.argv[1]))["server"].items())
+server = grpc.server(ThreadPoolExecutor(1), options=options)
+handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("lab", {"Echo": handler}),))
+server.add_insecure_port("0.0.0.0:9001")
+server.start()
+server.wait_for_termination()
+"""
+GRPC_CLIENT = """
+import grpc, json, sys, time
+options = list(json.load(open(sys.argv[1]))["client"].items())
+channel = grpc.insecure_channel(sys.argv[2] + ":9001", options=options)
+print("answered" if channel.unary_unary("/lab/Echo")(b"hello") == b"hello" else "no", flush=True)
+time.sleep(60)
+"""
+
+
+def as_postgres(program, *arguments):
+    """PostgreSQL refuses to run as root."""
+    return ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", POSTGRES / program, *arguments)
+
+
+if __name__ == "__main__":
+    unittest.main()

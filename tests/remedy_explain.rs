@@ -1,0 +1,241 @@
+//! `audit --explain` and `audit --compare` on reports made by hand: which remedies are named, and what is said of a change.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepalive_auditor::judge::policy::{OverdueBy, Path};
+use keepalive_auditor::judge::report::{Direction, Finding, PeerFacts, Report};
+use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
+use keepalive_auditor::owner::{NsId, Owner, OwnerKind};
+use keepalive_auditor::show::compare::{self, compare};
+use keepalive_auditor::show::explain::{Programs, explain};
+use keepalive_auditor::socket::{Cookie, Endpoint, Timer};
+
+fn pod(name: &str, container: &str) -> Owner {
+    Owner {
+        kind: OwnerKind::Pod,
+        namespace: Some("shop".into()),
+        pod: Some(name.into()),
+        container: Some(container.into()),
+        ..Owner::default()
+    }
+}
+
+/// An exposed outbound connection of `owner` to 10.20.0.5, keepalive off, known by its number.
+fn finding(owner: Owner, number: u16, port: u16) -> Finding {
+    Finding {
+        netns: NsId(1),
+        netns_name: None,
+        owner: Arc::new(owner),
+        local: Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000 + number),
+        remote: Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 20, 0, 5)), port),
+        direction: Direction::Outbound,
+        timer: Timer::None,
+        expires: None,
+        retransmits: 0,
+        keepalive: Keepalive::Off,
+        keepidle: None,
+        exact: None,
+        data_idle: Some(60_000),
+        wire_idle: Some(60_000),
+        watched: 0,
+        age: 600_000,
+        waiting_for_reply: false,
+        path: Arc::new(Path { name: "nlb".into(), idle_timeout: Duration::from_secs(350) }),
+        peer: PeerFacts::default(),
+        verdict: Verdict::Exposed,
+        overdue_by: OverdueBy::Clocks,
+        tcp_keepalive_time: Some(7200),
+        uid: 0,
+        inode: u32::from(number),
+        cookie: Cookie(u64::from(number)),
+    }
+}
+
+fn inbound(owner: Owner, number: u16, port: u16) -> Finding {
+    let f = finding(owner, number, 0);
+    let (local, remote) = (Endpoint::new(f.local.addr, port), Endpoint::new(f.remote.addr, 40_000 + number));
+    Finding { direction: Direction::Inbound, local, remote, ..f }
+}
+
+fn late(f: Finding) -> Finding {
+    Finding { keepalive: Keepalive::Late, keepidle: Some(7_200_000), timer: Timer::KeepAlive, ..f }
+}
+
+fn on(f: Finding) -> Finding {
+    Finding { keepalive: Keepalive::On, keepidle: Some(300_000), verdict: Verdict::Protected, ..f }
+}
+
+fn report(findings: Vec<Finding>) -> Report {
+    Report { findings, ..Report::default() }
+}
+
+fn explained(findings: Vec<Finding>, programs: &[(u32, &str)]) -> String {
+    let programs: Programs = programs.iter().map(|(inode, name)| (*inode, (*name).to_owned())).collect();
+    explain(&report(findings), &programs).expect("the remedies parse")
+}
+
+/// The remedies that a text names, in order.
+fn named(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("  - ")?.split_once(": ").map(|(name, _)| name)).collect()
+}
+
+#[test]
+fn nothing_flagged_needs_no_explanation() {
+    assert_eq!(
+        explained(vec![on(finding(pod("web-0", "app"), 1, 443))], &[]),
+        "Nothing to explain: no connection is flagged.\n"
+    );
+}
+
+#[test]
+fn istio_gateway_inbound_is_mended_downstream() {
+    let gateway = pod("istio-ingressgateway-6b8c9d7f4b-zz5wq", "istio-proxy");
+    let text = explained(vec![inbound(gateway, 1, 8443)], &[(1, "envoy")]);
+    assert_eq!(named(&text), ["gloo-mesh", "istio-gateway"]);
+    assert!(
+        text.contains("shop/istio-ingressgateway (istio-proxy), inbound on :8443: 1 connection (1 exposed)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("keepalive-auditor remedy istio-gateway --idle-timeout 5m50s --port 8443 --namespace shop"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_sidecar_is_told_from_a_gateway_by_its_port() {
+    let text = explained(vec![inbound(pod("web-0", "istio-proxy"), 1, 15006)], &[]);
+    assert_eq!(named(&text), ["gloo-mesh", "istio-sidecar-inbound"]);
+}
+
+#[test]
+fn istio_outbound_is_mended_upstream_for_the_endpoint() {
+    let text = explained(vec![finding(pod("web-0", "istio-proxy"), 1, 5432)], &[(1, "envoy")]);
+    assert_eq!(named(&text), ["gloo-mesh", "istio-destination-rule", "istio-mesh"]);
+    let command = "remedy istio-destination-rule --idle-timeout 5m50s --host 10.20.0.5 --port 5432 --namespace shop";
+    assert!(text.contains(command), "{text}");
+}
+
+#[test]
+fn a_bare_envoy_is_known_by_its_executable() {
+    let host = Owner { kind: OwnerKind::Netns, container: Some("gw".into()), ..Owner::default() };
+    let text = explained(vec![finding(host.clone(), 1, 443)], &[(1, "envoy")]);
+    assert_eq!(named(&text), ["envoy-cluster", "envoy-gateway"]);
+    let text = explained(vec![inbound(host, 1, 443)], &[(1, "envoy")]);
+    assert_eq!(named(&text), ["envoy-gateway", "envoy-listener"]);
+}
+
+#[test]
+fn an_application_is_mended_in_its_language() {
+    for (program, remedy) in [("python3.11", "python"), ("node", "node"), ("java", "java"), ("nginx", "nginx")] {
+        let text = explained(vec![finding(pod("web-0", "app"), 1, 443)], &[(1, program)]);
+        assert_eq!(named(&text).first(), Some(&remedy), "{text}");
+        assert!(!named(&text).contains(&"pod-sysctl"), "a sysctl does nothing for off: {text}");
+        assert!(text.contains("No sysctl helps a socket on which keepalive is off."), "{text}");
+    }
+}
+
+#[test]
+fn an_unknown_application_is_offered_every_language() {
+    let text = explained(vec![finding(pod("web-0", "app"), 1, 443)], &[]);
+    assert_eq!(named(&text), ["preload", "in the program's own code"]);
+    assert!(text.contains("remedy go | grpc | java | node | python | rust"), "{text}");
+}
+
+#[test]
+fn late_is_mended_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
+    let finding_of_pod = late(finding(pod("web-0", "app"), 1, 5432));
+    let report = Report { node_tcp_keepalive_time: Some(300), ..report(vec![finding_of_pod]) };
+    let text = explain(&report, &Programs::from([(1, "ruby".into())])).expect("the remedies parse");
+    assert_eq!(named(&text), ["libpq", "pod-sysctl", "preload"], "{text}");
+    assert!(text.contains("This pod's tcp_keepalive_time is 7200 s; the node's 300 s does not reach it."), "{text}");
+    assert!(text.contains("its first probe comes after 7200 s of silence, the system's default"), "{text}");
+    let outside = explained(vec![late(finding(Owner::default(), 1, 443))], &[]);
+    assert!(!named(&outside).contains(&"pod-sysctl"), "there is no pod: {outside}");
+}
+
+#[test]
+fn replicas_are_one_group_and_the_worst_comes_first() {
+    let replica = |suffix: &str, number| finding(pod(&format!("web-7d4b9c6f5-{suffix}"), "app"), number, 443);
+    let overdue =
+        Finding { verdict: Verdict::Overdue, wire_idle: Some(900_000), ..finding(pod("db-0", "app"), 3, 6379) };
+    let text = explained(vec![replica("x2k8p", 1), replica("zz5wq", 2), overdue], &[]);
+    let heads: Vec<_> = text.lines().filter(|line| line.starts_with("shop/")).collect();
+    assert_eq!(
+        heads,
+        [
+            "shop/db (app), outbound to 10.20.0.5:6379: 1 connection (1 overdue)",
+            "shop/web (app), outbound to 10.20.0.5:443: 2 connections (2 exposed) in 2 pods",
+        ]
+    );
+    assert!(text.contains("The longest silence so far is 900 s."), "{text}");
+}
+
+fn one_change(before: Vec<Finding>, after: Vec<Finding>) -> compare::Change {
+    let changes = compare::changes(&report(before), &report(after), &Programs::new());
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    *changes.values().next().expect("there is one")
+}
+
+fn proxy(number: u16) -> Finding {
+    finding(pod("web-0", "istio-proxy"), number, 443)
+}
+
+#[test]
+fn a_change_that_took_effect_leaves_old_connections_as_they_were() {
+    let (before, after) = (vec![proxy(1), proxy(2)], vec![proxy(1), on(proxy(3)), on(proxy(4))]);
+    let change = one_change(before.clone(), after.clone());
+    assert_eq!(change.effect(), compare::Effect::Took);
+    assert_eq!((change.new_protected, change.old_unprotected, change.gone_unprotected), (2, 1, 1));
+    let text = compare(&report(before), &report(after), &Programs::new());
+    assert!(text.contains("It took effect"), "{text}");
+    assert!(
+        text.contains("Must Envoy be restarted? No: the Envoy that still holds 1 from before opens protected ones."),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 opened before the change stay as they are") && text.contains("What ages them out: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_listener_that_did_not_take_it_needs_a_restart() {
+    let gateway = |number| inbound(pod("gw-0", "istio-proxy"), number, 8443);
+    let text = compare(&report(vec![gateway(1)]), &report(vec![gateway(1), gateway(2)]), &Programs::new());
+    assert!(text.contains("It did not take effect"), "{text}");
+    assert!(text.contains("Must Envoy be restarted? Yes"), "{text}");
+}
+
+#[test]
+fn without_a_new_connection_nothing_is_claimed() {
+    assert_eq!(one_change(vec![proxy(1)], vec![proxy(1)]).effect(), compare::Effect::Unseen);
+    let mended = one_change(vec![proxy(1)], vec![on(proxy(1))]);
+    assert_eq!((mended.effect(), mended.mended, mended.new_protected), (compare::Effect::InPlace, 1, 0));
+    let partly = one_change(vec![], vec![proxy(1), on(proxy(2))]);
+    assert_eq!(partly.effect(), compare::Effect::Partly);
+}
+
+#[test]
+fn a_young_unprotected_connection_counts_and_a_healthy_workload_does_not() {
+    let young = Finding { verdict: Verdict::Young, ..proxy(2) };
+    assert_eq!(one_change(vec![proxy(1)], vec![young]).new_unprotected, 1);
+    let healthy = report(vec![on(proxy(1))]);
+    assert_eq!(compare(&healthy, &healthy, &Programs::new()), "No connection was unprotected at either look.\n");
+}
+
+#[test]
+fn a_restarted_pod_is_the_same_workload() {
+    let replica = |suffix: &str, number| finding(pod(&format!("web-7d4b9c6f5-{suffix}"), "app"), number, 443);
+    let change = one_change(vec![replica("x2k8p", 1)], vec![on(replica("zz5wq", 2))]);
+    assert_eq!((change.new_protected, change.gone_unprotected, change.effect()), (1, 1, compare::Effect::Took));
+}
+
+#[test]
+fn a_cookie_that_another_connection_has_is_no_match() {
+    let reused = Finding { local: Endpoint { port: 50_000, ..proxy(1).local }, ..proxy(1) };
+    let change = one_change(vec![proxy(1)], vec![on(reused)]);
+    assert_eq!((change.new_protected, change.mended), (1, 0));
+}
