@@ -9,7 +9,8 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "dashboards"))
-import source  # noqa: E402  (the dashboards, beside this file)
+from fleet import fleet  # noqa: E402  (the dashboards' sources lie beside them)
+from pod import pod  # noqa: E402
 
 DEPLOY = pathlib.Path(__file__).parent
 CHART = DEPLOY / "helm/keepalive-auditor/files"
@@ -44,7 +45,7 @@ def outputs():
     yield DEPLOY / "kustomize/components/prometheus-operator/prometheusrule.yaml", prometheus_rule()
     for name in RULE_FILES:
         yield CHART / "rules" / name, (DEPLOY / "prometheus" / name).read_text()
-    for dashboard in source.dashboards():
+    for dashboard in (fleet(), pod()):
         text = json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
         name = dashboard["uid"] + ".json"
         yield DEPLOY / "dashboards" / name, text
