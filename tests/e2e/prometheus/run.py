@@ -175,7 +175,9 @@ def main():
         blind = agent(directory, "agent-two", binary, scene.logs, "--max-series=3",
                       wrapper=("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"))
         ending.append(blind)
-        targets = [(whole.port, {"cluster": "one", "node": "node-one"}), (blind.port, {"cluster": "two", "node": "node-two"})]
+        # As a PodMonitor labels its targets; none of these may stick to a connection outside pods.
+        own = {"namespace": "keepalive-auditor", "pod": "keepalive-auditor-x7k2p", "container": "agent"}
+        targets = [(whole.port, {"cluster": "one", "node": "node-one"} | own), (blind.port, {"cluster": "two", "node": "node-two"} | own)]
         prometheus = Prometheus(directory, expressions.RULES, targets, manager.port)
         ending.append(prometheus)
         programs = play(scene)

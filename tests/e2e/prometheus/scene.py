@@ -73,9 +73,9 @@ class Scene:
 
     def _plug(self, netns):
         self.host += 1
-        address, port = f"10.77.0.{self.host}", f"p{self.host}"
+        address, port = f"10.77.{self.host // 250}.{self.host % 250 + 1}", f"p{self.host}"
         run("ip", "-n", netns, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", self.switch)
-        run("ip", "-n", netns, "address", "add", f"{address}/24", "dev", "eth0")
+        run("ip", "-n", netns, "address", "add", f"{address}/16", "dev", "eth0")
         run("ip", "-n", netns, "link", "set", "eth0", "up")
         run("ip", "-n", self.switch, "link", "set", port, "master", "br0", "up")
         return address, port
