@@ -66,10 +66,8 @@ def helm(values):
 def elide_dashboards(text):
     """The text with each dashboard, which is checked here to be the committed one, replaced by its name."""
     for path in sorted((ROOT / "deploy/dashboards").glob("*.json")):
-        content = path.read_text()
-        for margin in ("    ",):
-            block = "".join(margin + line for line in content.splitlines(keepends=True))
-            text = text.replace(block.rstrip("\n"), f"{margin}(deploy/dashboards/{path.name})")
+        block = "".join("    " + line for line in path.read_text().splitlines(keepends=True)).rstrip("\n")
+        text = text.replace(block, f"    (deploy/dashboards/{path.name})")
     return text
 
 
