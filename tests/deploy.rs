@@ -3,7 +3,9 @@
 
 mod deploy {
     mod dashboards;
+    mod docs;
     mod manifests;
+
     mod rules;
 
     use serde_json::Value;
@@ -19,8 +21,8 @@ mod deploy {
 
     /// Every document of a YAML file.
     fn yaml(relative: &str) -> Vec<Value> {
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(&read(relative)).unwrap_or_else(|error| panic!("{relative} is not YAML: {error}"));
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&read(relative))
+            .unwrap_or_else(|error| panic!("{relative} is not YAML: {error}"));
         documents.into_iter().filter(|document| !document.is_null()).collect()
     }
 

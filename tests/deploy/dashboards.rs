@@ -31,7 +31,11 @@ fn each_has_a_stable_uid_and_is_not_edited_in_place() {
         assert_eq!(dashboard["editable"], false);
         assert!(dashboard.get("id").is_none(), "{file}: an id belongs to one Grafana");
         assert!(dashboard["description"].as_str().is_some_and(|text| !text.is_empty()));
-        assert_eq!(read(&file), read(&format!("deploy/helm/keepalive-auditor/files/dashboards/{uid}.json")), "run deploy/generate.py");
+        assert_eq!(
+            read(&file),
+            read(&format!("deploy/helm/keepalive-auditor/files/dashboards/{uid}.json")),
+            "run deploy/generate.py"
+        );
         assert!(read("deploy/dashboards/kustomization.yaml").contains(&format!("{uid}.json")));
     }
 }
@@ -77,7 +81,10 @@ fn every_panel_is_explained_and_has_a_unit() {
         for panel in panels(&dashboard) {
             let title = panel["title"].as_str().unwrap();
             assert!(!title.is_empty(), "{file}");
-            assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{file}: {title} is not described");
+            assert!(
+                panel["description"].as_str().is_some_and(|text| text.ends_with('.')),
+                "{file}: {title} is not described"
+            );
             let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap();
             assert!(UNITS.contains(&unit), "{file}: {title}: {unit} is not a unit of Grafana's");
             seen.push(panel["id"].as_u64().unwrap());
@@ -100,7 +107,10 @@ fn panels_do_not_overlap() {
         for (number, panel) in all.iter().enumerate() {
             assert!(edge(panel, "x", "w").1 <= 24, "{file}: {}", panel["title"]);
             for other in &all[..number] {
-                let apart = |at, size| edge(panel, at, size).0 >= edge(other, at, size).1 || edge(other, at, size).0 >= edge(panel, at, size).1;
+                let apart = |at, size| {
+                    edge(panel, at, size).0 >= edge(other, at, size).1
+                        || edge(other, at, size).0 >= edge(panel, at, size).1
+                };
                 assert!(apart("x", "w") || apart("y", "h"), "{file}: {} covers {}", panel["title"], other["title"]);
             }
         }
@@ -125,7 +135,10 @@ fn every_query_is_made_of_series_that_exist_over_the_rate_interval() {
                 for function in ["rate(", "increase(", "irate("] {
                     for (at, _) in expr.match_indices(function) {
                         let argument = &expr[at..expr[at..].find('[').map_or(expr.len(), |end| at + end)];
-                        assert!(argument.contains("_total") || argument.contains("_bucket"), "{file}: {expr} is no rate of a counter");
+                        assert!(
+                            argument.contains("_total") || argument.contains("_bucket"),
+                            "{file}: {expr} is no rate of a counter"
+                        );
                     }
                 }
             }

@@ -29,7 +29,10 @@ fn standard_profile_asks_for_two_capabilities_and_nothing_writable() {
     let context = &agent(&daemonset)["securityContext"];
     assert_eq!(context["capabilities"], json!({"drop": ["ALL"], "add": ["SYS_ADMIN", "SYS_PTRACE"]}));
     assert_eq!(daemonset["spec"]["template"]["spec"]["hostPID"], true);
-    assert_eq!(host_paths(&daemonset), ["/proc", "/sys/fs/cgroup", "/run/netns", "/var/log/pods", "/var/log/containers"]);
+    assert_eq!(
+        host_paths(&daemonset),
+        ["/proc", "/sys/fs/cgroup", "/run/netns", "/var/log/pods", "/var/log/containers"]
+    );
 }
 
 #[test]
@@ -64,19 +67,22 @@ fn every_profile_is_confined_in_everything_else() {
         for mount in agent["volumeMounts"].as_array().unwrap() {
             assert_eq!(mount["readOnly"], true, "{file}: {mount}");
         }
-        let netns = agent["volumeMounts"].as_array().unwrap().iter().find(|mount| mount["mountPath"] == "/run/netns").unwrap();
+        let netns =
+            agent["volumeMounts"].as_array().unwrap().iter().find(|mount| mount["mountPath"] == "/run/netns").unwrap();
         assert_eq!(netns["mountPropagation"], "HostToContainer", "{file}: new pods' namespaces would not be seen");
     }
 }
 
 /// What legitimately differs between chart and kustomization, taken out: labels, the name of the configuration, checksums, and how AppArmor is said.
 fn comparable(mut daemonset: Value) -> Value {
-    let unconfined_field = agent(&daemonset)["securityContext"].get("appArmorProfile") == Some(&json!({"type": "Unconfined"}));
+    let unconfined_field =
+        agent(&daemonset)["securityContext"].get("appArmorProfile") == Some(&json!({"type": "Unconfined"}));
     let template = &mut daemonset["spec"]["template"];
     let annotations = template["metadata"]["annotations"].as_object_mut().unwrap();
     let unconfined_annotation = annotations.remove("container.apparmor.security.beta.kubernetes.io/agent");
     annotations.remove("checksum/config");
-    annotations.insert("unconfined".into(), json!(unconfined_field || unconfined_annotation == Some(json!("unconfined"))));
+    annotations
+        .insert("unconfined".into(), json!(unconfined_field || unconfined_annotation == Some(json!("unconfined"))));
     template["metadata"]["labels"].as_object_mut().unwrap().remove("app.kubernetes.io/instance");
     let container = &mut template["spec"]["containers"][0];
     container["securityContext"].as_object_mut().unwrap().remove("appArmorProfile");

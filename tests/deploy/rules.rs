@@ -19,7 +19,12 @@ fn alerts() -> Vec<Value> {
 
 /// The anchor that a Markdown heading gets on the forge.
 fn anchor(heading: &str) -> String {
-    heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == ' ').collect::<String>().replace(' ', "-")
+    heading
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || *c == '-' || *c == ' ')
+        .collect::<String>()
+        .replace(' ', "-")
 }
 
 #[test]
@@ -28,11 +33,17 @@ fn every_alert_says_what_it_means_and_where_to_read_on() {
     let anchors: Vec<String> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).map(anchor).collect();
     for alert in alerts() {
         let name = alert["alert"].as_str().unwrap();
-        assert!(name.starts_with(char::is_uppercase) && name.chars().all(char::is_alphanumeric), "{name} is not CamelCase");
+        assert!(
+            name.starts_with(char::is_uppercase) && name.chars().all(char::is_alphanumeric),
+            "{name} is not CamelCase"
+        );
         let severity = alert["labels"]["severity"].as_str().unwrap();
         assert!(["critical", "warning", "info"].contains(&severity), "{name}: {severity}");
         for annotation in ["summary", "description", "runbook_url"] {
-            assert!(alert["annotations"][annotation].as_str().is_some_and(|text| !text.is_empty()), "{name}: {annotation}");
+            assert!(
+                alert["annotations"][annotation].as_str().is_some_and(|text| !text.is_empty()),
+                "{name}: {annotation}"
+            );
         }
         let url = alert["annotations"]["runbook_url"].as_str().unwrap();
         let (page, fragment) = url.split_once('#').unwrap();
@@ -40,7 +51,10 @@ fn every_alert_says_what_it_means_and_where_to_read_on() {
         assert!(anchors.iter().any(|anchor| anchor == fragment), "docs/runbook.md has no entry #{fragment}");
         assert_eq!(fragment, name.to_lowercase());
     }
-    assert_eq!(anchors.iter().filter(|anchor| anchor.contains("keepaliveauditor") || anchor.starts_with("tcp")).count(), alerts().len());
+    assert_eq!(
+        anchors.iter().filter(|anchor| anchor.contains("keepaliveauditor") || anchor.starts_with("tcp")).count(),
+        alerts().len()
+    );
 }
 
 #[test]
@@ -55,7 +69,8 @@ fn recorded_series_are_named_level_metric_operation() {
 
 #[test]
 fn rules_are_made_of_metrics_that_exist() {
-    let recorded: Vec<String> = rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
+    let recorded: Vec<String> =
+        rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
     for rule in rules() {
         for name in metric_names(rule["expr"].as_str().unwrap()) {
             assert!(known_metrics().contains(&name) || recorded.contains(&name), "{name} in {rule}");
@@ -78,7 +93,11 @@ fn copies_equal_their_source() {
     let mut groups = Vec::new();
     for name in ["recording.yaml", "alerts.yaml"] {
         let source = format!("deploy/prometheus/{name}");
-        assert_eq!(read(&source), read(&format!("deploy/helm/keepalive-auditor/files/rules/{name}")), "run deploy/generate.py");
+        assert_eq!(
+            read(&source),
+            read(&format!("deploy/helm/keepalive-auditor/files/rules/{name}")),
+            "run deploy/generate.py"
+        );
         groups.extend(yaml(&source)[0]["groups"].as_array().unwrap().clone());
     }
     assert_eq!(files("deploy/prometheus", ".yaml").len(), 2, "deploy/generate.py does not know the new file");
@@ -90,8 +109,12 @@ fn copies_equal_their_source() {
 fn chart_carries_the_same_rules() {
     let golden = yaml("tests/deploy/golden/helm-prometheus-operator.yaml");
     let rule = golden.iter().find(|object| object["kind"] == "PrometheusRule").unwrap();
-    let mut rendered: Vec<Value> =
-        rule["spec"]["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
+    let mut rendered: Vec<Value> = rule["spec"]["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap().clone())
+        .collect();
     let mut expected = rules();
     // That render leaves one alert out and labels the others.
     expected.retain(|rule| rule["alert"] != "TCPKeepaliveCoverageLow");
