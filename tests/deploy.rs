@@ -43,7 +43,7 @@ mod deploy {
         found
     }
 
-    /// Names in a PromQL expression that begin like metrics of the agent, or like series recorded from them.
+    /// Names in a query that begin like metrics of the agent, or like series recorded from them.
     fn metric_names(expr: &str) -> Vec<String> {
         expr.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
             .filter(|word| word.contains("keepalive_auditor_"))
