@@ -1,0 +1,8 @@
+//! The kernel ring: real sockets with known options in namespaces of the test's own, and what the binary says of them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;
+mod look;
+mod namespaces;
