@@ -80,7 +80,7 @@ kernel_test!(each_family_and_role_with_each_keepalive, || {
             let idle = match keep {
                 Keep::Off => None,
                 Keep::Default => Some(7200.0),
-                Keep::Idle(seconds) => Some(*seconds as f64),
+                Keep::Idle(seconds) => Some(f64::from(*seconds)),
             };
             checks.equal(&format!("{case}: kind of idle"), row.keepalive_idle_is.as_deref(), idle.map(|_| "at_least"));
             let inferred = row.keepalive_idle_seconds;
@@ -200,7 +200,7 @@ kernel_test!(young_then_exposed_then_overdue_as_the_clocks_pass, || {
     let last = audit_until(15, &limits, |report| {
         for (case, connection, keepalive) in &held {
             for end in [&connection.client, &connection.server] {
-                let Some(row) = report.row(end) else {
+                let Some(row) = report.row(end.id) else {
                     checks.that(false, || format!("{case}: not in the report"));
                     continue;
                 };
@@ -258,7 +258,7 @@ kernel_test!(paths_are_matched_by_remote_address_and_service_port, || {
     let report = audit_until(10, &["--config", file], aged(1.0));
     let mut checks = Checks::default();
     for (path, limit, connection) in &held {
-        let (keepalive, verdict) = if *limit == 4.0 { ("late", "exposed") } else { ("on", "protected") };
+        let (keepalive, verdict) = if *path == "balancer" { ("late", "exposed") } else { ("on", "protected") };
         for end in [&connection.client, &connection.server] {
             if let Some(row) = checks.end(path, &report, end, keepalive, verdict) {
                 checks.equal(path, (&*row.path, row.idle_timeout_seconds), (*path, *limit));

@@ -3,6 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod changes;
+mod exact;
 mod harness;
+mod hosts;
 mod look;
+mod memory;
 mod namespaces;
+mod pairs;

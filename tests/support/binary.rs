@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-use super::socket::End;
+use super::socket::Id;
 
 /// The whole of a report, as the contract has it; a field that is missing is an error of reading.
 #[derive(Clone, Debug, Deserialize)]
@@ -111,10 +111,10 @@ impl Report {
         serde_json::from_str(text).unwrap_or_else(|error| panic!("a report against the contract: {error}\n{text}"))
     }
 
-    /// The row of one end of a connection, by namespace and cookie.
-    pub fn row(&self, end: &End) -> Option<&Row> {
-        let cookie = format!("{:#x}", end.cookie);
-        self.connections.iter().find(|row| row.netns == end.netns && row.cookie == cookie)
+    /// The row of one end of a connection.
+    pub fn row(&self, id: Id) -> Option<&Row> {
+        let cookie = format!("{:#x}", id.cookie);
+        self.connections.iter().find(|row| row.netns == id.netns && row.cookie == cookie)
     }
 
     /// The rows of one namespace.

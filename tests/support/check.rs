@@ -37,7 +37,7 @@ impl Checks {
         keepalive: &str,
         verdict: &str,
     ) -> Option<&'r Row> {
-        let Some(row) = report.row(end) else {
+        let Some(row) = report.row(end.id) else {
             self.that(false, || format!("{case}: {} → {} is not in the report", end.local(), end.remote()));
             return None;
         };

@@ -7,7 +7,9 @@ pub mod binary;
 pub mod check;
 pub mod link;
 pub mod netns;
+pub mod recording;
 pub mod socket;
+pub mod watch;
 pub mod world;
 
 /// Declares a kernel test: the body runs in a process of its own, in its own user, network, mount and PID namespaces.

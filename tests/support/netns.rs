@@ -25,12 +25,21 @@ pub struct Netns {
 impl Netns {
     /// A namespace with a name and no process, as `ip netns add` makes it.
     pub fn named(name: &str) -> Self {
-        let path = PathBuf::from("/run/netns").join(name);
+        Self::bound(PathBuf::from("/run/netns").join(name))
+    }
+
+    /// A namespace that nobody finds who does not know its path: it stands for another machine.
+    pub fn hidden(name: &str) -> Self {
+        fs::create_dir_all("/run/elsewhere").expect("a place is made");
+        Self::bound(PathBuf::from("/run/elsewhere").join(name))
+    }
+
+    fn bound(path: PathBuf) -> Self {
         File::create(&path).expect("the mount point is made");
         let mut at = std::ffi::OsString::from("--net=");
         at.push(&path);
         let status = Command::new("unshare").arg(at).arg("true").status().expect("unshare starts");
-        assert!(status.success(), "a namespace named {name}: {status}");
+        assert!(status.success(), "a namespace at {}: {status}", path.display());
         Self::at(path, None)
     }
 

@@ -17,27 +17,31 @@ pub enum Keep {
     /// `SO_KEEPALIVE` alone: the namespace's own times, 7200 s in a new one.
     Default,
     /// `SO_KEEPALIVE` with this `TCP_KEEPIDLE` and, as `TCP_KEEPINTVL`, the same.
-    Idle(u64),
+    Idle(u32),
 }
 
 impl Keep {
     /// Tells a socket.
     pub fn apply(self, stream: &TcpStream) {
         if let Self::Idle(seconds) = self {
-            sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds)).expect("TCP_KEEPIDLE is set");
-            sockopt::set_tcp_keepintvl(stream, Duration::from_secs(seconds)).expect("TCP_KEEPINTVL is set");
+            sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPIDLE is set");
+            sockopt::set_tcp_keepintvl(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPINTVL is set");
         }
         sockopt::set_socket_keepalive(stream, self != Self::Off).expect("SO_KEEPALIVE is set");
     }
 }
 
+/// What names a socket in a report: the inode of its namespace, and its cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Id {
+    pub netns: u64,
+    pub cookie: u64,
+}
+
 /// One end of a connection, and where it lives.
 pub struct End {
     pub stream: TcpStream,
-    /// The inode of its namespace.
-    pub netns: u64,
-    /// What names it in a report.
-    pub cookie: u64,
+    pub id: Id,
     /// Its inode in sockfs.
     pub inode: u64,
 }
@@ -47,7 +51,7 @@ impl End {
         stream.set_nodelay(true).expect("TCP_NODELAY is set");
         let cookie = sockopt::socket_cookie(&stream).expect("the kernel names its socket");
         let inode = fstat(&stream).expect("a socket has an inode").st_ino;
-        Self { stream, netns, cookie, inode }
+        Self { stream, id: Id { netns, cookie }, inode }
     }
 
     pub fn local(&self) -> SocketAddr {
