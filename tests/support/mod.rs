@@ -6,6 +6,7 @@
 pub mod binary;
 pub mod check;
 pub mod link;
+pub mod metrics;
 pub mod netns;
 pub mod recording;
 pub mod socket;
