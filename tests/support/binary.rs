@@ -105,6 +105,14 @@ fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Re
     Option::deserialize(from)
 }
 
+impl Row {
+    /// Whose row it is.
+    pub fn id(&self) -> Id {
+        let cookie = self.cookie.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        Id { netns: self.netns, cookie: cookie.unwrap_or_else(|| panic!("no cookie: {}", self.cookie)) }
+    }
+}
+
 impl Report {
     /// Reads what `--format json` or the agent gave.
     pub fn read(text: &str) -> Self {
@@ -113,8 +121,7 @@ impl Report {
 
     /// The row of one end of a connection.
     pub fn row(&self, id: Id) -> Option<&Row> {
-        let cookie = format!("{:#x}", id.cookie);
-        self.connections.iter().find(|row| row.netns == id.netns && row.cookie == cookie)
+        self.connections.iter().find(|row| row.id() == id)
     }
 
     /// The rows of one namespace.

@@ -1,6 +1,6 @@
 //! The harness of the kernel ring: a world of its own for each test, sockets with known options, and the real binary.
 
-#![allow(dead_code, reason = "each test target uses its own part of the harness")]
+#![allow(dead_code, unused_macros, unused_imports, reason = "each test target uses its own part of the harness")]
 #![allow(clippy::panic, reason = "a test fails by a panic; clippy knows only functions marked as tests")]
 
 pub mod binary;

@@ -6,8 +6,8 @@
 
 use std::env;
 use std::fs;
-use std::io::Write as _;
-use std::process::{self, Command};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{self, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -45,19 +45,29 @@ pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce())
         writeln!(std::io::stderr(), "\n!!! SKIPPED, NOT PASSED: {name}: {reason}\n").expect("stderr takes a line");
         return;
     }
-    let output = Command::new("unshare")
+    let mut child = Command::new("unshare")
         .args(UNSHARE)
         .arg(env::current_exe().expect("the test binary has a path"))
         .args(["--exact", name, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env(INSIDE, name)
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("util-linux unshare starts");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{stdout}");
-    eprintln!("{stderr}");
-    assert!(output.status.success(), "{name} failed inside its namespaces ({}), see above", output.status);
+    let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    let errors =
+        thread::spawn(|| BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+    let mut passed = false;
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        println!("{line}");
+        passed |= line.contains("1 passed");
+    }
+    let status = child.wait().expect("our child ends");
+    errors.join().expect("stderr is passed on");
+    assert!(status.success(), "{name} failed inside its namespaces ({status}), see above");
     // A name that matches nothing would "pass" too.
-    assert!(stdout.contains("1 passed"), "{name} did not run inside its namespaces");
+    assert!(passed, "{name} did not run inside its namespaces");
 }
 
 /// Why this machine cannot give a test its world, if so; asked once.
