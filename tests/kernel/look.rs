@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Report, audit, run};
+use crate::support::binary::{Report, audit, command, finish, run};
 use crate::support::check::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
@@ -292,3 +292,56 @@ kernel_test!(a_recording_gives_the_same_report_again, || {
     let report = run(&["audit", "--all", "--format", "json", "--replay", file]).report();
     assert_eq!(report.verdicts["local"], report.sweep.connections, "{:?}", report.verdicts);
 });
+
+kernel_test!(flags_win_over_the_environment_and_the_environment_over_the_file, || {
+    let (client, server) = two_hosts();
+    let connection = Server::dual(&server, 8080).connect(&client, v4(1, 2), [Keep::Off; 2]);
+    let config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
+    std::fs::write(config.path(), "idle_timeout: 100s\n").expect("the configuration is written");
+    let file = config.path().to_str().expect("a path in UTF-8");
+    let limit = |flags: &[&str], environment: Option<&str>| {
+        let mut audit = command(&[&["audit", "--all", "--format", "json"], flags].concat());
+        audit.envs(environment.map(|value| ("KEEPALIVE_AUDITOR_IDLE_TIMEOUT", value)));
+        finish(&mut audit).report().row(connection.client.id).expect("the connection").idle_timeout_seconds
+    };
+    let mut checks = Checks::default();
+    checks.equal("nothing", limit(&[], None), 350.0);
+    checks.equal("the file", limit(&["--config", file], None), 100.0);
+    checks.equal("the environment", limit(&["--config", file], Some("200s")), 200.0);
+    checks.equal("the flag", limit(&["--config", file, "--idle-timeout", "300s"], Some("200s")), 300.0);
+    checks.equal("a profile", limit(&["--profile", "azure-lb"], None), 240.0);
+    checks.finish();
+});
+
+kernel_test!(a_filter_narrows_as_it_does_for_ss, || {
+    let (client, server) = two_hosts();
+    let (web, other) = (Server::dual(&server, 8080), Server::dual(&server, 9090));
+    let _held = [
+        web.connect(&client, v4(1, 2), [Keep::Off; 2]),
+        web.connect(&client, v6(1, 2), [Keep::Off; 2]),
+        other.connect(&client, v4(1, 2), [Keep::Off; 2]),
+    ];
+    let mut checks = Checks::default();
+    for filter in [
+        "sport = :8080",
+        "dport = :8080",
+        "sport = :8080 or dport = :8080",
+        "dst 10.99.1.0/24 and not dport = :9090",
+        "dst 10.99.1.2",
+        "src 10.99.1.2 and sport = :9090",
+        "dst fd99:1::/64",
+        "( sport = :9090 or dport = :9090 ) and dst 10.99.1.1",
+        "dport != :8080",
+        "dport gt :9000",
+    ] {
+        let words: Vec<&str> = filter.split(' ').collect();
+        let shown: usize = [&client, &server]
+            .iter()
+            .map(|netns| netns.run("ss", &[&["-Htn", "state", "established"], &words[..]].concat()).lines().count())
+            .sum();
+        checks.that(shown < 6, || format!("{filter}: ss shows everything, which shows nothing"));
+        checks.equal(&format!("{filter}, as words"), audit(&words).connections.len(), shown);
+        checks.equal(&format!("{filter}, as one word"), audit(&[filter]).connections.len(), shown);
+    }
+    checks.finish();
+}, needs "ss");

@@ -85,12 +85,14 @@ impl Connection {
 
     /// The client writes until the server, which reads nothing, has closed its window.
     pub fn fill(&mut self) {
-        // What the window has no room for stays in the sender's buffer: a small one serves.
-        sockopt::set_socket_send_buffer_size(&self.client.stream, 16 << 10).expect("SO_SNDBUF is set");
         self.client.stream.set_nonblocking(true).expect("O_NONBLOCK is set");
-        // The window closes some time after the buffer first is full: what is on its way has to arrive.
-        for _ in 0..20 {
-            while self.client.stream.write(&[0; 16 << 10]).is_ok() {}
+        // The buffer is full before the window is closed: what is on its way has to arrive.
+        let mut quiet = 0;
+        while quiet < 8 {
+            quiet += 1;
+            while self.client.stream.write(&[0; 16 << 10]).is_ok() {
+                quiet = 0;
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         self.client.stream.set_nonblocking(false).expect("O_NONBLOCK is cleared");
