@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::hosts::{Case, Hosts, INTERVAL, KEPT, LATE, LIMIT, agent, talk};
+use crate::hosts::{Case, Hosts, INTERVAL, KEPT, LATE, LIMIT, RULES, agent, talk};
 use crate::support::check::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join};
+use crate::support::recording::Recording;
 use crate::support::socket::{Keep, Server};
 use crate::support::watch::{SLACK, Subject, check_all, expect_all, watch, watch_until};
 
@@ -131,6 +132,7 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
     }
     let start = Instant::now();
     let agent = agent();
+    let recording = Recording::start("masked-with-history", Some("4s"), &RULES);
     watch_until(&agent, &mut seen, Duration::from_secs(3), || ());
     let mut checks = Checks::default();
     check_all(&seen, &mut checks, start);
@@ -143,6 +145,11 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
         subject.check(&mut checks, start);
         let timer = subject.last().map(|row| row.timer.kind.clone());
         checks.equal(&case.name, timer.as_deref(), Some("persist"));
+    }
+    // Who saw them before says the same of them.
+    let watched = recording.finish();
+    for (case, (_, keepalive, verdict)) in cases.iter().zip(known.iter().flat_map(|known| [known; 4])) {
+        checks.end(&format!("--for: {}", case.name), &watched, &case.near, keepalive, verdict);
     }
     // A new agent has no history of them.
     drop(agent);
@@ -171,6 +178,8 @@ kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, |
     talk(&mut silent);
     talk(&mut busy);
     let agent = agent();
+    // Long enough for the silence and the first retransmissions after it.
+    let recording = Recording::start("blackholed", Some("12s"), &RULES);
     let mut seen = subjects(&silent, "off", "overdue");
     let mut fresh: Vec<_> = subjects(&busy, "off", "exposed")
         .into_iter()
@@ -202,9 +211,15 @@ kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, |
         checks.equal("the timer of a retransmission", timer, Some(("on".to_owned(), true)));
     }
 
+    // Who watched from before the silence until now says the same.
+    let watched = recording.finish();
+    for case in &silent {
+        checks.end(&format!("--for: {}", case.name), &watched, &case.near, "off", "blackholed");
+    }
+
     hosts.mend();
     expect_all(&mut seen, "off", "exposed");
-    watch_until(&agent, &mut seen, Duration::from_secs(12), || ());
+    watch_until(&agent, &mut seen, Duration::from_secs(20), || ());
     check_all(&seen, &mut checks, start);
     checks.finish();
 });

@@ -6,6 +6,7 @@ use crate::support::binary::{Report, audit, command, finish, run};
 use crate::support::check::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
+use crate::support::recording::Recording;
 use crate::support::socket::{Connection, Keep, Server};
 
 /// Judges connections between namespaces of one machine as if the machines were two.
@@ -61,6 +62,7 @@ kernel_test!(each_family_and_role_with_each_keepalive, || {
         }
     }
     let report = audit_until(10, &[&APART[..], &["--long-lived", "1s"]].concat(), aged(1.0));
+    Recording::look("each-keepalive", &[&APART[..], &["--long-lived", "1s"]].concat());
     let mut checks = Checks::default();
     for (case, connection, keep, keepalive, verdict) in &held {
         let family = if case.starts_with("ipv6") { "ipv6" } else { "ipv4" };
@@ -123,6 +125,7 @@ kernel_test!(a_zero_window_masks_the_keepalive_timer, || {
         }
     }
     let report = audit_until(10, &[&APART[..], &["--long-lived", "1s"]].concat(), aged(1.0));
+    Recording::look("masked", &[&APART[..], &["--long-lived", "1s"]].concat());
     let mut checks = Checks::default();
     for (case, connection) in &held {
         if let Some(row) = checks.end(case, &report, &connection.client, "unknown", "undetermined") {

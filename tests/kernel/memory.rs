@@ -35,7 +35,7 @@ kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
     let silent_since = Instant::now();
     let agent = agent();
     let ready = Instant::now();
-    let recording = Recording::start("who-keeps-it-alive", "6s", &RULES);
+    let recording = Recording::start("who-keeps-it-alive", Some("6s"), &RULES);
     let mut subjects: Vec<_> = cases
         .iter()
         .map(|(case, keepalive, verdict)| {

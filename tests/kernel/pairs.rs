@@ -7,6 +7,7 @@ use crate::support::check::Checks;
 use crate::support::kernel_test;
 use crate::support::link;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
+use crate::support::recording::Recording;
 use crate::support::socket::{Connection, Keep, Server};
 
 /// In time for the path of [`RULES`].
@@ -82,7 +83,7 @@ kernel_test!(exact_pairs_across_namespaces_are_local_or_know_each_others_keepali
             held.push((format!("{to} {keep:?}"), connection, near, far));
         }
     }
-    let (together, apart) = (audit(&RULES), audit(&APART));
+    let (together, apart) = (Recording::look("exact-pairs", &RULES), Recording::look("exact-pairs-apart", &APART));
     let mut checks = Checks::default();
     for (case, connection, near, far) in &held {
         for (role, end, (keepalive, verdict), other) in
@@ -118,13 +119,13 @@ kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair
     }
     let mut checks = Checks::default();
     // Something on the way translates, and can forget: one node or not.
-    for rules in [&RULES[..], &APART[..]] {
-        let report = audit(rules);
+    for (name, rules) in [("cluster-address", &RULES[..]), ("cluster-address-apart", &APART[..])] {
+        let report = Recording::look(name, rules);
         for (case, connection, near, far) in &held {
             for (role, end, (keepalive, verdict), other) in
                 [("client", &connection.client, near, far), ("server", &connection.server, far, near)]
             {
-                let case = format!("{case} {role} {}", rules.len());
+                let case = format!("{case} {role} {name}");
                 if let Some(row) = checks.end(&case, &report, end, keepalive, verdict) {
                     checks.that(row.peer.on_node, || format!("{case}: the other end is on this node: {row:?}"));
                     checks.equal(&format!("{case}: the other's keepalive"), row.peer.keepalive.as_deref(), Some(other.0));
@@ -208,8 +209,8 @@ kernel_test!(a_sidecar_redirect_ends_in_the_same_namespace, || {
         held.push((service, inside, outside));
     }
     let mut checks = Checks::default();
-    for (rules, beyond) in [(&RULES[..], "local"), (&APART[..], "exposed")] {
-        let report = audit(rules);
+    for (name, rules, beyond) in [("sidecar", &RULES[..], "local"), ("sidecar-apart", &APART[..], "exposed")] {
+        let report = Recording::look(name, rules);
         for (service, inside, outside) in &held {
             checks.end(&format!("{service}: the application"), &report, &inside.client, "off", "local");
             checks.end(&format!("{service}: its sidecar"), &report, &inside.server, "off", "local");

@@ -23,8 +23,13 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Starts `audit --all --for SPAN --record` with the rules given.
-    pub fn start(case: &str, span: &str, rules: &[&str]) -> Self {
+    /// One look, recorded.
+    pub fn look(case: &str, rules: &[&str]) -> Report {
+        Self::start(case, None, rules).finish()
+    }
+
+    /// Starts `audit --all --record` with the rules given, and `--for` a span if there is one.
+    pub fn start(case: &str, span: Option<&str>, rules: &[&str]) -> Self {
         let temporary = tempfile::tempdir().expect("a temporary folder");
         let path = env::var_os(KEEP).map_or_else(|| temporary.path().to_owned(), PathBuf::from).join(case);
         fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -32,7 +37,7 @@ impl Recording {
         let arguments: Vec<String> =
             ["audit", "--all", "--format", "json"].iter().chain(rules).map(|word| (*word).to_owned()).collect();
         let mut live = command(&arguments);
-        live.args(["--for", span]).arg("--record").arg(&file);
+        live.args(span.iter().flat_map(|span| ["--for", span])).arg("--record").arg(&file);
         let child = live.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         Self { child, arguments, file, _temporary: temporary }
     }
