@@ -132,7 +132,7 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
     }
     let start = Instant::now();
     let agent = agent();
-    let recording = Recording::start("masked-with-history", Some("4s"), &RULES);
+    let recording = Recording::start("masked-with-history", Some("5s"), &RULES);
     watch_until(&agent, &mut seen, Duration::from_secs(3), || ());
     let mut checks = Checks::default();
     check_all(&seen, &mut checks, start);
@@ -179,7 +179,7 @@ kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, |
     talk(&mut busy);
     let agent = agent();
     // Long enough for the silence and the first retransmissions after it.
-    let recording = Recording::start("blackholed", Some("12s"), &RULES);
+    let recording = Recording::start("blackholed", Some("9s"), &RULES);
     let mut seen = subjects(&silent, "off", "overdue");
     let mut fresh: Vec<_> = subjects(&busy, "off", "exposed")
         .into_iter()
