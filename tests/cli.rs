@@ -105,7 +105,7 @@ fn wrong_usage_is_refused_and_named() {
         (&["audit", "--fail-on", "sometimes"], &["--fail-on", "sometimes"]),
         (&["audit", "--idle-timeout", "350"], &["--idle-timeout", "350"]),
         (&["audit", "--idle-timeout", "soon"], &["--idle-timeout", "soon"]),
-        (&["audit", "--idle-timeout", "-5s"], &["--idle-timeout"]),
+        (&["audit", "--idle-timeout=-5s"], &["--idle-timeout"]),
         (&["audit", "--long-lived", "5"], &["--long-lived", "5"]),
         (&["audit", "--for", "60"], &["--for", "60"]),
         (&["audit", "--local-scope", "galaxy"], &["--local-scope", "galaxy"]),
@@ -113,7 +113,7 @@ fn wrong_usage_is_refused_and_named() {
         (&["audit", "--pid", "one"], &["--pid", "one"]),
         (&["audit", "--log.level", "loud"], &["--log.level", "loud"]),
         (&["audit", "--log.format", "xml"], &["--log.format", "xml"]),
-        (&["audit", "sport", "==="], &["==="]),
+        (&["audit", "sport", "==="], &["filter"]),
         (&["audit", "dst 10.0.0.0/99"], &["10.0.0.0/99"]),
         (&["audit", "sport = :99999"], &["99999"]),
         (&["agent", "--interval", "15"], &["--interval", "15"]),
@@ -248,10 +248,11 @@ fn a_recording_that_is_cut_or_foreign_is_an_error_and_never_a_panic() {
     if big.as_bytes() != header {
         replay("of the other byte order", &[big.as_bytes(), &whole[ends[0]..]].concat(), true);
     }
-    let missing = run(&["audit", "--replay", "/nonexistent/sweep.jsonl"]);
-    refused(&mut checks, "no such file", &missing, FAILED, &["/nonexistent/sweep.jsonl"]);
-    let nowhere = run(&["audit", "--record", "/nonexistent/sweep.jsonl"]);
-    refused(&mut checks, "nowhere to record", &nowhere, FAILED, &["/nonexistent/sweep.jsonl"]);
+    let missing = run(&["audit", "--replay", "missing/sweep.jsonl"]);
+    refused(&mut checks, "no such file", &missing, FAILED, &["missing/sweep.jsonl"]);
+    let nowhere = folder.path().join("missing/sweep.jsonl");
+    let nowhere = nowhere.to_str().expect("a path in UTF-8");
+    refused(&mut checks, "nowhere to record", &run(&["audit", "--record", nowhere]), FAILED, &[nowhere]);
     checks.finish();
 }
 

@@ -18,6 +18,8 @@ kernel_test!(the_options_themselves_are_read_and_inference_stays_below_them, || 
             held.push((idle, connection));
         }
     }
+    // Ages are told in tenths of a second.
+    std::thread::sleep(std::time::Duration::from_millis(250));
     let rules = ["--local-scope", "namespace", "--netns", "client", "--long-lived", "1ms"];
     let (inferred, exact) = (audit(&rules), audit(&[&rules[..], &["--exact"]].concat()));
     let mut checks = Checks::default();

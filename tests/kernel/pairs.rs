@@ -1,6 +1,7 @@
 //! Which two sockets are the ends of one connection: in one namespace, across namespaces, through translation, or not to be told.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::support::binary::audit;
 use crate::support::check::Checks;
@@ -14,6 +15,11 @@ use crate::support::socket::{Connection, Keep, Server};
 const ON: Keep = Keep::Idle(60);
 const RULES: [&str; 4] = ["--idle-timeout", "100s", "--long-lived", "1ms"];
 const APART: [&str; 6] = ["--idle-timeout", "100s", "--long-lived", "1ms", "--local-scope", "namespace"];
+
+/// Lets what was just opened be long-lived: ages are told in tenths of a second.
+fn grow_old() {
+    std::thread::sleep(Duration::from_millis(250));
+}
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -83,6 +89,7 @@ kernel_test!(exact_pairs_across_namespaces_are_local_or_know_each_others_keepali
             held.push((format!("{to} {keep:?}"), connection, near, far));
         }
     }
+    grow_old();
     let (together, apart) = (Recording::look("exact-pairs", &RULES), Recording::look("exact-pairs-apart", &APART));
     let mut checks = Checks::default();
     for (case, connection, near, far) in &held {
@@ -117,6 +124,7 @@ kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair
             held.push((format!("{to} {keep:?}"), connection, near, far));
         }
     }
+    grow_old();
     let mut checks = Checks::default();
     // Something on the way translates, and can forget: one node or not.
     for (name, rules) in [("cluster-address", &RULES[..]), ("cluster-address-apart", &APART[..])] {
@@ -156,6 +164,7 @@ kernel_test!(a_port_used_towards_several_destinations_never_pairs_wrongly, || {
         held.push((direct, connect(&one, direct, 5001, [Keep::Off, Keep::Off])));
         held.push(("beside it", connect(&two, cluster, 5001, [ON, ON])));
     }
+    grow_old();
     let report = audit(&APART);
     for (case, connection) in held.iter().filter(|(case, _)| *case != "beside it") {
         checks.end(&format!("{case} client"), &report, &connection.client, "off", "exposed");
@@ -180,6 +189,7 @@ kernel_test!(behind_source_translation_there_is_no_pair, || {
         assert_ne!(connection.client.local(), connection.server.remote(), "nothing translates");
         held.push(connection);
     }
+    grow_old();
     let report = audit(&RULES);
     for connection in &held {
         if let Some(row) = checks.end("client", &report, &connection.client, "off", "exposed") {
@@ -208,6 +218,7 @@ kernel_test!(a_sidecar_redirect_ends_in_the_same_namespace, || {
         outside.talk();
         held.push((service, inside, outside));
     }
+    grow_old();
     let mut checks = Checks::default();
     for (name, rules, beyond) in [("sidecar", &RULES[..], "local"), ("sidecar-apart", &APART[..], "exposed")] {
         let report = Recording::look(name, rules);
@@ -219,3 +230,37 @@ kernel_test!(a_sidecar_redirect_ends_in_the_same_namespace, || {
     }
     checks.finish();
 }, needs "nft");
+
+kernel_test!(a_server_that_is_gone_is_nobodys_other_end, || {
+    let (client, server) = (Netns::named("client"), Netns::named("server"));
+    // Somebody else, on another machine, is connected to the same server and keeps it alive.
+    let elsewhere = Netns::hidden("elsewhere");
+    join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    join("veth1", (&elsewhere, &addresses(2, 1)), (&server, &addresses(2, 2)));
+    elsewhere.enter(|| link::route((v4(1, 0), 24), v4(2, 2))).expect("a route");
+    server.sysctl("net.ipv4.conf.all.rp_filter", "0");
+    let listener = Server::dual(&server, 8080);
+    let mut ours = listener.connect(&client, v4(1, 2), [Keep::Off, Keep::Off]);
+    let mut theirs = listener.connect(&elsewhere, v4(1, 2), [ON, ON]);
+    ours.talk();
+    theirs.talk();
+    assert_eq!(ours.client.remote(), theirs.client.remote());
+    // The server ends its side while the link is cut: its reset is lost, and our client hears nothing.
+    server.enter(|| link::down("veth0")).expect("the link goes down");
+    let Connection { client: orphan, server: ended } = ours;
+    rustix::net::sockopt::set_socket_linger(&ended.stream, Some(Duration::ZERO)).expect("SO_LINGER is set");
+    drop(ended);
+    server.enter(|| link::up("veth0")).expect("the link comes up");
+    grow_old();
+    let mut checks = Checks::default();
+    for rules in [&RULES[..], &APART[..]] {
+        let report = audit(rules);
+        if let Some(row) = checks.end("whose server is gone", &report, &orphan, "off", "exposed") {
+            checks.that(!row.peer.on_node, || format!("paired with whom? {row:?}"));
+        }
+        if let Some(row) = checks.end("the other's server", &report, &theirs.server, "on", "protected") {
+            checks.that(!row.peer.on_node, || format!("paired with whom? {row:?}"));
+        }
+    }
+    checks.finish();
+});

@@ -15,7 +15,6 @@ use super::socket::Id;
 
 /// The whole of a report, as the contract has it; a field that is missing is an error of reading.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Report {
     pub schema: u32,
     pub node: String,
