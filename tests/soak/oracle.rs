@@ -94,6 +94,13 @@ impl Oracle {
                     self.fail("wrong overdue", about());
                 }
             }
+            // While data waits for the window the kernel sends no keepalive, and its window probes come less and less often: such a silence
+            // is real, and the row itself has to know of it.
+            (None, "exposed" | "overdue") if slot.kind == Kind::MaskedKept && row.keepalive == "late" => {
+                if row.timer.kind != "persist" || row.wire_idle_seconds < Some(LIMIT.as_secs_f64()) {
+                    self.fail("wrong overdue", about());
+                }
+            }
             (None, "overdue") => self.fail("wrong overdue", about()),
             (Some((earliest, _)), "overdue") => {
                 self.overdue += 1;
