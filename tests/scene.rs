@@ -13,6 +13,7 @@ use support::kernel_test;
 use support::metrics::Page;
 use support::netns::{Netns, addresses, join, v4, v6};
 use support::socket::{Connection, Keep, Server};
+use support::world::allow_many_files;
 
 const RULES: [&str; 4] = ["--local-scope", "namespace", "--long-lived", "1s"];
 const FLAGGED: [&str; 3] = ["blackholed", "overdue", "exposed"];
@@ -21,21 +22,23 @@ const FLAGGED: [&str; 3] = ["blackholed", "overdue", "exposed"];
 struct Node {
     own: Netns,
     hosts: Vec<Netns>,
+    servers: Vec<Server>,
 }
 
 impl Node {
     fn new() -> Self {
-        let node = Self { own: Netns::own(), hosts: ["one", "two", "three"].map(Netns::named).into() };
-        for (host, net) in node.hosts.iter().zip(1..) {
-            join(&format!("veth{net}"), (&node.own, &addresses(net, 1)), (host, &addresses(net, 2)));
+        let own = Netns::own();
+        let hosts: Vec<_> = ["one", "two", "three"].map(Netns::named).into();
+        for (host, net) in hosts.iter().zip(1..) {
+            join(&format!("veth{net}"), (&own, &addresses(net, 1)), (host, &addresses(net, 2)));
         }
-        node
+        let servers = hosts.iter().map(|host| Server::dual(host, 8080)).collect();
+        Self { own, hosts, servers }
     }
 
     /// In each namespace one connection from the node of each keepalive and family, and a loopback pair.
     fn connections(&self) -> Vec<Vec<(Keep, Connection)>> {
-        let of = |(host, net): (&Netns, u8)| {
-            let listener = Server::dual(host, 8080);
+        let of = |((host, listener), net): ((&Netns, &Server), u8)| {
             let mut held: Vec<_> = [Keep::Off, Keep::Idle(60), Keep::Default]
                 .into_iter()
                 .flat_map(|keep| [v4(net, 2), v6(net, 2)].map(|to| (keep, listener.connect(&self.own, to, [keep; 2]))))
@@ -47,7 +50,7 @@ impl Node {
             }
             held
         };
-        self.hosts.iter().zip(1..).map(of).collect()
+        self.hosts.iter().zip(&self.servers).zip(1..).map(of).collect()
     }
 }
 
@@ -189,7 +192,7 @@ kernel_test!(a_namespace_that_is_deleted_goes_at_once_and_leaves_no_series, || {
     let three = node.hosts.pop().expect("three namespaces");
     let inode = three.inode;
     assert!(agent.report().rows_of(inode).count() == 8, "the third namespace is reported before it goes");
-    drop(held.pop());
+    drop((held.pop(), node.servers.pop()));
     three.delete();
     let start = Instant::now();
     let link = || {
@@ -260,3 +263,43 @@ kernel_test!(an_address_that_is_taken_is_told, || {
     assert_eq!(second.code(), 1, "{second:?}");
     assert!(second.stderr.contains(&agent.at.to_string()), "{second:?}");
 });
+
+/// CPU time of `runs` runs of a command that has ended, in the kernel's ticks of 10 ms.
+fn cpu(runs: u32, mut run: impl FnMut()) -> u64 {
+    let children = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").expect("our own status");
+        // After the name in parentheses: cutime and cstime are the 14th and 15th.
+        let after = stat.rsplit_once(") ").expect("a name in parentheses").1;
+        after.split(' ').skip(13).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum::<u64>()
+    };
+    let before = children();
+    (0..runs).for_each(|_| run());
+    children() - before
+}
+
+/// As many as the machine lets one process have, if those are fewer.
+const MANY: usize = 20_000;
+
+fn twenty_thousand_connections_are_audited() {
+    let many = usize::try_from(allow_many_files() / 2).map_or(MANY, |pairs| MANY.min(pairs - 50));
+    let (near, far) = (Netns::named("near"), Netns::hidden("far"));
+    join("veth0", (&near, &addresses(1, 1)), (&far, &addresses(1, 2)));
+    near.sysctl("net.ipv4.ip_local_port_range", "10000 65000");
+    let listener = Server::dual(&far, 8080);
+    let held: Vec<_> = (0..many).map(|_| listener.connect(&near, v4(1, 2), [Keep::Off; 2])).collect();
+    let shown = near.run("ss", &["-Htn", "state", "established"]).lines().count();
+    assert_eq!(shown, many);
+    let report = run(&["audit", "--format", "json", "--netns", "near"]).report();
+    assert_eq!(report.sweep.connections, held.len() as u64);
+    let ss = cpu(10, || assert!(!near.run("ss", &["-tnoi"]).is_empty()));
+    let ours = cpu(10, || assert_eq!(run(&["audit", "--netns", "near"]).code(), 0));
+    println!("{many} connections, ten times: audit {ours}0 ms of CPU, ss -tnoi {ss}0 ms");
+    assert!(ours < ss, "audit took {ours}0 ms of CPU, ss -tnoi {ss}0 ms");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "measures the release build: cargo test --release --test scene")]
+fn twenty_thousand_connections_cost_less_than_ss_takes_for_them() {
+    let path = concat!(module_path!(), "::twenty_thousand_connections_cost_less_than_ss_takes_for_them");
+    support::world::run(path, &["ss"], twenty_thousand_connections_are_audited);
+}

@@ -1,5 +1,7 @@
 //! One look at a socket: its keepalive, direction, endpoint, clocks and verdict, from one run of `audit`.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::support::binary::{Report, audit, command, finish, run};
@@ -348,3 +350,15 @@ kernel_test!(a_filter_narrows_as_it_does_for_ss, || {
     }
     checks.finish();
 }, needs "ss");
+
+kernel_test!(watching_draws_again_and_again, || {
+    let (client, server) = two_hosts();
+    let _held = Server::dual(&server, 8080).connect(&client, v4(1, 2), [Keep::Off; 2]);
+    let mut child =
+        command(&["audit", "--all", "--watch", "200ms"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let draws = (0..3).filter(|_| lines.any(|line| line.contains("10.99.1.2:8080"))).count();
+    child.kill().expect("our child");
+    child.wait().expect("our child ends");
+    assert_eq!(draws, 3);
+});

@@ -167,3 +167,21 @@ kernel_test!(without_privileges_it_audits_its_own_namespace_and_names_what_it_la
     checks.equal("a process, no CAP_SYS_PTRACE", outcome.code(), 0);
     checks.finish();
 });
+
+kernel_test!(what_a_rule_ignores_is_counted_and_not_judged, || {
+    let (client, server) = (Netns::named("client"), Netns::named("server"));
+    join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    let listener = Server::dual(&server, 8080);
+    let _held = [v4(1, 2), v6(1, 2)].map(|to| listener.connect(&client, to, [Keep::Off; 2]));
+    let config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
+    // The container of what is in no pod is its namespace's name.
+    std::fs::write(config.path(), "ignore:\n  - { container: \"cli*\" }\n").expect("the configuration is written");
+    let report = audit(&["--config", config.path().to_str().expect("a path in UTF-8")]);
+    let mut checks = Checks::default();
+    checks.equal("ignored", report.sweep.ignored, 2);
+    checks.equal("connections", report.sweep.connections, 2);
+    checks.equal("verdicts", report.verdicts.values().sum::<u64>(), 2);
+    checks.equal("rows of the ignored", report.rows_of(client.inode).count(), 0);
+    checks.equal("rows of the others", report.rows_of(server.inode).count(), 2);
+    checks.finish();
+});

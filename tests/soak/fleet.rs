@@ -5,8 +5,6 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::support::netns::{Netns, addresses, join, v4, v6};
 use crate::support::socket::{Connection, End, Keep, Server};
 
@@ -219,13 +217,6 @@ impl Hosts {
         let opened = SystemTime::now();
         Slot { kind, connection, client, family, touched: (before, opened), opened, kept: true }
     }
-}
-
-/// Each connection holds two files.
-pub fn allow_many_files() {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-        .expect("RLIMIT_NOFILE is raised");
 }
 
 /// `SplitMix64`: the same seed, the same soak.

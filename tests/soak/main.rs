@@ -31,7 +31,7 @@ fn no_overdue_is_wrong_and_none_is_missed() {
 }
 
 fn soak(span: Duration) {
-    fleet::allow_many_files();
+    world::allow_many_files();
     let connections = number("SOAK_CONNECTIONS", 2000);
     let mut fleet = Fleet::new(connections, u64::from(number("SOAK_SEED", 1)));
     let rules = ["--local-scope", "namespace", "--idle-timeout", "20s", "--long-lived", "5s", "--interval", "2s"];

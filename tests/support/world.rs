@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::link;
 
 /// Set in the environment of the process that is inside: the name of the test.
@@ -68,6 +70,14 @@ pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce())
     assert!(status.success(), "{name} failed inside its namespaces ({status}), see above");
     // A name that matches nothing would "pass" too.
     assert!(passed, "{name} did not run inside its namespaces");
+}
+
+/// Raises the limit of open files as far as it goes, and tells it: each connection holds two.
+pub fn allow_many_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .expect("RLIMIT_NOFILE is raised");
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 /// Why this machine cannot give a test its world, if so; asked once.
