@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use keepalive_auditor::cli::{Cli, Command, ListFormat, LogFormat};
 use keepalive_auditor::config::{AgentConfig, AuditConfig, ConfigFile, UsageError};
-use keepalive_auditor::judge::profiles::PROFILES;
 use keepalive_auditor::show::profiles;
 use keepalive_auditor::{agent, audit};
 use tracing_subscriber::EnvFilter;
@@ -44,8 +43,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Profiles(args) => {
             let text = match args.format {
-                ListFormat::Table => profiles::table(PROFILES),
-                ListFormat::Json => profiles::json(PROFILES),
+                ListFormat::Table => profiles::table(),
+                ListFormat::Json => profiles::json(),
             };
             print!("{text}");
             Ok(ExitCode::SUCCESS)
