@@ -1,13 +1,16 @@
 //! Exit codes, logging, dispatch.
 
+use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use keepalive_auditor::cli::{Cli, Command, ListFormat, LogFormat};
 use keepalive_auditor::config::{AgentConfig, AuditConfig, ConfigFile, UsageError};
 use keepalive_auditor::show::profiles;
 use keepalive_auditor::{agent, audit};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Something failed; the reason is on stderr.
 const FAILED: u8 = 1;
@@ -46,15 +49,28 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 ListFormat::Table => profiles::table(),
                 ListFormat::Json => profiles::json(),
             };
-            print!("{text}");
+            print_out(&text)?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
+/// Writes to stdout; a reader that has seen enough, as in `| head`, is no error.
+fn print_out(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}
+
 fn log_to_stderr(level: &str, format: LogFormat, dated: bool) -> Result<(), UsageError> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
-        UsageError::new(format!("--log.level: `{level}` is no level (error, warn, info, debug, trace): {error}"))
+    // a bare word that is no level would be taken for a module's name, and nothing would be logged
+    let bare = !level.contains('=');
+    let known = !bare || level.parse::<LevelFilter>().is_ok();
+    let filter = EnvFilter::try_new(level).ok().filter(|_| known).ok_or_else(|| {
+        UsageError::new(format!(
+            "--log.level: `{level}` is none of error, warn, info, debug, trace, off, or a tracing filter"
+        ))
     })?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match (format, dated) {
