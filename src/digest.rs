@@ -9,7 +9,7 @@ use crate::judge::report::{MAX_LOSSES, NamespaceCounts, PodCounters, Report, Tot
 use crate::judge::silence::SHORTEST_MS;
 use crate::judge::track::{NsMemory, Tracked, Tracker};
 use crate::owner::{NsId, Owner, OwnerKind};
-use crate::record::{Loss, LossReason, Namespace, Record};
+use crate::record::{Audience, Loss, LossReason, Namespace, Record};
 use crate::wire::inet_diag::{Message, Messages};
 
 /// Turns sweeps into reports, and remembers from one to the next what the judgement needs.
@@ -145,9 +145,9 @@ impl Digest {
             return;
         }
         sweep.incomplete = true;
-        sweep.counts.failed += 1;
+        sweep.counts.failed += u64::from(loss.namespace.is_some());
         *self.totals.failures.entry(loss.reason.name()).or_default() += 1;
-        if sweep.losses.len() < MAX_LOSSES {
+        if sweep.losses.len() < MAX_LOSSES && !loss.detail.is_empty() {
             sweep.losses.push(loss.detail.clone());
         }
         if let Some(id) = loss.namespace {
@@ -167,23 +167,6 @@ impl Digest {
         self.tracker.retain(known, sweep.now, &mut count);
         drop(count);
         self.totals.sweeps += 1;
-    }
-
-    /// The cgroups, and on hosts without cgroup v2 the sockets, of the sweep so far whose owner nobody has told yet.
-    #[must_use]
-    pub fn unknown_owners(&self) -> UnknownOwners {
-        let mut unknown = UnknownOwners::default();
-        for (_, memory) in self.tracker.namespaces() {
-            let cgroups = memory.origins().iter().filter_map(|origin| origin.cgroup);
-            unknown.cgroups.extend(cgroups.filter(|id| !self.owners.cgroups.contains_key(id)));
-        }
-        unknown
-    }
-
-    /// The inodes of all sockets of namespaces that are not a pod's alone; asked for on hosts without cgroup v2.
-    #[must_use]
-    pub fn inodes(&self) -> BTreeSet<u32> {
-        self.tracker.namespaces().flat_map(|(_, memory)| memory.connections()).map(|tracked| tracked.inode).collect()
     }
 
     /// Judges the last sweep.
@@ -220,11 +203,23 @@ impl Digest {
     }
 }
 
-/// What [`Digest::unknown_owners`] asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UnknownOwners {
-    /// cgroup v2 ids.
-    pub cgroups: BTreeSet<u64>,
+impl Audience for Digest {
+    fn hear(&mut self, record: &Record<'_>) {
+        self.feed(record);
+    }
+
+    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
+        let mut cgroups = BTreeSet::new();
+        let mut inodes = BTreeSet::new();
+        for (_, memory) in self.tracker.namespaces() {
+            let known = |id: &u64| self.owners.cgroups.contains_key(id);
+            cgroups.extend(memory.origins().iter().filter_map(|origin| origin.cgroup).filter(|id| !known(id)));
+            if by_inode {
+                inodes.extend(memory.connections().map(|tracked| tracked.inode));
+            }
+        }
+        (cgroups, inodes)
+    }
 }
 
 fn count_silence<'a>(

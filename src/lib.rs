@@ -3,6 +3,10 @@
 //! The map of the house, in the order the data flows: [`record`] carries what [`host`] read from Linux; [`digest`] turns a stream of
 //! records into one [`judge::report::Report`] by way of [`wire`] and [`judge`]; [`show`] renders it. `ARCHITECTURE.md` tells the rest.
 
+pub mod agent;
+pub mod audit;
+pub mod cli;
+pub mod config;
 pub mod digest;
 pub mod host;
 pub mod judge;
@@ -10,4 +14,5 @@ pub mod owner;
 pub mod record;
 pub mod show;
 pub mod socket;
+pub mod web;
 pub mod wire;

@@ -1,2 +1,98 @@
 //! Exit codes, logging, dispatch.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use keepalive_auditor::cli::{Cli, Command, Common, ListFormat, LogFormat};
+use keepalive_auditor::config::{AgentConfig, AuditConfig, Config, ConfigFile, UsageError};
+use keepalive_auditor::judge::profiles::find;
+use keepalive_auditor::show::profiles;
+use keepalive_auditor::show::remedy::{self, args::RemedyArgs};
+use keepalive_auditor::{agent, audit};
+use tracing_subscriber::EnvFilter;
+
+/// Something failed; the reason is on stderr.
+const FAILED: u8 = 1;
+/// Wrong usage or configuration, as clap has it.
+const USAGE: u8 = 2;
+/// `--fail-on` found something.
+const FOUND: u8 = 3;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            let code = if error.is::<UsageError>() { USAGE } else { FAILED };
+            eprintln!("keepalive-auditor: {error:#}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let file = ConfigFile::load(cli.common.config.as_deref())?;
+    match cli.command {
+        Command::Audit(args) => {
+            let config = AuditConfig::new(&cli.common, *args, &file)?;
+            log_to_stderr(config.config.log_level.as_deref().unwrap_or("warn"), config.config.log_format, false)?;
+            Ok(ExitCode::from(if audit::run(config)? { FOUND } else { 0 }))
+        }
+        Command::Agent(args) => {
+            let config = AgentConfig::new(&cli.common, *args, &file)?;
+            log_to_stderr(config.config.log_level.as_deref().unwrap_or("info"), config.config.log_format, true)?;
+            agent::run(config)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Remedy(args) => {
+            print_remedy(&cli.common, *args, &file)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Profiles(args) => {
+            let text = match args.format {
+                ListFormat::Table => profiles::table(),
+                ListFormat::Json => profiles::json(),
+            };
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Configuration on stdout, fit to be piped on; hints on stderr.
+fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow::Result<()> {
+    if args.list {
+        let texts: Vec<_> = remedy::list()?.iter().map(ToString::to_string).collect();
+        print!("{}", texts.join("\n"));
+        return Ok(());
+    }
+    let helpless = common.profile.iter().filter_map(|name| find(name)).find(|profile| !profile.keepalive_helps);
+    if let Some(profile) = helpless {
+        let name = profile.name;
+        return Err(UsageError::new(format!(
+            "--profile {name}: no keepalive helps there, for its timeout counts payload bytes; let the application send \
+             something more often than every {} s, or raise the timeout",
+            profile.idle_timeout.as_secs()
+        ))
+        .into());
+    }
+    let budget = Config::new(common, file)?.policy.default_path.idle_timeout;
+    let rendered = remedy::render(&args.request(budget)).map_err(|error| UsageError::new(error.to_string()))?;
+    print!("{}", rendered.stdout);
+    for hint in rendered.hints {
+        eprintln!("{hint}");
+    }
+    Ok(())
+}
+
+fn log_to_stderr(level: &str, format: LogFormat, dated: bool) -> Result<(), UsageError> {
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        UsageError::new(format!("--log.level: `{level}` is no level (error, warn, info, debug, trace): {error}"))
+    })?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match (format, dated) {
+        (LogFormat::Json, _) => logs.json().init(),
+        (LogFormat::Text, true) => logs.init(),
+        (LogFormat::Text, false) => logs.without_time().init(),
+    }
+    Ok(())
+}

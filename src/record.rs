@@ -7,7 +7,7 @@
 //! [`Record::Owners`], and [`Record::SweepEnd`].
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read, Write};
 
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -187,6 +187,14 @@ impl LossReason {
             Self::Other => "other",
         }
     }
+}
+
+/// Who listens to a sweep, and knows whose owners it has not heard of.
+pub trait Audience {
+    /// Takes one record.
+    fn hear(&mut self, record: &Record<'_>);
+    /// The cgroup v2 ids of sockets whose owner is not known yet, and, where `by_inode`, the inodes of all sockets.
+    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>);
 }
 
 /// Why a recording cannot be read or written.

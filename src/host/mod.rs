@@ -11,7 +11,7 @@ pub mod owners;
 pub mod programs;
 
 use crate::owner::NsId;
-use crate::record::{Loss, LossReason, Namespace, Record, RecordError};
+use crate::record::{Audience, Loss, LossReason, Namespace, Record, RecordError};
 use diag::Dialect;
 use netns::Found;
 use owners::{Owners, Roots};
@@ -43,10 +43,28 @@ impl Host {
         Self { places, owners, dialect: Dialect::default(), buffer: Vec::new() }
     }
 
+    /// One whole sweep into a digest: what it does not know of owners is answered before the end. `also` sees every record, too, and its
+    /// error ends the sweep. See [`Host::sweep`] for what becomes of the calling thread.
+    pub fn sweep_into(
+        &mut self,
+        digest: &mut impl Audience,
+        also: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        self.sweep(&mut |record| {
+            digest.hear(record);
+            also(record)
+        })?;
+        let (cgroups, inodes) = digest.unknown_owners(!self.owners.has_cgroup2());
+        self.end_sweep(&cgroups, &inodes, &mut |record| {
+            digest.hear(record);
+            also(record)
+        })
+    }
+
     /// One pass over every network namespace. Every record is given to `each` as it comes; an error of `each` ends the sweep.
     ///
     /// **The calling thread is left in some other network namespace**: it must do nothing else afterwards. See [`on_own_thread`].
-    pub fn sweep(&mut self, each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>) -> Result<(), RecordError> {
+    fn sweep(&mut self, each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>) -> Result<(), RecordError> {
         each(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
         self.owners.begin_sweep();
         let own = netns::own().ok();
@@ -58,15 +76,15 @@ impl Host {
         denied.tell(each)
     }
 
-    /// Answers what the digest does not know, and ends the sweep.
-    pub fn end_sweep(
+    /// Answers what the listener does not know, and ends the sweep.
+    fn end_sweep(
         &mut self,
         cgroups: &BTreeSet<u64>,
-        inodes: impl FnOnce() -> BTreeSet<u32>,
+        inodes: &BTreeSet<u32>,
         each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
     ) -> Result<(), RecordError> {
         let cgroups = if cgroups.is_empty() { BTreeMap::new() } else { self.owners.of_cgroups(cgroups) };
-        let inodes = if self.owners.has_cgroup2() { BTreeMap::new() } else { self.owners.of_inodes(&inodes()) };
+        let inodes = if inodes.is_empty() { BTreeMap::new() } else { self.owners.of_inodes(inodes) };
         let troubles: BTreeMap<String, u64> =
             self.owners.troubles().into_iter().map(|(kind, count)| (kind.name().to_owned(), count)).collect();
         if !(cgroups.is_empty() && inodes.is_empty() && troubles.is_empty()) {
@@ -75,7 +93,7 @@ impl Host {
         each(&Record::SweepEnd { clock: clock() })
     }
 
-    /// The namespaces to enter, our own last: every other one is entered by leaving the one before.
+    /// The namespaces to enter, our own first: the thread is in it already, and may not be allowed to enter any other.
     #[expect(clippy::type_complexity, reason = "the namespaces, and which of them is the host's")]
     fn find(
         &self,
@@ -101,7 +119,9 @@ impl Host {
             );
             each(&Record::Loss(Loss { namespace: None, reason: LossReason::Permission, detail }))?;
         }
-        Ok((found.into_iter().collect(), host))
+        let mut namespaces: Vec<_> = found.into_iter().collect();
+        namespaces.sort_by_key(|&(id, _)| (Some(id) != own, id));
+        Ok((namespaces, host))
     }
 
     fn namespace(

@@ -307,7 +307,8 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    /// Adds another owner's counts to these.
+    pub fn add(&mut self, other: Self) {
         for (mine, theirs) in self.counts.iter_mut().flatten().zip(other.counts.into_iter().flatten()) {
             *mine += theirs;
         }

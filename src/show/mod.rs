@@ -2,6 +2,12 @@
 
 pub mod compare;
 pub mod explain;
+pub mod json;
+pub mod metrics;
+pub mod page;
 pub mod profiles;
 pub mod remedy;
+pub mod table;
+pub mod units;
+pub mod why;
 pub mod workload;

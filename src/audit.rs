@@ -1,0 +1,201 @@
+//! `audit`: one sweep (or a recording), digested and printed.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::cli::Format;
+use crate::config::AuditConfig;
+use crate::digest::Digest;
+use crate::host::netns::{self, Found};
+use crate::host::{self, Host};
+use crate::judge::policy::Policy;
+use crate::judge::report::Report;
+use crate::record::{Header, Record, RecordError, Recorder, replay};
+use crate::show::compare::compare;
+use crate::show::explain::{Programs, explain};
+use crate::show::json::{Document, connection};
+use crate::show::table;
+
+/// While `--for` watches, a sweep this often at least: a probe and its answer are noticed, not timed.
+const WATCH_STEP: Duration = Duration::from_secs(2);
+
+/// Runs the command; `Ok(true)` where `--fail-on` found something.
+pub fn run(config: AuditConfig) -> Result<bool> {
+    let AuditConfig { config, args } = config;
+    let policy = Arc::new(config.policy);
+    let mut places = config.places;
+    let mut before = args.compare.as_deref().map(|path| replayed(&policy, path)).transpose()?;
+    if let Some(path) = &args.replay {
+        return finish(&args, &replayed(&policy, path)?, before.as_ref(), &Programs::new());
+    }
+    places.only = chosen(args.netns.as_deref(), args.pid, &places)?;
+    if let (Some(before), Some(only)) = (&mut before, &places.only) {
+        before.findings.retain(|finding| only.contains_key(&finding.netns));
+    }
+    let procfs = places.roots.procfs.clone();
+    let mut recorder = args.record.as_deref().map(create_recorder).transpose()?;
+    let mut host = Host::new(places);
+    let mut digest = Digest::new(policy);
+    loop {
+        watch(&mut host, &mut digest, &mut recorder, args.watch_for)?;
+        let mut report = digest.report(&host::node_name());
+        if args.exact {
+            let _ = &mut report;
+        }
+        for loss in &report.losses {
+            tracing::warn!("{loss}");
+        }
+        let Some(pause) = args.watch else {
+            let advised = args.explain || before.is_some();
+            let programs = if advised { programs(&report, &procfs) } else { Programs::new() };
+            return finish(&args, &report, before.as_ref(), &programs);
+        };
+        if io::stdout().is_terminal() {
+            // clear the screen, cursor home
+            write!(io::stdout(), "\x1b[2J\x1b[H")?;
+        }
+        finish(&args, &report, None, &Programs::new())?;
+        sleep(pause);
+    }
+}
+
+/// One sweep, or sweeps for as long as `--for` says.
+fn watch(
+    host: &mut Host,
+    digest: &mut Digest,
+    recorder: &mut Option<FileRecorder>,
+    span: Option<Duration>,
+) -> Result<()> {
+    let begun = Instant::now();
+    let span = span.unwrap_or_default();
+    let step = (span / 10).min(WATCH_STEP);
+    loop {
+        sweep(host, digest, recorder)?;
+        let left = span.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Ok(());
+        }
+        sleep(step.min(left));
+    }
+}
+
+type FileRecorder = Recorder<BufWriter<File>>;
+
+fn sweep(host: &mut Host, digest: &mut Digest, recorder: &mut Option<FileRecorder>) -> Result<()> {
+    host::on_own_thread(|| {
+        host.sweep_into(digest, &mut |record| recorder.as_mut().map_or(Ok(()), |recorder| recorder.write(record)))
+    })
+    .context("cannot sweep")?
+    .context("cannot write the recording")
+}
+
+fn create_recorder(path: &Path) -> Result<FileRecorder> {
+    let file = File::create(path).with_context(|| format!("cannot create the recording {}", path.display()))?;
+    tracing::warn!("the recording {} will hold addresses and names of this machine", path.display());
+    let header = Header::new(host::kernel_release(), host::node_name(), host::wall_clock());
+    Ok(Recorder::new(BufWriter::new(file), &header)?)
+}
+
+/// Feeds a recording to the digest; returns the name of the node it was made on.
+fn replay_into(digest: &mut Digest, path: &Path) -> Result<String> {
+    let failed = || format!("cannot replay {}", path.display());
+    let file = File::open(path).with_context(failed)?;
+    let header = replay(BufReader::new(file), |record: Record<'static>| {
+        digest.feed(&record);
+        Ok::<(), RecordError>(())
+    })
+    .with_context(failed)?;
+    Ok(header.node)
+}
+
+/// The report of a recording.
+fn replayed(policy: &Arc<Policy>, path: &Path) -> Result<Report> {
+    let mut digest = Digest::new(Arc::clone(policy));
+    let node = replay_into(&mut digest, path)?;
+    Ok(digest.report(&node))
+}
+
+/// The executables that hold the sockets of a report.
+fn programs(report: &Report, procfs: &Path) -> Programs {
+    let inodes = report.findings.iter().map(|finding| finding.inode).collect();
+    host::programs::of_inodes(procfs, &inodes)
+}
+
+/// The namespace that `--netns` or `--pid` names.
+fn chosen(
+    netns: Option<&str>,
+    pid: Option<u32>,
+    places: &host::Places,
+) -> Result<Option<std::collections::BTreeMap<crate::owner::NsId, Found>>> {
+    let mut only = std::collections::BTreeMap::new();
+    if let Some(pid) = pid {
+        let path = places.roots.procfs.join(pid.to_string()).join("ns/net");
+        let id = netns::id_of(&path)
+            .with_context(|| format!("--pid {pid}: cannot read its network namespace {}", path.display()))?;
+        only.insert(id, Found { pids: vec![pid], ..Found::default() });
+    }
+    if let Some(name) = netns {
+        let candidates: Vec<_> = if name.contains('/') {
+            vec![name.into()]
+        } else {
+            places.netns_dirs.iter().map(|directory| directory.join(name)).collect()
+        };
+        let path = candidates.iter().find(|path| path.exists()).with_context(|| {
+            let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+            format!("--netns {name}: there is no such network namespace (looked at {})", looked.join(", "))
+        })?;
+        let id = netns::id_of(path).with_context(|| format!("--netns {name}: cannot open {}", path.display()))?;
+        let shown = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        only.insert(id, Found { name: shown, mount: Some(path.clone()), pids: Vec::new() });
+    }
+    Ok((!only.is_empty()).then_some(only))
+}
+
+fn finish(args: &crate::cli::AuditArgs, report: &Report, before: Option<&Report>, programs: &Programs) -> Result<bool> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = match before {
+        Some(before) => out.write_all(compare(before, report, programs).as_bytes()),
+        None if args.explain => {
+            let explanation = explain(report, programs)?;
+            print(&mut out, args, report).and_then(|()| write!(out, "\n{explanation}"))
+        }
+        None => print(&mut out, args, report),
+    };
+    let written = written.and_then(|()| out.flush());
+    match written {
+        // the reader has seen enough, as in `| head`
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written.context("cannot write to stdout")?,
+    }
+    Ok(args.fail_on.is_some_and(|limit| {
+        crate::judge::verdict::Verdict::ALL
+            .into_iter()
+            .any(|verdict| limit.includes(verdict) && report.count(verdict) > 0)
+    }))
+}
+
+fn print(out: &mut impl Write, args: &crate::cli::AuditArgs, report: &Report) -> io::Result<()> {
+    let shown = |finding: &crate::judge::report::Finding| args.all || finding.verdict.flagged();
+    match args.format.unwrap_or_default() {
+        format @ (Format::Table | Format::Wide) => {
+            table::write(out, report, table::Options { all: args.all, wide: format == Format::Wide })
+        }
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, &Document { report, keep: shown, limit: usize::MAX })?;
+            writeln!(out)
+        }
+        Format::Jsonl => {
+            for finding in report.findings.iter().filter(|finding| shown(finding)) {
+                serde_json::to_writer(&mut *out, &connection(finding))?;
+                writeln!(out)?;
+            }
+            Ok(())
+        }
+    }
+}

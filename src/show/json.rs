@@ -1,0 +1,138 @@
+//! A report as JSON, schema 1: for scripts and for `/api/v1/report`.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::why::Why;
+use crate::judge::report::{Finding, Report};
+use crate::judge::verdict::Verdict;
+
+/// The version of the form.
+pub const SCHEMA: u32 = 1;
+
+/// The whole report as one document, with the findings that `keep` takes, `limit` at most.
+pub struct Document<'a, F> {
+    /// The report.
+    pub report: &'a Report,
+    /// Which findings to write.
+    pub keep: F,
+    /// How many findings at most.
+    pub limit: usize,
+}
+
+impl<F: Fn(&Finding) -> bool> Serialize for Document<'_, F> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let report = self.report;
+        let verdicts: serde_json::Map<String, Value> =
+            Verdict::ALL.into_iter().map(|verdict| (verdict.name().to_owned(), report.count(verdict).into())).collect();
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry("schema", &SCHEMA)?;
+        map.serialize_entry("node", &report.node)?;
+        map.serialize_entry("version", env!("CARGO_PKG_VERSION"))?;
+        map.serialize_entry("sweep", &sweep(report))?;
+        map.serialize_entry("verdicts", &verdicts)?;
+        map.serialize_entry("truncated", &report.truncated)?;
+        map.serialize_entry("connections", &Connections(self))?;
+        map.end()
+    }
+}
+
+fn sweep(report: &Report) -> Value {
+    let started = UNIX_EPOCH.checked_add(Duration::from_millis(report.started_at)).unwrap_or(UNIX_EPOCH);
+    json!({
+        "started_at": humantime::format_rfc3339_millis(started).to_string(),
+        "duration_seconds": seconds(report.duration),
+        "watched_seconds": seconds(report.watched_for),
+        "namespaces": {
+            "dumped": report.namespaces.dumped,
+            "empty": report.namespaces.empty,
+            "vanished": report.namespaces.vanished,
+            "failed": report.namespaces.failed,
+        },
+        "connections": report.connections,
+        "ignored": report.ignored,
+        "incomplete": report.incomplete,
+        "losses": report.losses,
+    })
+}
+
+/// Findings one by one, so that two hundred thousand are written without being held as JSON.
+struct Connections<'a, F>(&'a Document<'a, F>);
+
+impl<F: Fn(&Finding) -> bool> Serialize for Connections<'_, F> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Document { report, keep, limit } = self.0;
+        to.collect_seq(report.findings.iter().filter(|finding| keep(finding)).take(*limit).map(connection))
+    }
+}
+
+/// One connection.
+#[must_use]
+pub fn connection(finding: &Finding) -> Value {
+    let owner = &finding.owner;
+    let mut value = json!({
+        "netns": finding.netns.0,
+        "netns_name": finding.netns_name.as_deref(),
+        "owner": {
+            "kind": owner.kind,
+            "namespace": owner.namespace,
+            "pod": owner.pod,
+            "pod_uid": owner.pod_uid,
+            "container": owner.container,
+            "container_id": owner.container_id,
+        },
+        "family": if finding.local.addr.is_ipv4() { "ipv4" } else { "ipv6" },
+        "local": finding.local.to_string(),
+        "remote": finding.remote.to_string(),
+        "direction": finding.direction.name(),
+        "endpoint": finding.endpoint().to_string(),
+        "timer": {
+            "kind": finding.timer.name(),
+            "expires_seconds": finding.expires.map(seconds),
+            "retransmits": finding.retransmits,
+        },
+        "keepalive": finding.keepalive.name(),
+        "keepalive_idle_seconds": finding.exact.map(|exact| f64::from(exact.tcp_keepidle)).or(finding.keepidle.map(seconds)),
+        "keepalive_idle_is": if finding.exact.is_some() { Some("exact") } else { finding.keepidle.map(|_| "at_least") },
+        "data_idle_seconds": finding.data_idle.map(seconds),
+        "wire_idle_seconds": finding.wire_idle.map(seconds),
+        "watched_seconds": seconds(finding.watched),
+        "age_seconds": seconds(finding.age),
+        "waiting_for_reply": finding.waiting_for_reply,
+        "path": finding.path.name,
+        "idle_timeout_seconds": finding.path.idle_timeout.as_secs_f64(),
+        "peer": {
+            "probes_seen": finding.peer.probes.is_some(),
+            "probe_period_seconds": finding.peer.probes.and_then(|probes| probes.period).map(seconds),
+            "on_node": finding.peer.on_node,
+            "keepalive": finding.peer.keepalive.map(super::super::judge::verdict::Keepalive::name),
+        },
+        "tcp_keepalive_time_seconds": finding.tcp_keepalive_time,
+        "verdict": finding.verdict.name(),
+        "why": Why(finding).to_string(),
+        "uid": finding.uid,
+        "inode": finding.inode,
+        "cookie": finding.cookie.to_string(),
+    });
+    if let (Some(exact), Some(map)) = (finding.exact, value.as_object_mut()) {
+        map.insert(
+            "exact".to_owned(),
+            json!({
+                "so_keepalive": exact.so_keepalive,
+                "tcp_keepidle_seconds": exact.tcp_keepidle,
+                "tcp_keepintvl_seconds": exact.tcp_keepintvl,
+                "tcp_keepcnt": exact.tcp_keepcnt,
+                "tcp_user_timeout_seconds": seconds(exact.tcp_user_timeout.into()),
+            }),
+        );
+    }
+    value
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53 ms")]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}

@@ -1,0 +1,105 @@
+//! Times and timers as people read them.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::judge::report::Finding;
+use crate::socket::Timer;
+
+/// Milliseconds as a person says them: `0s`, `4.2s`, `59s`, `5m50s`, `2h`, `3d4h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Human(pub u64);
+
+impl From<Duration> for Human {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1000;
+        let pair = |f: &mut fmt::Formatter<'_>, large: u64, unit: char, small: u64, small_unit: char| {
+            if small == 0 { write!(f, "{large}{unit}") } else { write!(f, "{large}{unit}{small}{small_unit}") }
+        };
+        match seconds {
+            0..10 if !self.0.is_multiple_of(1000) => write!(f, "{}.{}s", seconds, self.0 % 1000 / 100),
+            0..60 => write!(f, "{seconds}s"),
+            60..3600 => pair(f, seconds / 60, 'm', seconds % 60, 's'),
+            3600..86_400 => pair(f, seconds / 3600, 'h', seconds % 3600 / 60, 'm'),
+            _ => pair(f, seconds / 86_400, 'd', seconds % 86_400 / 3600, 'h'),
+        }
+    }
+}
+
+/// A timer as `ss -o` writes it: `keepalive,4min48sec,0`; `-` for none.
+pub struct SsTimer<'a>(pub &'a Finding);
+
+impl fmt::Display for SsTimer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Finding { timer, expires, retransmits, .. } = self.0;
+        if *timer == Timer::None {
+            return f.write_str("-");
+        }
+        write!(f, "{},{},{retransmits}", timer.name(), SsTime(expires.unwrap_or(0)))
+    }
+}
+
+/// Milliseconds as `ss` writes them: from a minute on without milliseconds, from ten minutes on without seconds.
+struct SsTime(u64);
+
+impl fmt::Display for SsTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut minutes, mut seconds, mut ms) = (0, self.0 / 1000, self.0 % 1000);
+        if seconds >= 60 {
+            (minutes, seconds, ms) = (seconds / 60, seconds % 60, 0);
+        }
+        if minutes > 0 {
+            write!(f, "{minutes}min")?;
+            if minutes > 9 {
+                seconds = 0;
+            }
+        }
+        if seconds > 0 {
+            if seconds > 9 {
+                ms = 0;
+            }
+            write!(f, "{seconds}{}", if ms > 0 { "." } else { "sec" })?;
+        }
+        if ms > 0 { write!(f, "{ms:03}ms") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_ss_writes_them() {
+        let cases = [
+            (0, ""),
+            (5, "005ms"),
+            (999, "999ms"),
+            (1_000, "1sec"),
+            (1_200, "1.200ms"),
+            (9_040, "9.040ms"),
+            (10_040, "10sec"),
+            (60_000, "1min"),
+            (288_400, "4min48sec"),
+            (599_000, "9min59sec"),
+            (7_199_000, "119min"),
+        ];
+        for (ms, expected) in cases {
+            assert_eq!(SsTime(ms).to_string(), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn times_read_as_people_say_them() {
+        let cases =
+            [(0, "0s"), (4_250, "4.2s"), (59_999, "59s"), (350_000, "5m50s"), (7_200_000, "2h"), (273_600_000, "3d4h")];
+        for (ms, expected) in cases {
+            assert_eq!(Human(ms).to_string(), expected, "{ms}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Why a connection has its verdict, in one sentence that a person can act on.
+
+use std::fmt;
+
+use super::units::Human;
+use crate::judge::policy::OverdueBy;
+use crate::judge::report::Finding;
+use crate::judge::verdict::{Keepalive, Verdict};
+use crate::socket::Timer;
+
+/// Writes the sentence.
+pub struct Why<'a>(pub &'a Finding);
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let finding = self.0;
+        let limit = Human::from(finding.path.idle_timeout);
+        let path = &finding.path.name;
+        match finding.verdict {
+            Verdict::Local if finding.peer.on_node => {
+                f.write_str("both ends are on this node with nothing between them that forgets")
+            }
+            Verdict::Local => {
+                f.write_str("both ends live in this network namespace, with nothing between them that forgets")
+            }
+            Verdict::Undetermined => write!(
+                f,
+                "a {} timer hides the keepalive timer, which no earlier look saw; look again when it is over",
+                masking(finding.timer)
+            ),
+            Verdict::Protected => {
+                f.write_str("keepalive ")?;
+                match finding.keepidle {
+                    Some(idle) => write!(f, "probes after {} of silence", Human(idle))?,
+                    None => match finding.expires {
+                        Some(expires) => write!(f, "is armed, its next probe due in {}", Human(expires))?,
+                        None => f.write_str("is armed")?,
+                    },
+                }
+                write!(f, ", before the path ({path}) forgets after {limit}")
+            }
+            Verdict::PeerProtected => {
+                write!(f, "{}, but ", this_end(finding))?;
+                match finding.peer.probes {
+                    Some(probes) if finding.peer.keepalive != Some(Keepalive::On) => {
+                        f.write_str("the other end's probes were seen")?;
+                        if let Some(period) = probes.period {
+                            write!(f, " about every {}", Human(period))?;
+                        }
+                        write!(
+                            f,
+                            ", the last {} ago, within the {limit} that the path ({path}) remembers",
+                            Human(probes.ago)
+                        )
+                    }
+                    _ => write!(
+                        f,
+                        "the other end is on this node and its keepalive comes within the {limit} that the path ({path}) remembers"
+                    ),
+                }
+            }
+            Verdict::Young => {
+                write!(f, "{}, but it is only {} old, not long-lived yet", this_end(finding), Human(finding.age))
+            }
+            Verdict::Blackholed => write!(
+                f,
+                "{}; it fell silent for longer than the path ({path}) remembers ({limit}), then sent, and {} retransmissions found no \
+                 answer: the path has forgotten it",
+                this_end(finding),
+                finding.retransmits
+            ),
+            Verdict::Overdue => {
+                let idle = Human(finding.wire_idle.unwrap_or(0));
+                write!(
+                    f,
+                    "{}, and nothing was on the wire for {idle}, longer than the path ({path}) remembers ({limit}): the next write \
+                     probably meets RST or silence",
+                    this_end(finding)
+                )?;
+                if finding.overdue_by == OverdueBy::Clocks {
+                    unseen_peer(f, finding)?;
+                }
+                waiting(f, finding)
+            }
+            Verdict::Exposed => {
+                write!(f, "{}: ", this_end(finding))?;
+                let limit_ms = u64::try_from(finding.path.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+                match finding.wire_idle {
+                    Some(idle) if idle >= limit_ms => write!(
+                        f,
+                        "silent for {} by the kernel's clocks, which do not show the other end's probes; it is called overdue when that \
+                         silence has been watched for {limit} (so far {})",
+                        Human(idle),
+                        Human(finding.watched)
+                    )?,
+                    Some(idle) => write!(
+                        f,
+                        "a silence of {limit} makes the path ({path}) forget it, and it is {} long now",
+                        Human(idle)
+                    )?,
+                    None => write!(
+                        f,
+                        "a silence of {limit} makes the path ({path}) forget it, and this kernel does not tell how long it is now"
+                    )?,
+                }
+                if let Some(probes) =
+                    finding.peer.probes.filter(|probes| probes.late || probes.period.is_some_and(|ms| ms >= limit_ms))
+                {
+                    f.write_str("; the other end's probes come too late")?;
+                    if let Some(period) = probes.period {
+                        write!(f, ", about every {}", Human(period))?;
+                    }
+                }
+                waiting(f, finding)
+            }
+        }
+    }
+}
+
+/// What this end does, as the start of a sentence.
+fn this_end(finding: &Finding) -> String {
+    match (finding.keepalive, finding.keepidle) {
+        (Keepalive::Late, Some(idle)) => {
+            let whose = match finding.tcp_keepalive_time {
+                Some(seconds) if u64::from(seconds) * 1000 == idle.next_multiple_of(1000) => {
+                    ", this namespace's tcp_keepalive_time"
+                }
+                _ => "",
+            };
+            format!("keepalive is on but probes only after {}{whose}", Human(idle.next_multiple_of(1000)))
+        }
+        (Keepalive::Late, None) => "keepalive is on but comes too late".to_owned(),
+        (Keepalive::On, _) => "keepalive is on".to_owned(),
+        (Keepalive::Off, _) => "no keepalive timer at this end".to_owned(),
+        (Keepalive::Unknown, _) => "the keepalive timer of this end is hidden".to_owned(),
+    }
+}
+
+fn masking(timer: Timer) -> &'static str {
+    match timer {
+        Timer::Retransmit => "retransmission",
+        Timer::Persist => "zero-window probe",
+        _ => "different",
+    }
+}
+
+fn unseen_peer(f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+    if finding.watched > 0 {
+        write!(
+            f,
+            "; the other end sent no probe while this was watched ({}), and may have before",
+            Human(finding.watched)
+        )
+    } else {
+        f.write_str("; probes of the other end do not show in one look (--for watches for them)")
+    }
+}
+
+/// A silence that is a wait needs another remedy than an idle pool.
+fn waiting(f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+    if finding.waiting_for_reply {
+        f.write_str(
+            "; it waits for a reply, so that a pool's idle limit does not help: keepalive or a request timeout does",
+        )
+    } else {
+        Ok(())
+    }
+}
