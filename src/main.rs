@@ -1,7 +1,9 @@
 //! Exit codes, logging, dispatch.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 use keepalive_auditor::cli::{Cli, Command, Common, ListFormat, LogFormat};
 use keepalive_auditor::config::{AgentConfig, AuditConfig, Config, ConfigFile, UsageError};
@@ -52,7 +54,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 ListFormat::Table => profiles::table(),
                 ListFormat::Json => profiles::json(),
             };
-            print!("{text}");
+            put(&text)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -62,8 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow::Result<()> {
     if args.list {
         let texts: Vec<_> = remedy::list()?.iter().map(ToString::to_string).collect();
-        print!("{}", texts.join("\n"));
-        return Ok(());
+        return put(&texts.join("\n"));
     }
     let helpless = common.profile.iter().filter_map(|name| find(name)).find(|profile| !profile.keepalive_helps);
     if let Some(profile) = helpless {
@@ -77,11 +78,19 @@ fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow:
     }
     let budget = Config::new(common, file)?.policy.default_path.idle_timeout;
     let rendered = remedy::render(&args.request(budget)).map_err(|error| UsageError::new(error.to_string()))?;
-    print!("{}", rendered.stdout);
+    put(&rendered.stdout)?;
     for hint in rendered.hints {
         eprintln!("{hint}");
     }
     Ok(())
+}
+
+/// Writes to stdout; a reader that has seen enough, as in `| head`, is no failure.
+fn put(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
 }
 
 fn log_to_stderr(level: &str, format: LogFormat, dated: bool) -> Result<(), UsageError> {
