@@ -13,9 +13,10 @@ use crate::cli::Format;
 use crate::config::AuditConfig;
 use crate::digest::Digest;
 use crate::host::netns::{self, Found};
-use crate::host::{self, Host};
+use crate::host::{self, Host, exact};
 use crate::judge::policy::Policy;
-use crate::judge::report::Report;
+use crate::judge::report::{Finding, Report};
+use crate::judge::verdict::Verdict;
 use crate::record::{Header, Record, RecordError, Recorder, replay};
 use crate::show::compare::compare;
 use crate::show::explain::{Programs, explain};
@@ -38,15 +39,15 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     if let (Some(before), Some(only)) = (&mut before, &places.only) {
         before.findings.retain(|finding| only.contains_key(&finding.netns));
     }
-    let procfs = places.roots.procfs.clone();
     let mut recorder = args.record.as_deref().map(create_recorder).transpose()?;
+    let procfs = places.roots.procfs.clone();
     let mut host = Host::new(places);
     let mut digest = Digest::new(policy);
     loop {
         watch(&mut host, &mut digest, &mut recorder, args.watch_for)?;
         let mut report = digest.report(&host::node_name());
         if args.exact {
-            let _ = &mut report;
+            read_exact(&mut report, &procfs, args.all);
         }
         for loss in &report.losses {
             tracing::warn!("{loss}");
@@ -82,6 +83,19 @@ fn watch(
             return Ok(());
         }
         sleep(step.min(left));
+    }
+}
+
+/// Adds the true socket options to flagged connections, or to all.
+fn read_exact(report: &mut Report, procfs: &Path, all: bool) {
+    let asked = |finding: &Finding| (all || finding.verdict.flagged()) && finding.inode != 0;
+    let wanted = report.findings.iter().filter(|finding| asked(finding)).map(|finding| finding.inode).collect();
+    let exact = exact::read(procfs, &wanted);
+    for finding in &mut report.findings {
+        finding.exact = exact.options.get(&finding.inode).copied();
+    }
+    if let Some(missing) = exact.missing {
+        tracing::warn!("{missing}");
     }
 }
 
@@ -174,14 +188,12 @@ fn finish(args: &crate::cli::AuditArgs, report: &Report, before: Option<&Report>
         written => written.context("cannot write to stdout")?,
     }
     Ok(args.fail_on.is_some_and(|limit| {
-        crate::judge::verdict::Verdict::ALL
-            .into_iter()
-            .any(|verdict| limit.includes(verdict) && report.count(verdict) > 0)
+        Verdict::ALL.into_iter().any(|verdict| limit.includes(verdict) && report.count(verdict) > 0)
     }))
 }
 
 fn print(out: &mut impl Write, args: &crate::cli::AuditArgs, report: &Report) -> io::Result<()> {
-    let shown = |finding: &crate::judge::report::Finding| args.all || finding.verdict.flagged();
+    let shown = |finding: &Finding| args.all || finding.verdict.flagged();
     match args.format.unwrap_or_default() {
         format @ (Format::Table | Format::Wide) => {
             table::write(out, report, table::Options { all: args.all, wide: format == Format::Wide })

@@ -21,6 +21,8 @@ pub struct Digest {
     sweep: Sweep,
     /// Monotonic clock at the start of the first sweep.
     first_clock: Option<u64>,
+    /// The last sweep's judgement: every sweep is judged once, because a judgement marks what the next one must know.
+    report: Report,
 }
 
 /// The sweep under way, or the last one.
@@ -52,6 +54,7 @@ impl Digest {
             totals: Totals::default(),
             sweep: Sweep::default(),
             first_clock: None,
+            report: Report::default(),
         }
     }
 
@@ -167,14 +170,18 @@ impl Digest {
         self.tracker.retain(known, sweep.now, &mut count);
         drop(count);
         self.totals.sweeps += 1;
+        self.report = self.judge();
     }
 
-    /// Judges the last sweep.
+    /// The last sweep's report, which leaves the digest.
     #[must_use]
     pub fn report(&mut self, node: &str) -> Report {
+        Report { node: node.to_owned(), ..std::mem::take(&mut self.report) }
+    }
+
+    fn judge(&mut self) -> Report {
         let sweep = &self.sweep;
         let mut report = Report {
-            node: node.to_owned(),
             started_at: sweep.started_at,
             duration: sweep.now.saturating_sub(sweep.clock),
             watched_for: sweep.clock.saturating_sub(self.first_clock.unwrap_or(sweep.clock)),
@@ -212,7 +219,8 @@ impl Audience for Digest {
         let mut cgroups = BTreeSet::new();
         let mut inodes = BTreeSet::new();
         for (_, memory) in self.tracker.namespaces() {
-            let known = |id: &u64| self.owners.cgroups.contains_key(id);
+            // kubelet names a container a moment after it has started: ask again for what has no name yet
+            let known = |id: &u64| self.owners.cgroups.get(id).is_some_and(|owner| owner.is_named());
             cgroups.extend(memory.origins().iter().filter_map(|origin| origin.cgroup).filter(|id| !known(id)));
             if by_inode {
                 inodes.extend(memory.connections().map(|tracked| tracked.inode));

@@ -1,9 +1,9 @@
 //! Exit codes, logging, dispatch.
 
-use std::io::{self, Write as _};
+use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::Context;
 use clap::Parser;
 use keepalive_auditor::cli::{Cli, Command, Common, ListFormat, LogFormat};
 use keepalive_auditor::config::{AgentConfig, AuditConfig, Config, ConfigFile, UsageError};
@@ -12,6 +12,7 @@ use keepalive_auditor::show::profiles;
 use keepalive_auditor::show::remedy::{self, args::RemedyArgs};
 use keepalive_auditor::{agent, audit};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Something failed; the reason is on stderr.
 const FAILED: u8 = 1;
@@ -54,7 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 ListFormat::Table => profiles::table(),
                 ListFormat::Json => profiles::json(),
             };
-            put(&text)?;
+            print_out(&text)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -64,7 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow::Result<()> {
     if args.list {
         let texts: Vec<_> = remedy::list()?.iter().map(ToString::to_string).collect();
-        return put(&texts.join("\n"));
+        return print_out(&texts.join("\n"));
     }
     let helpless = common.profile.iter().filter_map(|name| find(name)).find(|profile| !profile.keepalive_helps);
     if let Some(profile) = helpless {
@@ -78,24 +79,29 @@ fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow:
     }
     let budget = Config::new(common, file)?.policy.default_path.idle_timeout;
     let rendered = remedy::render(&args.request(budget)).map_err(|error| UsageError::new(error.to_string()))?;
-    put(&rendered.stdout)?;
+    print_out(&rendered.stdout)?;
     for hint in rendered.hints {
         eprintln!("{hint}");
     }
     Ok(())
 }
 
-/// Writes to stdout; a reader that has seen enough, as in `| head`, is no failure.
-fn put(text: &str) -> anyhow::Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to stdout"),
+/// Writes to stdout; a reader that has seen enough, as in `| head`, is no error.
+fn print_out(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
     }
 }
 
 fn log_to_stderr(level: &str, format: LogFormat, dated: bool) -> Result<(), UsageError> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
-        UsageError::new(format!("--log.level: `{level}` is no level (error, warn, info, debug, trace): {error}"))
+    // a bare word that is no level would be taken for a module's name, and nothing would be logged
+    let bare = !level.contains('=');
+    let known = !bare || level.parse::<LevelFilter>().is_ok();
+    let filter = EnvFilter::try_new(level).ok().filter(|_| known).ok_or_else(|| {
+        UsageError::new(format!(
+            "--log.level: `{level}` is none of error, warn, info, debug, trace, off, or a tracing filter"
+        ))
     })?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match (format, dated) {

@@ -66,6 +66,14 @@ pub struct Owner {
     pub container_id: Option<String>,
 }
 
+impl Owner {
+    /// Whether every name is known that there can be: a later look may not tell more.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.kind != OwnerKind::Pod || (self.pod.is_some() && (self.container.is_some() || self.container_id.is_none()))
+    }
+}
+
 /// As the table writes it: `shop/web-0 (istio-proxy)`, `nginx.service`, `host`.
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,5 +89,23 @@ impl fmt::Display for Owner {
             OwnerKind::Container | OwnerKind::Unit | OwnerKind::Netns => f.write_str(container.unwrap_or("?")),
             OwnerKind::Host => f.write_str(container.unwrap_or("host")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_named_when_its_container_is_too() {
+        let some = |text: &str| Some(text.to_owned());
+        let pod = Owner { kind: OwnerKind::Pod, pod_uid: some("u"), ..Owner::default() };
+        assert!(!pod.is_named());
+        let pod = Owner { namespace: some("shop"), pod: some("web-0"), ..pod };
+        assert!(pod.is_named(), "the pod itself, as the owner of a namespace");
+        let container = Owner { container_id: some("0f99"), ..pod };
+        assert!(!container.is_named());
+        assert!(Owner { container: some("app"), ..container }.is_named());
+        assert!(Owner::default().is_named());
     }
 }

@@ -211,6 +211,9 @@ pub enum RecordError {
         /// What JSON says.
         source: serde_json::Error,
     },
+    /// A second header: two recordings in one file.
+    #[error("line {0}: a second header; a file holds one recording, so take them apart first")]
+    SecondHeader(u64),
     /// The file starts with something else.
     #[error("line 1: not a keepalive-auditor recording (it must start with a header record)")]
     Foreign,
@@ -266,7 +269,8 @@ pub fn replay<E: From<RecordError>>(
     let mut line = Vec::new();
     let mut number = 0;
     let mut header = None;
-    let mut inside = false;
+    // a recording holds at least one sweep, whole
+    let mut inside = true;
     loop {
         line.clear();
         number += 1;
@@ -291,6 +295,7 @@ pub fn replay<E: From<RecordError>>(
                 continue;
             }
             (_, None) => return Err(RecordError::Foreign.into()),
+            (Record::Header(_), Some(_)) => return Err(RecordError::SecondHeader(number).into()),
             (Record::Sweep { .. }, _) => inside = true,
             (Record::SweepEnd { .. }, _) => inside = false,
             _ => {}

@@ -171,3 +171,18 @@ pub struct Socket {
     /// `tcp_info`; every field absent when the kernel sent none.
     pub tcp: TcpInfo,
 }
+
+/// The true socket options, read from the process that holds the socket (`--exact`). Seconds, milliseconds for the user timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepaliveOptions {
+    /// `SO_KEEPALIVE`.
+    pub so_keepalive: bool,
+    /// `TCP_KEEPIDLE`, seconds.
+    pub tcp_keepidle: u32,
+    /// `TCP_KEEPINTVL`, seconds.
+    pub tcp_keepintvl: u32,
+    /// `TCP_KEEPCNT`.
+    pub tcp_keepcnt: u32,
+    /// `TCP_USER_TIMEOUT`, milliseconds; 0 is the system's default.
+    pub tcp_user_timeout: u32,
+}

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod counters;
 pub mod diag;
+pub mod exact;
 pub mod netns;
 pub mod owners;
 pub mod programs;
@@ -111,9 +112,10 @@ impl Host {
         }
         if unseen.processes > 0 {
             let detail = format!(
-                "cannot read the network namespace of {} processes in {}: their namespaces are not audited unless they are mounted \
-                 in {}. Run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+                "cannot read the network namespace of {} process{} in {}: it is not audited unless it is mounted in {} or shared \
+                 with a process that can be read. Run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
                 unseen.processes,
+                if unseen.processes == 1 { "" } else { "es" },
                 procfs.display(),
                 self.places.netns_dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(" or "),
             );

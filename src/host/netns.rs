@@ -108,7 +108,7 @@ pub fn enter(id: NsId, found: &Found, procfs: &Path) -> io::Result<bool> {
     denied.map_or(Ok(false), Err)
 }
 
-fn pids(procfs: &Path) -> impl Iterator<Item = u32> {
+pub(super) fn pids(procfs: &Path) -> impl Iterator<Item = u32> {
     fs::read_dir(procfs).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 

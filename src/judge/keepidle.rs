@@ -58,7 +58,12 @@ pub fn infer(before: Option<(Sample, u32)>, now: Sample) -> u32 {
     let until_due = previous.deadline().wrapping_sub(now.at).cast_signed();
     let set_anew = until_due > SAME_MS.cast_signed();
     let same_answer = same(now.at.wrapping_sub(now.ack_recv), previous.at.wrapping_sub(previous.ack_recv));
-    if set_anew || !now.probed() || same_answer { now.sum() } else { bound }
+    if set_anew || !now.probed() || same_answer {
+        return now.sum();
+    }
+    // a new answer: the silence before its probe was KEEPIDLE at least, so that no more than it can be true
+    let silence = previous.data_recv.min(previous.ack_recv).saturating_add(now.at.wrapping_sub(previous.at));
+    bound.min(silence.saturating_sub(now.ack_recv))
 }
 
 /// Whether two moments of a wrapping clock are the same one.
@@ -153,6 +158,14 @@ mod tests {
         let bounds =
             follow(&[look(5_000, 64_000, 0, 0), look(66_000, 69_000, 0, 64_000), look(70_000, 124_000, 0, 64_000)]);
         assert_eq!(bounds, [64_000, 64_000, 60_000]);
+    }
+
+    #[test]
+    fn the_overshoot_ends_at_the_second_probe_where_keepintvl_is_not_shorter() {
+        // SO_KEEPALIVE with KEEPIDLE 2 and KEEPINTVL 2 turned on 6 s after the last data: probes at 8, 10, 12
+        let bounds =
+            follow(&[look(7_000, 8_000, 0, 0), look(8_500, 10_000, 0, 8_000), look(10_500, 12_000, 0, 10_000)]);
+        assert_eq!(bounds, [8_000, 8_000, 2_000]);
     }
 
     #[test]

@@ -133,10 +133,11 @@ impl<'a> Search<'a> {
         // by client endpoint and namespace; `true` where several connections share it
         let mut by_local: HashTable<(Ref, bool)> = HashTable::new();
         for one in self.all() {
-            if !wanted.contains(&self.local(one).addr) || self.links(one) != Link::None {
+            let local = self.local(one);
+            // only a client is found by its endpoint: a server's is shared by all its connections
+            if !wanted.contains(&local.addr) || self.links(one) != Link::None || self.accepted(one) {
                 continue;
             }
-            let local = self.local(one);
             by_local
                 .entry(
                     endpoint_key(one.namespace, local),
@@ -147,7 +148,7 @@ impl<'a> Search<'a> {
                 .or_insert((one, false));
         }
         for &one in candidates {
-            if self.links(one) != Link::None {
+            if self.links(one) != Link::None || !self.accepted(one) {
                 continue;
             }
             let remote = self.remote(one);
@@ -186,6 +187,11 @@ impl<'a> Search<'a> {
 
     fn remote(&self, one: Ref) -> Endpoint {
         self.memories[one.namespace as usize].1.entries()[one.at as usize].remote
+    }
+
+    /// A socket listens where this connection ends: it is the server's end.
+    fn accepted(&self, one: Ref) -> bool {
+        self.memories[one.namespace as usize].1.listens(self.local(one))
     }
 
     fn links(&self, one: Ref) -> Link {

@@ -8,7 +8,7 @@ use super::silence::SilenceHistogram;
 use super::track::PeerProbes;
 use super::verdict::{Keepalive, Verdict};
 use crate::owner::{NsId, Owner};
-use crate::socket::{Cookie, Endpoint, Timer};
+use crate::socket::{Cookie, Endpoint, KeepaliveOptions, Timer};
 
 /// Who opened a connection: it is inbound where a socket listens on its local endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,21 +61,6 @@ pub struct PeerFacts {
     pub keepalive: Option<Keepalive>,
 }
 
-/// The true socket options, read from the process that holds the socket (`--exact`). Seconds, milliseconds for the user timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExactOptions {
-    /// `SO_KEEPALIVE`.
-    pub so_keepalive: bool,
-    /// `TCP_KEEPIDLE`, seconds.
-    pub tcp_keepidle: u32,
-    /// `TCP_KEEPINTVL`, seconds.
-    pub tcp_keepintvl: u32,
-    /// `TCP_KEEPCNT`.
-    pub tcp_keepcnt: u32,
-    /// `TCP_USER_TIMEOUT`, milliseconds; 0 is the system's default.
-    pub tcp_user_timeout: u32,
-}
-
 /// One established connection, judged. Times are milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
@@ -102,7 +87,7 @@ pub struct Finding {
     /// Lower bound of KEEPIDLE.
     pub keepidle: Option<u64>,
     /// The true options, where they were asked for and could be had.
-    pub exact: Option<ExactOptions>,
+    pub exact: Option<KeepaliveOptions>,
     /// Since the last payload byte.
     pub data_idle: Option<u64>,
     /// Since the last segment that we know of.

@@ -73,6 +73,8 @@ impl<F: Fn(&Finding) -> bool> Serialize for Connections<'_, F> {
 #[must_use]
 pub fn connection(finding: &Finding) -> Value {
     let owner = &finding.owner;
+    let exact = finding.exact.filter(|exact| exact.so_keepalive).map(|exact| (f64::from(exact.tcp_keepidle), "exact"));
+    let idle = exact.or(finding.keepidle.map(|idle| (seconds(idle), "at_least")));
     let mut value = json!({
         "netns": finding.netns.0,
         "netns_name": finding.netns_name.as_deref(),
@@ -95,8 +97,8 @@ pub fn connection(finding: &Finding) -> Value {
             "retransmits": finding.retransmits,
         },
         "keepalive": finding.keepalive.name(),
-        "keepalive_idle_seconds": finding.exact.map(|exact| f64::from(exact.tcp_keepidle)).or(finding.keepidle.map(seconds)),
-        "keepalive_idle_is": if finding.exact.is_some() { Some("exact") } else { finding.keepidle.map(|_| "at_least") },
+        "keepalive_idle_seconds": idle.map(|(seconds, _)| seconds),
+        "keepalive_idle_is": idle.map(|(_, is)| is),
         "data_idle_seconds": finding.data_idle.map(seconds),
         "wire_idle_seconds": finding.wire_idle.map(seconds),
         "watched_seconds": seconds(finding.watched),

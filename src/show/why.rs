@@ -5,7 +5,7 @@ use std::fmt;
 use super::units::Human;
 use crate::judge::policy::OverdueBy;
 use crate::judge::report::Finding;
-use crate::judge::verdict::{Keepalive, Verdict};
+use crate::judge::verdict::{Keepalive, Verdict, in_time};
 use crate::socket::Timer;
 
 /// Writes the sentence.
@@ -119,7 +119,11 @@ impl fmt::Display for Why<'_> {
 
 /// What this end does, as the start of a sentence.
 fn this_end(finding: &Finding) -> String {
+    let idle_timeout = finding.path.idle_timeout;
     match (finding.keepalive, finding.keepidle) {
+        (Keepalive::Late, Some(idle)) if finding.timer.masks_keepalive() && in_time(idle, idle_timeout) => {
+            format!("keepalive is on, but unsent data holds it back while a {} timer runs", masking(finding.timer))
+        }
         (Keepalive::Late, Some(idle)) => {
             let whose = match finding.tcp_keepalive_time {
                 Some(seconds) if u64::from(seconds) * 1000 == idle.next_multiple_of(1000) => {

@@ -1,14 +1,43 @@
 //! Whose connection is it: pods, containers and units, from cgroups and from names that lie read-only on the host.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::owner::{NsId, Owner, OwnerKind};
 
+mod cgroup;
+#[cfg(feature = "cri")]
+mod cri;
+#[cfg(not(feature = "cri"))]
+#[path = "no_cri.rs"]
+mod cri;
+#[cfg(feature = "cri")]
+mod cri_messages;
+mod dir;
+mod inodes;
+mod logs;
+mod names;
+#[cfg(feature = "cri")]
+mod patience;
+mod process;
+mod sources;
+mod tree;
 mod trouble;
 
+use cgroup::{InPod, Place, is_container_id};
+use inodes::Inodes;
+use names::PodName;
+use process::Process;
+use sources::Sources;
+use tree::Tree;
 pub use trouble::OwnerTrouble;
 use trouble::Troubles;
+
+/// Where cgroup v2 is mounted unless told otherwise.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+/// Of a namespace's processes so many are tried, because any may be gone, and two are believed.
+const MAX_TRIED: usize = 8;
+const MAX_BELIEVED: usize = 2;
 
 /// Where the host's trees are.
 #[derive(Clone, Debug)]
@@ -19,53 +48,109 @@ pub struct Roots {
     pub cgroup: Option<PathBuf>,
     /// The folder that holds kubelet's `pods` and `containers`, usually `/var/log`.
     pub logs: PathBuf,
-    /// The container runtime's CRI socket, if it may be asked.
+    /// The container runtime's CRI socket, if it may be asked; of no effect in a build without the feature `cri`.
     pub cri: Option<PathBuf>,
 }
 
-/// Names owners. It keeps only what cannot come to mean something else: pod uids, container ids and cgroup ids are
-/// never used again, while pids and namespace inodes are, so nothing is remembered by those.
+/// Names owners. It remembers only what cannot come to mean something else: pod uids, container ids and cgroup ids are never
+/// used again, while pids and namespace inodes are, so nothing is remembered by those.
 #[derive(Debug)]
 pub struct Owners {
+    procfs: PathBuf,
+    tree: Option<Tree>,
+    inodes: Inodes,
+    sources: Sources,
     troubles: Troubles,
 }
 
 impl Owners {
-    /// Nothing is read yet.
+    /// Finds the cgroup v2 tree; nothing else is read yet.
     #[must_use]
-    pub fn new(_roots: &Roots) -> Self {
-        Self { troubles: Troubles::default() }
-    }
-
-    /// Called once at the start of each sweep.
-    pub fn begin_sweep(&mut self) {}
-
-    /// Whose namespace it is: from processes in it (any of them may be gone or unreadable), else the name of its bind
-    /// mount, else the host. `host_ns` says that it is the host's own, or ours.
-    pub fn of_namespace(&mut self, _id: NsId, name: Option<&str>, _pids: &[u32], host_ns: bool) -> Owner {
-        match name {
-            Some(name) if !host_ns => {
-                Owner { kind: OwnerKind::Netns, container: Some(name.to_owned()), ..Owner::default() }
-            }
-            _ => Owner::default(),
+    pub fn new(roots: &Roots) -> Self {
+        let tree = Tree::find(roots.cgroup.as_deref().unwrap_or(Path::new(CGROUP_ROOT)));
+        let mut troubles = Troubles::default();
+        troubles.note_if(tree.is_none(), OwnerTrouble::NoCgroup2);
+        Self {
+            procfs: roots.procfs.clone(),
+            tree,
+            inodes: Inodes::new(roots.procfs.clone()),
+            sources: Sources::new(roots),
+            troubles,
         }
     }
 
-    /// Who is behind cgroup v2 ids, as far as they are known after at most one refresh of the index.
-    pub fn of_cgroups(&mut self, _ids: &BTreeSet<u64>) -> BTreeMap<u64, Owner> {
-        BTreeMap::new()
+    /// Called once at the start of each sweep: every source may be read once more.
+    pub fn begin_sweep(&mut self) {
+        self.sources.begin_sweep();
+        self.tree.iter_mut().for_each(Tree::begin_sweep);
+    }
+
+    /// Whose namespace it is: from processes in it (any of them may be gone or unreadable), else from the name of its bind
+    /// mount, else the host's. `host_ns` says that it is the host's own, or ours.
+    pub fn of_namespace(&mut self, id: NsId, name: Option<&str>, pids: &[u32], host_ns: bool) -> Owner {
+        if host_ns {
+            return Owner::default();
+        }
+        let processes = pids.iter().take(MAX_TRIED).filter_map(|pid| Process::open(&self.procfs, *pid).ok());
+        let places = processes.filter(|process| process.is_in(id)).filter_map(|process| process.place().ok());
+        let mut best = Place::default();
+        for place in places.take(MAX_BELIEVED) {
+            if place.telling() > best.telling() {
+                best = place;
+            }
+            if !best.pods.is_empty() {
+                break;
+            }
+        }
+        // the namespace is the pod's, not that of the container whose process happened to be read
+        best.pods.iter_mut().for_each(|pod| pod.container_id = None);
+        let owner = owner_of(&best, &mut self.sources, &mut self.troubles);
+        if owner.kind == OwnerKind::Pod {
+            return owner;
+        }
+        if let Some((uid, pod)) = name.and_then(|name| self.sources.pod_by_netns(name, &mut self.troubles)) {
+            return pod_owner(uid, Some(pod));
+        }
+        match (owner.kind, name) {
+            (OwnerKind::Host, Some(name)) => {
+                Owner { kind: OwnerKind::Netns, container: Some(name.to_owned()), ..Owner::default() }
+            }
+            _ => owner,
+        }
+    }
+
+    /// Who is behind cgroup v2 ids, as far as they are known after at most one walk of the tree a sweep.
+    pub fn of_cgroups(&mut self, ids: &BTreeSet<u64>) -> BTreeMap<u64, Owner> {
+        let Some(tree) = &mut self.tree else { return BTreeMap::new() };
+        if let Err(error) = tree.learn(ids) {
+            tracing::debug!(%error, "walking the cgroup tree");
+            self.troubles.note(OwnerTrouble::CgroupTree);
+        }
+        let mut owners = BTreeMap::new();
+        for id in ids {
+            match tree.get(*id) {
+                Some(place) => {
+                    owners.insert(*id, owner_of(place, &mut self.sources, &mut self.troubles));
+                }
+                None => self.troubles.note_if(!tree.is_whole(), OwnerTrouble::CgroupTree),
+            }
+        }
+        owners
     }
 
     /// Who is behind socket inodes, for hosts without cgroup v2: one pass over the file descriptors of all processes.
     /// Empty where it cannot be had.
-    pub fn of_inodes(&mut self, _wanted: &BTreeSet<u32>) -> BTreeMap<u32, Owner> {
-        BTreeMap::new()
+    pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Owner> {
+        let denied = self.inodes.learn(wanted);
+        self.troubles.note_if(denied, OwnerTrouble::FdTables);
+        let known = wanted.iter().filter_map(|inode| Some((*inode, self.inodes.get(*inode)?)));
+        known.map(|(inode, place)| (inode, owner_of(place, &mut self.sources, &mut self.troubles))).collect()
     }
 
     /// Whether cgroup v2 ids mean something here.
     #[must_use]
     pub fn has_cgroup2(&self) -> bool {
-        false
+        self.tree.is_some()
     }
 
     /// What went wrong or disagreed since the last call, with how often.
@@ -73,3 +158,60 @@ impl Owners {
         self.troubles.take()
     }
 }
+
+/// Gives a place its names.
+fn owner_of(place: &Place, sources: &mut Sources, troubles: &mut Troubles) -> Owner {
+    if let Some(outermost) = place.pods.first() {
+        // where pods are nested, the one that this node has a name for is meant
+        let named = place.pods.iter().rev().find_map(|pod| Some((pod, sources.pod(&pod.uid, troubles)?)));
+        let (pod, name) = named.map_or((outermost, None), |(pod, name)| (pod, Some(name)));
+        return owner_in_pod(pod, name, sources, troubles);
+    }
+    if let Some(id) = &place.container_id {
+        return match sources.container(id, troubles) {
+            Some(name) => Owner {
+                container: name.container,
+                container_id: Some(id.clone()),
+                pod_uid: name.uid,
+                namespace: Some(name.pod.namespace),
+                pod: Some(name.pod.pod),
+                kind: OwnerKind::Pod,
+            },
+            None => Owner {
+                kind: OwnerKind::Container,
+                container: Some(if is_container_id(id) { id[..12].to_owned() } else { id.clone() }),
+                container_id: Some(id.clone()),
+                ..Owner::default()
+            },
+        };
+    }
+    match &place.unit {
+        Some(unit) => Owner { kind: OwnerKind::Unit, container: Some(unit.clone()), ..Owner::default() },
+        None => Owner::default(),
+    }
+}
+
+fn owner_in_pod(place: &InPod, name: Option<PodName>, sources: &mut Sources, troubles: &mut Troubles) -> Owner {
+    let container = place.container_id.as_ref().and_then(|id| {
+        let known = sources.container(id, troubles);
+        troubles.note_if(known.is_none(), OwnerTrouble::ContainerName);
+        known
+    });
+    troubles.note_if(
+        container.as_ref().is_some_and(|container| name.as_ref().is_some_and(|name| *name != container.pod)),
+        OwnerTrouble::Disagree,
+    );
+    let (container, pod) = container.map_or((None, None), |known| (known.container, Some(known.pod)));
+    let name = name.or(pod);
+    troubles.note_if(name.is_none() && !sources.logs_listed(), OwnerTrouble::PodLogs);
+    troubles.note_if(name.is_none(), OwnerTrouble::PodName);
+    Owner { container, container_id: place.container_id.clone(), ..pod_owner(place.uid.clone(), name) }
+}
+
+fn pod_owner(uid: String, name: Option<PodName>) -> Owner {
+    let (namespace, pod) = name.map_or((None, None), |name| (Some(name.namespace), Some(name.pod)));
+    Owner { kind: OwnerKind::Pod, namespace, pod, pod_uid: Some(uid), ..Owner::default() }
+}
+
+#[cfg(test)]
+mod tests;

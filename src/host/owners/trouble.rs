@@ -83,6 +83,12 @@ impl Troubles {
         *self.0.entry(trouble).or_default() += 1;
     }
 
+    pub(super) fn note_if(&mut self, condition: bool, trouble: OwnerTrouble) {
+        if condition {
+            self.note(trouble);
+        }
+    }
+
     pub(super) fn take(&mut self) -> BTreeMap<OwnerTrouble, u64> {
         std::mem::take(&mut self.0)
     }

@@ -1,0 +1,238 @@
+"""The parts that every dashboard is built from: variables, queries, panels and their layout, in Grafana's JSON model."""
+
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+VERDICT_COLOURS = {
+    "overdue": "red",
+    "blackholed": "dark-red",
+    "exposed": "orange",
+    "young": "blue",
+    "protected": "green",
+    "peer_protected": "light-green",
+    "local": "#808080",
+    "undetermined": "purple",
+}
+KEEPALIVE_COLOURS = {"on": "green", "late": "yellow", "off": "orange", "unknown": "purple"}
+
+
+def query_variable(name, label, query, multi=True):
+    """A variable filled from Prometheus; "All" also matches series without the label (connections outside pods, one cluster)."""
+    return {
+        "name": name,
+        "label": label,
+        "type": "query",
+        "datasource": DATASOURCE,
+        "query": {"query": query, "refId": f"{name}-variable"},
+        "definition": query,
+        "refresh": 2,
+        "sort": 1,
+        "multi": multi,
+        "includeAll": True,
+        "allValue": ".*",
+        "regex": "",
+        "hide": 0,
+        "skipUrlSync": False,
+        "options": [],
+        "current": {"selected": True, "text": ["All"] if multi else "All", "value": ["$__all"] if multi else "$__all"},
+    }
+
+
+def datasource_variable():
+    """The one data source that every panel and variable uses."""
+    return {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+        "refresh": 1,
+        "regex": "",
+        "hide": 0,
+        "multi": False,
+        "includeAll": False,
+        "skipUrlSync": False,
+        "options": [],
+        "current": {},
+    }
+
+
+def target(expr, legend="", instant=False, form="time_series", ref="A"):
+    """One query of a panel."""
+    return {
+        "datasource": DATASOURCE,
+        "expr": expr,
+        "legendFormat": legend or "__auto",
+        "refId": ref,
+        "editorMode": "code",
+        "format": form,
+        "instant": instant,
+        "range": not instant,
+    }
+
+
+def _panel(kind, title, description, targets, unit, width, height, **extra):
+    for i, t in enumerate(targets):
+        t["refId"] = chr(ord("A") + i)
+    defaults = {"unit": unit, **extra.pop("defaults", {})}
+    return {
+        "type": kind,
+        "title": title,
+        "description": description,
+        "datasource": DATASOURCE,
+        "targets": targets,
+        "fieldConfig": {"defaults": defaults, "overrides": extra.pop("overrides", [])},
+        "gridPos": {"w": width, "h": height, "x": 0, "y": 0},
+        **extra,
+    }
+
+
+def colour_overrides(targets):
+    """The same colour for the same verdict and keepalive state on every panel."""
+    legends = {t["legendFormat"] for t in targets}
+    names = (VERDICT_COLOURS if "{{verdict}}" in legends else {}) | (KEEPALIVE_COLOURS if "{{keepalive}}" in legends else {})
+    return [
+        {"matcher": {"id": "byName", "options": name}, "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}]}
+        for name, colour in names.items()
+    ]
+
+
+def stat(title, description, expr, unit="short", steps=((None, "green"),), width=4):
+    """One number; `steps` are (from, colour)."""
+    return _panel(
+        "stat",
+        title,
+        description,
+        [target(expr, instant=True)],
+        unit,
+        width,
+        4,
+        defaults={
+            "color": {"mode": "thresholds"},
+            "noValue": "0" if unit == "short" else "–",
+            "thresholds": {"mode": "absolute", "steps": [{"value": v, "color": c} for v, c in steps]},
+        },
+        options={"colorMode": "value", "graphMode": "none", "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}},
+    )
+
+
+def timeseries(title, description, targets, unit="short", stack=False, width=12, height=8, overrides=(), minimum=0):
+    """Lines, or a stack of areas."""
+    custom = {
+        "drawStyle": "line",
+        "lineWidth": 1,
+        "fillOpacity": 60 if stack else 10,
+        "showPoints": "never",
+        "spanNulls": False,
+        "stacking": {"mode": "normal" if stack else "none", "group": "A"},
+    }
+    return _panel(
+        "timeseries",
+        title,
+        description,
+        targets,
+        unit,
+        width,
+        height,
+        defaults={"min": minimum, "custom": custom, "color": {"mode": "palette-classic"}},
+        overrides=colour_overrides(targets) + list(overrides),
+        options={
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+    )
+
+
+def right_axis(name, unit):
+    """An override that draws the series `name` against its own axis."""
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [{"id": "custom.axisPlacement", "value": "right"}, {"id": "unit", "value": unit}],
+    }
+
+
+def table(title, description, columns, keys, units=None, sort=None, width=24, height=10):
+    """Instant queries joined on their labels: `columns` is [(heading, expr)], `keys` [(label, heading)] in the order shown."""
+    refs = [chr(ord("A") + i) for i in range(len(columns))]
+    rename = {label: heading for label, heading in keys}
+    rename |= {f"Value #{ref}" if len(columns) > 1 else "Value": heading for ref, (heading, _) in zip(refs, columns)}
+    order = {name: i for i, name in enumerate(rename)}
+    return _panel(
+        "table",
+        title,
+        description,
+        [target(expr, instant=True, form="table") for _, expr in columns],
+        "short",
+        width,
+        height,
+        overrides=[
+            {"matcher": {"id": "byName", "options": heading}, "properties": [{"id": "unit", "value": unit}]}
+            for heading, unit in (units or {}).items()
+        ],
+        transformations=[
+            {"id": "merge", "options": {}},
+            {"id": "organize", "options": {"excludeByName": {"Time": True}, "renameByName": rename, "indexByName": order}},
+        ],
+        options={"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": sort or columns[0][0], "desc": True}]},
+    )
+
+
+def heatmap(title, description, expr, unit="s", width=12, height=9):
+    """A Prometheus histogram over time."""
+    panel = _panel(
+        "heatmap",
+        title,
+        description,
+        [target(expr, "{{le}}", form="heatmap")],
+        "short",
+        width,
+        height,
+        options={
+            "calculate": False,
+            "yAxis": {"unit": unit, "axisPlacement": "left"},
+            "cellGap": 1,
+            "legend": {"show": True},
+            "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5},
+            "tooltip": {"mode": "single", "yHistogram": True},
+        },
+    )
+    return panel
+
+
+def row(title):
+    """A heading; what follows it belongs to it."""
+    return {"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": {"w": 24, "h": 1, "x": 0, "y": 0}}
+
+
+def layout(panels):
+    """Numbers the panels and places them from left to right, a new line where the next one does not fit."""
+    x = y = line = 0
+    for number, panel in enumerate(panels, 1):
+        grid = panel["gridPos"]
+        if x + grid["w"] > 24:
+            x, y, line = 0, y + line, 0
+        grid["x"], grid["y"] = x, y
+        x, line = x + grid["w"], max(line, grid["h"])
+        panel["id"] = number
+    return panels
+
+
+def dashboard(uid, title, description, variables, panels, links, annotations=()):
+    """A whole dashboard that Grafana provisions and nobody edits in place."""
+    return {
+        "uid": uid,
+        "title": title,
+        "description": description,
+        "tags": ["keepalive-auditor", "networking"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": False,
+        "graphTooltip": 1,
+        "fiscalYearStartMonth": 0,
+        "time": {"from": "now-6h", "to": "now"},
+        "timepicker": {},
+        "timezone": "browser",
+        "refresh": "1m",
+        "weekStart": "",
+        "templating": {"list": variables},
+        "annotations": {"list": list(annotations)},
+        "links": links,
+        "panels": layout(panels),
+    }

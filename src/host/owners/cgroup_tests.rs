@@ -1,0 +1,222 @@
+//! Paths as they are met on real nodes, with who lives there.
+
+use super::*;
+
+const POD: &str = "ff49d0be-16b7-4a49-bb9e-8ec1f1f4e27f";
+const POD_: &str = "ff49d0be_16b7_4a49_bb9e_8ec1f1f4e27f";
+const DIGEST: &str = "36b6d6be73b1065af369b3985edafa09";
+const ID: &str = "0f99ad5f45163ed14ab8eaf92ed34bb4a631d007f8755a7d79be614bcb0df0ef";
+const NODE: &str = "fd9d0ea06257a9780827cbc7fd92e3812a54fca26d63e191b73610d5d48b9cbd";
+
+fn fill(path: &str) -> String {
+    let words = [("POD_", POD_), ("POD", POD), ("DIGEST", DIGEST), ("NODE", NODE), ("ID", ID)];
+    words.iter().fold(path.to_owned(), |path, (word, value)| path.replace(word, value))
+}
+
+fn pod(uid: &str, container: Option<&str>) -> Place {
+    Place { pods: vec![InPod { uid: uid.to_owned(), container_id: container.map(str::to_owned) }], ..Place::default() }
+}
+
+#[test]
+fn a_container_of_a_pod() {
+    for path in [
+        // cgroupfs driver, the three QoS classes: containerd, dockershim and k3s write the bare id
+        "/kubepods/podPOD/ID",
+        "/kubepods/burstable/podPOD/ID",
+        "/kubepods/besteffort/podPOD/ID",
+        "/kubepods/besteffort/podPOD/crio-ID",
+        "/kubepods/burstable/podPOD/kata_ID",
+        // systemd driver
+        "/kubepods.slice/kubepods-podPOD_.slice/cri-containerd-ID.scope",
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podPOD_.slice/cri-containerd-ID.scope",
+        "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podPOD_.slice/crio-ID.scope",
+        "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podPOD_.slice/docker-ID.scope",
+        // CRI-O with crun puts the processes one level below
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podPOD_.slice/crio-ID.scope/container",
+        // systemd driver of kubelet over a runc that uses cgroupfs
+        "/system.slice/containerd.service/kubepods-burstable-podPOD_.slice:cri-containerd:ID",
+        "/kubepods-besteffort-podPOD_.slice:cri-containerd:ID",
+        // --cgroup-root
+        "/node.slice/node-kubepods.slice/node-kubepods-podPOD_.slice/cri-containerd-ID.scope",
+        // kind: kubelet's own slice, from inside the node and from the machine that runs the node
+        "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/\
+         kubelet-kubepods-besteffort-podPOD_.slice/cri-containerd-ID.scope",
+        "/kubelet/kubepods/besteffort/podPOD/ID",
+        "/docker/NODE/kubelet/kubepods/besteffort/podPOD/ID",
+        // k3d, k3s in a container, k3s without root
+        "/docker/NODE/kubepods/burstable/podPOD/ID",
+        "/system.slice/k3s.service/kubepods/podPOD/ID",
+        "/user.slice/user-1000.slice/user@1000.service/k3s-rootless.service/kubepods/besteffort/podPOD/ID",
+        // a reader in a cgroup namespace: containers start as siblings of its own
+        "/../../podPOD/ID",
+        "/../../../kubepods-burstable.slice/kubepods-burstable-podPOD_.slice/cri-containerd-ID.scope",
+        "/../../kubepods-burstable-podPOD_.slice/cri-containerd-ID.scope",
+        // systemd, docker or another runtime running inside the container
+        "/kubepods/burstable/podPOD/ID/docker/NODE",
+        "/kubepods/burstable/podPOD/ID/system.slice/sshd.service",
+        // the cgroup is already removed, a process is still on its way out
+        "/kubepods/burstable/podPOD/ID (deleted)",
+    ] {
+        let mut place = place(&fill(path));
+        // the node's own container and the unit that started it are what surrounds the pod
+        place.container_id = None;
+        place.unit = None;
+        assert_eq!(place, pod(POD, Some(ID)), "{path}");
+    }
+}
+
+#[test]
+fn a_pod_without_a_container() {
+    for path in [
+        "/kubepods/burstable/podPOD",
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podPOD_.slice",
+        // the monitor of a container is not in it
+        "/kubepods.slice/kubepods-podPOD_.slice/crio-conmon-ID.scope",
+    ] {
+        let place = place(&fill(path));
+        assert_eq!(place.pods, pod(POD, None).pods, "{path}");
+    }
+}
+
+#[test]
+fn static_pods_have_digests_for_uids_or_what_their_manifest_says() {
+    for (path, uid) in [
+        ("/kubepods/burstable/podDIGEST/ID", DIGEST),
+        ("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podDIGEST.slice/cri-containerd-ID.scope", DIGEST),
+        ("/system.slice/containerd.service/kubepods-burstable-podDIGEST.slice:cri-containerd:ID", DIGEST),
+        ("/kubepods/pod1234/ID", "1234"),
+        ("/kubepods.slice/kubepods-podmy_uid.slice/cri-containerd-ID.scope", "my-uid"),
+    ] {
+        let mut place = place(&fill(path));
+        place.unit = None;
+        assert_eq!(place, pod(uid, Some(ID)), "{path}");
+    }
+}
+
+#[test]
+fn nested_pods_are_all_there() {
+    let place = place(&fill("/kubepods/burstable/podPOD/NODE/docker/ID/kubelet/kubepods/besteffort/podDIGEST/ID"));
+    let found: Vec<_> = place.pods.iter().map(|pod| (pod.uid.as_str(), pod.container_id.as_deref())).collect();
+    assert_eq!(found, [(POD, Some(NODE)), (DIGEST, Some(ID))]);
+}
+
+#[test]
+fn containers_outside_pods() {
+    for path in [
+        "/docker/ID",
+        "/system.slice/docker-ID.scope",
+        "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope",
+        "/docker/ID/docker/NODE",
+        "/machine.slice/libpod-ID.scope",
+        "/machine.slice/libpod-ID.scope/container",
+        "/machine.slice/machine-libpod_pod_NODE.slice/libpod-ID.scope",
+        "/libpod_parent/libpod-ID",
+        "/libpod_parent/NODE/libpod-ID",
+        "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+        "/system.slice/nerdctl-ID.scope",
+        "/default/ID",
+        "/k8s.io/ID",
+        "/ecs/0b2a8ee5/ID",
+        "/system.slice/containerd.service/cpuset/ID",
+        // systemd inside a container
+        "/system.slice/docker-ID.scope/system.slice/nginx.service",
+        "/../ID",
+    ] {
+        assert_eq!(place(&fill(path)).container_id.as_deref(), Some(ID), "{path}");
+        assert_eq!(place(&fill(path)).pods, [], "{path}");
+    }
+    assert_eq!(place("/default/redis").container_id.as_deref(), Some("redis"));
+    assert_eq!(place("/lxc.payload.web/system.slice/nginx.service").container_id.as_deref(), Some("web"));
+}
+
+#[test]
+fn systemd_units() {
+    for (path, unit) in [
+        ("/system.slice/nginx.service", "nginx.service"),
+        ("/system.slice/nginx.service/workers", "nginx.service"),
+        ("/system.slice/system-postgresql.slice/postgresql@15-main.service", "postgresql@15-main.service"),
+        ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-code.scope", "app-code.scope"),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", "user@1000.service"),
+        ("/init.scope", "init.scope"),
+        ("/system.slice/_cpu.service", "cpu.service"),
+        ("/system.slice/dbus-:1.2-org.example@0.service", "dbus-:1.2-org.example@0.service"),
+        ("/machine.slice/systemd-nspawn@box.service/payload", "systemd-nspawn@box.service"),
+        // watches a container from outside of it
+        ("/machine.slice/libpod-conmon-ID.scope", "libpod-conmon-ID.scope"),
+        ("/system.slice/podman.service", "podman.service"),
+        ("/podruntime.slice/kubelet.service", "kubelet.service"),
+    ] {
+        assert_eq!(place(&fill(path)), Place { unit: Some(fill(unit)), ..Place::default() }, "{path}");
+    }
+}
+
+#[test]
+fn nobody_in_particular() {
+    for path in [
+        "",
+        "/",
+        "/..",
+        "//",
+        "/user.slice",
+        "/process_api/8bf9b50fe7cf1e4ea27481554499301d",
+        "/kubepods",
+        "/kubepods.slice/kubepods-burstable.slice",
+        "/podman",
+        "/pods/podPOD_x",
+        "/.service",
+        "/default",
+        "/kubepods/pod",
+        "/kubepods/pod../x",
+        "/docker/0f99ad5f",
+    ] {
+        assert_eq!(place(&fill(path)), Place::default(), "{path}");
+    }
+}
+
+#[test]
+fn the_line_that_tells_most_wins() {
+    for (text, expected) in [
+        // version 2 only
+        ("0::/kubepods/podPOD/ID\n", pod(POD, Some(ID))),
+        // version 1, cgroupfs driver: all the same
+        (
+            "11:devices:/kubepods/besteffort/podPOD/ID\n10:perf_event:/kubepods/besteffort/podPOD/ID\n",
+            pod(POD, Some(ID)),
+        ),
+        // hybrid: the runtime made cgroups in the version 1 hierarchies only
+        ("4:memory:/kubepods/podPOD/ID\n1:name=systemd:/kubepods/podPOD/ID\n0::/\n", pod(POD, Some(ID))),
+        (
+            "1:name=systemd:/system.slice/docker-NODE.scope/kubepods/podPOD/ID\n0::/system.slice/containerd.service\n",
+            Place { container_id: Some(NODE.to_owned()), ..pod(POD, Some(ID)) },
+        ),
+        // an unknown controller's own grouping says nothing
+        (
+            "8:pids:/\n4:memory:/process_api/8bf9b50fe7cf1e4ea27481554499301d\n1:name=systemd:/system.slice/a.service\n",
+            Place { unit: Some("a.service".to_owned()), ..Place::default() },
+        ),
+        // where two say equally much, systemd's own hierarchy and version 2 come first
+        (
+            "5:memory:/system.slice/b.service\n0::/system.slice/a.service\n",
+            Place { unit: Some("a.service".to_owned()), ..Place::default() },
+        ),
+        ("", Place::default()),
+        ("garbage\n\n0\n0:\n::\n", Place::default()),
+    ] {
+        assert_eq!(place_of_process(&fill(text)), expected, "{text}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_is_a_panic(text in "\\PC*") {
+        let _any = place_of_process(&text);
+    }
+
+    #[test]
+    fn what_is_found_was_written(prefix in "(/[a-z.-]{0,12}){0,3}", uid in "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", id in "[0-9a-f]{64}") {
+        let found = place(&format!("{prefix}/kubepods/pod{uid}/{id}"));
+        let expected = InPod { uid, container_id: Some(id) };
+        proptest::prop_assert_eq!(found.pods.last(), Some(&expected));
+    }
+}

@@ -1,0 +1,39 @@
+//! Who a process belongs to, by its cgroup.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+
+use super::cgroup::{Place, place_of_process};
+use super::dir;
+use crate::owner::NsId;
+
+/// `/proc/PID/cgroup` has a line a hierarchy, of which there are at most 16; a path may have 4096 bytes.
+const MAX_CGROUP_FILE: u64 = 64 << 10;
+
+/// A process, held by its folder in procfs. The descriptor stands for this process alone: once it is gone every read fails,
+/// even if its pid is given to a successor. It pins neither the process nor its namespaces.
+pub(super) struct Process(OwnedFd);
+
+impl Process {
+    pub fn open(procfs: &Path, pid: u32) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(openat(CWD, procfs.join(pid.to_string()), flags, Mode::empty())?))
+    }
+
+    /// Whether it is in this network namespace, as far as that may be read.
+    pub fn is_in(&self, id: NsId) -> bool {
+        readlinkat(&self.0, "ns/net", Vec::new()).is_ok_and(|link| link.to_str() == Ok(&format!("net:[{id}]")))
+    }
+
+    /// Who lives in its cgroup.
+    pub fn place(&self) -> io::Result<Place> {
+        Ok(place_of_process(&dir::text(&self.0, "cgroup", MAX_CGROUP_FILE)?))
+    }
+
+    pub fn folder(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

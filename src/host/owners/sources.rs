@@ -1,0 +1,137 @@
+//! Which source is asked for a name, when, and which is believed.
+//!
+//! The log folders first, the container runtime where they are silent. Where both speak, the runtime's word counts.
+
+use std::path::PathBuf;
+
+use super::Roots;
+use super::cri::Cri;
+use super::logs::Logs;
+use super::names::{ContainerName, PodName};
+use super::trouble::{OwnerTrouble, Troubles};
+
+/// All sources of names. Each is read at most once a sweep, and only when a name is missing.
+#[derive(Debug)]
+pub(super) struct Sources {
+    root: PathBuf,
+    logs: Logs,
+    /// Whether the folders were listed in this sweep, and how that went.
+    listed: Option<bool>,
+    cri: Option<Cri>,
+}
+
+impl Sources {
+    pub fn new(roots: &Roots) -> Self {
+        #[cfg(feature = "cri")]
+        let cri = roots.cri.as_deref().map(Cri::new);
+        #[cfg(not(feature = "cri"))]
+        let cri = None;
+        Self { root: roots.logs.clone(), logs: Logs::default(), listed: None, cri }
+    }
+
+    /// Allows each source to be read once more.
+    pub fn begin_sweep(&mut self) {
+        self.listed = None;
+        self.cri.iter_mut().for_each(Cri::begin_sweep);
+    }
+
+    /// The name of the pod with this uid.
+    pub fn pod(&mut self, uid: &str, troubles: &mut Troubles) -> Option<PodName> {
+        let known = |sources: &Self| {
+            let logs = sources.logs.pod_by_uid(uid);
+            let cri = sources.cri.as_ref().and_then(|cri| cri.pod_by_uid(uid));
+            let disagree = matches!((logs, cri), (Some(logs), Some(cri)) if logs != cri);
+            Some((cri.or(logs)?.clone(), disagree))
+        };
+        let (name, disagree) = self.find(uid, troubles, known)?;
+        troubles.note_if(disagree, OwnerTrouble::Disagree);
+        Some(name)
+    }
+
+    /// The name of the container with this id, and of its pod.
+    pub fn container(&mut self, id: &str, troubles: &mut Troubles) -> Option<ContainerName> {
+        let known = |sources: &Self| {
+            let logs = sources.logs.container_by_id(id);
+            let cri = sources.cri.as_ref().and_then(|cri| cri.container_by_id(id));
+            let same =
+                |logs: &ContainerName, cri: &ContainerName| (&logs.pod, &logs.container) == (&cri.pod, &cri.container);
+            let disagree = matches!((logs, cri), (Some(logs), Some(cri)) if !same(logs, cri));
+            Some((cri.or(logs)?.clone(), disagree))
+        };
+        let (name, disagree) = self.find(id, troubles, known)?;
+        troubles.note_if(disagree, OwnerTrouble::Disagree);
+        Some(name)
+    }
+
+    /// The pod whose network namespace is bound at this file name: only the runtime knows.
+    pub fn pod_by_netns(&mut self, netns: &str, troubles: &mut Troubles) -> Option<(String, PodName)> {
+        let cri = self.cri.as_mut()?;
+        if cri.pod_by_netns(netns).is_none() {
+            troubles.note_if(!cri.ask_for(netns, true), OwnerTrouble::Cri);
+        }
+        cri.pod_by_netns(netns).map(|(uid, name)| (uid.to_owned(), name.clone()))
+    }
+
+    /// Whether the log folders could be listed, as far as they were needed.
+    pub fn logs_listed(&self) -> bool {
+        self.listed != Some(false)
+    }
+
+    fn find<T>(&mut self, key: &str, troubles: &mut Troubles, known: impl Fn(&Self) -> Option<T>) -> Option<T> {
+        if let Some(found) = known(self) {
+            return Some(found);
+        }
+        if self.listed.is_none() {
+            let listed = self.logs.read(&self.root);
+            self.listed = Some(listed.is_ok());
+            if let Err(error) = listed {
+                tracing::debug!(folder = %self.root.display(), %error, "listing the logs of pods and containers");
+            }
+            if let Some(found) = known(self) {
+                return Some(found);
+            }
+        }
+        let answered = self.cri.as_mut()?.ask_for(key, false);
+        troubles.note_if(!answered, OwnerTrouble::Cri);
+        known(self)
+    }
+}
+
+#[cfg(all(test, feature = "cri"))]
+mod tests {
+    use super::super::cri_messages::{ListContainersResponse, ListPodSandboxResponse, PodSandbox, PodSandboxMetadata};
+    use super::*;
+
+    #[test]
+    fn where_folders_and_runtime_disagree_the_runtime_is_believed_and_it_is_counted() {
+        let log = tempfile::tempdir().expect("a scratch folder");
+        std::fs::create_dir_all(log.path().join("pods/shop_old_u1")).expect("mkdir");
+        std::fs::create_dir_all(log.path().join("pods/shop_same_u2")).expect("mkdir");
+        std::fs::create_dir_all(log.path().join("containers")).expect("mkdir");
+        let roots = Roots {
+            procfs: "/proc".into(),
+            cgroup: None,
+            logs: log.path().to_owned(),
+            cri: Some("/nonexistent/cri.sock".into()),
+        };
+        let mut sources = Sources::new(&roots);
+        let mut troubles = Troubles::default();
+        sources.begin_sweep();
+        assert_eq!(sources.pod("u1", &mut troubles), PodName::new("shop", "old"));
+        assert_eq!(sources.pod("u3", &mut troubles), None);
+        assert_eq!(troubles.take(), [(OwnerTrouble::Cri, 1)].into(), "the runtime is asked for what no folder tells");
+
+        let sandbox = |uid: &str, name: &str| {
+            let metadata = PodSandboxMetadata { name: name.into(), uid: uid.into(), namespace: "shop".into() };
+            PodSandbox { id: format!("sandbox-of-{uid}"), metadata: Some(metadata), state: 0 }
+        };
+        let items = vec![sandbox("u1", "new"), sandbox("u2", "same"), sandbox("u3", "third")];
+        let cri = sources.cri.as_mut().expect("given");
+        cri.take(ListPodSandboxResponse { items }, ListContainersResponse::default());
+        assert_eq!(sources.pod("u2", &mut troubles), PodName::new("shop", "same"));
+        assert_eq!(sources.pod("u3", &mut troubles), PodName::new("shop", "third"));
+        assert_eq!(troubles.take(), [].into());
+        assert_eq!(sources.pod("u1", &mut troubles), PodName::new("shop", "new"));
+        assert_eq!(troubles.take(), [(OwnerTrouble::Disagree, 1)].into());
+    }
+}

@@ -1,0 +1,81 @@
+//! The conversation that kubelet has with the runtime: sandboxes and containers, by CRI over its socket.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use k8s_cri::v1::{
+    ContainerConfig, CreateContainerRequest, PodSandboxConfig, PodSandboxStatusRequest, RemovePodSandboxRequest,
+    RunPodSandboxRequest, StartContainerRequest, StatusRequest, StopPodSandboxRequest,
+};
+use tonic::transport::{Channel, Endpoint};
+
+/// Where containerd listens on the node.
+pub const SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// A client of the runtime.
+pub struct Cri(RuntimeServiceClient<Channel>);
+
+impl Cri {
+    /// Waits for the runtime and its network to be ready.
+    pub async fn connect() -> Result<Self> {
+        for _ in 0..150 {
+            if let Ok(channel) = Endpoint::from_shared(format!("unix://{SOCKET}"))?.connect().await {
+                let mut client = RuntimeServiceClient::new(channel);
+                if let Ok(answer) = client.status(StatusRequest::default()).await
+                    && answer
+                        .get_ref()
+                        .status
+                        .iter()
+                        .flat_map(|status| &status.conditions)
+                        .all(|condition| condition.status)
+                {
+                    return Ok(Self(client));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        bail!("containerd was not ready within 30 s")
+    }
+
+    /// Starts a sandbox; gives its id and address.
+    pub async fn run_sandbox(&mut self, config: &PodSandboxConfig) -> Result<(String, String)> {
+        let request = RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+        let id = self.0.run_pod_sandbox(request).await.context("RunPodSandbox")?.into_inner().pod_sandbox_id;
+        let request = PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false };
+        let status = self.0.pod_sandbox_status(request).await.context("PodSandboxStatus")?.into_inner().status;
+        let ip = status.and_then(|status| status.network).map(|network| network.ip).unwrap_or_default();
+        Ok((id, ip))
+    }
+
+    /// Creates and starts a container; gives its id.
+    pub async fn run_container(
+        &mut self,
+        sandbox: &str,
+        pod: &PodSandboxConfig,
+        container: ContainerConfig,
+    ) -> Result<String> {
+        let name = container.metadata.clone().unwrap_or_default().name;
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(container),
+            sandbox_config: Some(pod.clone()),
+        };
+        let answer = self.0.create_container(request).await.with_context(|| format!("CreateContainer {name}"))?;
+        let container_id = answer.into_inner().container_id;
+        let request = StartContainerRequest { container_id: container_id.clone() };
+        self.0.start_container(request).await.with_context(|| format!("StartContainer {name}"))?;
+        Ok(container_id)
+    }
+
+    /// Stops and removes a sandbox with all its containers.
+    pub async fn remove_sandbox(&mut self, id: &str) -> Result<()> {
+        let pod_sandbox_id = id.to_owned();
+        self.0
+            .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })
+            .await
+            .context("StopPodSandbox")?;
+        self.0.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await.context("RemovePodSandbox")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! The agent on a real node: a containerd with the CRI plugin and CNI, pods made through CRI, the agent one of them.
+//!
+//! One program with several parts: `supervise` makes a node of namespaces and removes every trace of it, `inside` is the test
+//! on that node, and `load` is what the test's pods run.
+
+mod cri;
+mod deploy;
+mod http;
+mod image;
+mod load;
+mod node;
+mod pod;
+mod report;
+mod runc;
+mod scenario;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use node::{Cgroups, Node};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["load", ref words @ ..] => load::run(words),
+        ["runc", ref words @ ..] => runc::run(words),
+        ["inside", scratch, cgroup, auditor, cgroups] => {
+            let cgroups = if cgroups == "unified" { Cgroups::Unified } else { Cgroups::Machine };
+            scenario::run(&Node { scratch: Path::new(scratch), cgroup, cgroups }, Path::new(auditor))
+        }
+        [auditor] => node::supervise(Path::new(auditor)),
+        _ => Err(anyhow::anyhow!(
+            "usage: e2e-containerd PATH-OF-A-STATIC-KEEPALIVE-AUDITOR, from the root of the repository"
+        )),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What a report says, as lines that can be compared.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+/// The connections of a report, one line each: owner, direction, keepalive, verdict. Those of the agent's own HTTP are left out.
+pub fn lines(report: &Value) -> Result<Vec<String>> {
+    let connections = report["connections"].as_array().context("a report has connections")?;
+    let mut lines: Vec<String> = connections.iter().filter(|connection| !is_http(connection)).map(line).collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// The uids that a report gives the pods of this name.
+pub fn uids(report: &Value, pod: &str) -> Vec<String> {
+    let connections = report["connections"].as_array().into_iter().flatten();
+    let mut uids: Vec<_> = connections
+        .filter(|connection| connection["owner"]["pod"] == pod)
+        .map(|connection| word(&connection["owner"]["pod_uid"]).to_owned())
+        .collect();
+    uids.sort();
+    uids.dedup();
+    uids
+}
+
+fn is_http(connection: &Value) -> bool {
+    ["local", "remote"].iter().any(|end| word(&connection[end]).ends_with(":9986"))
+}
+
+fn line(connection: &Value) -> String {
+    let owner = &connection["owner"];
+    let name = match word(&owner["kind"]) {
+        "pod" => format!("{}/{} ({})", word(&owner["namespace"]), word(&owner["pod"]), word(&owner["container"])),
+        kind => format!("{kind} {}", word(&owner["container"])),
+    };
+    let of = |key: &str| word(&connection[key]);
+    format!("{name} {} {} {}", of("direction"), of("keepalive"), of("verdict"))
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}

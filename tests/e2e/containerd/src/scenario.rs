@@ -1,0 +1,221 @@
+//! The test itself: pods of every kind that must be told apart, and what the agent says of them from inside its own pods.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::cri::Cri;
+use crate::node::Node;
+use crate::pod::{Container, Pod, Running};
+use crate::{deploy, http, image, node, report};
+
+/// What every observer must see.
+const PODS: [&str; 11] = [
+    "shop/cart-0 (app) outbound off exposed",
+    "shop/db-0 (postgres) inbound off exposed",
+    "shop/db-0 (postgres) inbound off exposed",
+    "shop/db-0 (postgres) inbound off exposed",
+    "shop/db-0 (postgres) inbound off exposed",
+    "shop/db-0 (postgres) inbound off peer_protected",
+    "shop/db-0 (postgres) inbound off peer_protected",
+    "shop/tuned-0 (app) outbound on protected",
+    "shop/web-0 (app) outbound off exposed",
+    "shop/web-0 (app) outbound off exposed",
+    "shop/web-0 (istio-proxy) outbound on protected",
+];
+/// What is seen by those who may also look into the host's namespace.
+const HOST: [&str; 1] = ["kube-system/node-agent (exporter) outbound off exposed"];
+
+/// Both ends are on this node, and connections are young: judge them all the same, and sweep often.
+const SETTINGS: [(&str, &str); 3] = [
+    ("KEEPALIVE_AUDITOR_LONG_LIVED", "1s"),
+    ("KEEPALIVE_AUDITOR_LOCAL_SCOPE", "namespace"),
+    ("KEEPALIVE_AUDITOR_INTERVAL", "1s"),
+];
+
+/// Runs on the node that [`node::supervise`] made.
+pub fn run(node: &Node<'_>, auditor: &Path) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(scenario(node, auditor))
+}
+
+async fn scenario(node: &Node<'_>, auditor: &Path) -> Result<()> {
+    let Node { scratch, cgroup, .. } = *node;
+    node::furnish(node)?;
+    let _containerd = node::start_containerd(node)?;
+    let mut cri = Cri::connect().await?;
+    let base = Path::new("deploy/kustomize/base");
+    image::import(scratch, image::LOAD, &std::env::current_exe()?, "e2e", &["load", "pause"])?;
+    image::import(scratch, &deploy::image(base)?, auditor, "keepalive-auditor", &["agent"])?;
+    println!("containerd runs, with images of {} and of this test", auditor.display());
+
+    let db =
+        Pod::new("shop", "db-0", vec![Container::load("postgres", &["listen", "5432"])])?.run(&mut cri, cgroup).await?;
+    let to = format!("{}:5432", db.ip);
+    let dial = |name: &str, count: &str, keepalive: &str| Container::load(name, &["dial", &to, count, keepalive]);
+    let web = vec![dial("app", "2", "off"), dial("istio-proxy", "1", "60")];
+    Pod::new("shop", "web-0", web)?.run(&mut cri, cgroup).await?;
+    let tuned = Pod {
+        sysctls: [("net.ipv4.tcp_keepalive_time".to_owned(), "60".to_owned())].into(),
+        ..Pod::new("shop", "tuned-0", vec![dial("app", "1", "system")])?
+    };
+    tuned.run(&mut cri, cgroup).await?;
+    let host = Pod { host_network: true, ..Pod::new("kube-system", "node-agent", vec![dial("exporter", "1", "off")])? };
+    host.run(&mut cri, cgroup).await?;
+    let others = namespaces()?;
+    let cart = Pod::new("shop", "cart-0", vec![dial("app", "1", "off")])?.run(&mut cri, cgroup).await?;
+    let netns =
+        namespaces()?.into_iter().find(|name| !others.contains(name)).context("the pod has a network namespace")?;
+
+    let mut agents = Vec::new();
+    for (profile, folder) in [("standard", base), ("minimal", Path::new("deploy/kustomize/overlays/minimal"))] {
+        let mut pod = deploy::agent(folder, &format!("agent-{profile}"), scratch)?;
+        pod.containers[0].env.extend(SETTINGS.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        agents.push((profile, pod.run(&mut cri, cgroup).await?));
+    }
+    for (profile, agent) in &agents {
+        reports(profile, agent).await?;
+    }
+    audits(scratch, auditor)?;
+    ends(&mut cri, cart, &netns, &agents).await?;
+    let cart = Pod::new("shop", "cart-0", vec![dial("app", "1", "off")])?;
+    succeeds(&mut cri, cgroup, cart, &agents).await
+}
+
+fn expected(profile: &str) -> Vec<&'static str> {
+    let host: &[_] = if profile == "minimal" { &[] } else { &HOST };
+    let mut lines = [&PODS[..], host].concat();
+    lines.sort_unstable();
+    lines
+}
+
+/// Every connection is reported with its namespace, pod and container.
+async fn reports(profile: &str, agent: &Running) -> Result<()> {
+    let expected = expected(profile);
+    let seen = until(profile, agent, |report| Ok(report::lines(report)? == expected)).await?;
+    let seen = report::lines(&seen)?;
+    ensure!(
+        seen == expected,
+        "{profile}: expected\n  {}\nseen\n  {}\nits log:\n{}",
+        expected.join("\n  "),
+        seen.join("\n  "),
+        agent.log("agent")
+    );
+    println!("{profile}: {} connections have the right pod, container, keepalive and verdict", seen.len());
+
+    let metrics = http::get(&agent.ip, "/metrics")?;
+    let tuned = r#"keepalive_auditor_pod_tcp_keepalive_time_seconds{namespace="shop",pod="tuned-0"} 60"#;
+    let default = r#"keepalive_auditor_pod_tcp_keepalive_time_seconds{namespace="shop",pod="web-0"} 7200"#;
+    for line in [tuned, default] {
+        ensure!(metrics.lines().any(|found| found == line), "{profile}: /metrics lacks {line}:\n{metrics}");
+    }
+    println!("{profile}: the pod's own sysctl is in /metrics");
+    Ok(())
+}
+
+/// The audit narrows by these names, and finds them without logs and without `/proc` by asking the runtime.
+fn audits(scratch: &Path, auditor: &Path) -> Result<()> {
+    let auditor = auditor.display().to_string();
+    let common = ["audit", "--all", "--long-lived=1s", "--local-scope=namespace"];
+    let audit = |more: &[&str]| node::output(&auditor, &[&common[..], more].concat());
+
+    let table = audit(&["--namespace=shop", "--pod=web-*"])?;
+    let count = |word| table.lines().filter(|line| line.contains(word)).count();
+    ensure!(
+        count("shop/web-0 (istio-proxy)") == 1 && count("shop/web-0 (app)") == 2 && count("db-0") == 0,
+        "the table:\n{table}"
+    );
+    println!("audit --namespace shop --pod 'web-*' shows shop/web-0 (istio-proxy) and shop/web-0 (app)");
+
+    let empty = scratch.join("empty").display().to_string();
+    let root = format!("--cgroup-root={empty}");
+    let report: Value = serde_json::from_str(&audit(&["--format=json", &root])?)?;
+    let (seen, all) = (report::lines(&report)?, expected("standard"));
+    ensure!(seen == all, "by inode: expected\n  {}\nseen\n  {}", all.join("\n  "), seen.join("\n  "));
+    println!("without cgroup v2 the holders of the sockets' inodes give the same names");
+
+    let logs = format!("--pod-logs={empty}");
+    let endpoint = format!("--cri-endpoint={}", crate::cri::SOCKET);
+    let report: Value = serde_json::from_str(&audit(&["--format=json", &logs, &endpoint])?)?;
+    let seen = report::lines(&report)?;
+    ensure!(seen == all, "by CRI: expected\n  {}\nseen\n  {}", all.join("\n  "), seen.join("\n  "));
+    println!("without log folders the runtime's CRI gives the same names");
+
+    // no process, no cgroup and no log can be read: what is left is the name of the namespace's bind mount
+    let procfs = format!("--path.procfs={empty}");
+    let report: Value = serde_json::from_str(&audit(&["--format=json", &procfs, &root, &logs, &endpoint])?)?;
+    let seen = report::lines(&report)?;
+    let web = "shop/web-0 (-) outbound off exposed";
+    ensure!(seen.iter().filter(|line| *line == web).count() == 2, "by CRI alone:\n  {}", seen.join("\n  "));
+    println!("by CRI alone a namespace still has its pod");
+    Ok(())
+}
+
+/// A pod is deleted: its network namespace and its series go.
+async fn ends(cri: &mut Cri, cart: Running, netns: &OsString, agents: &[(&str, Running)]) -> Result<()> {
+    // one end of this pair lives in the pod's namespace and dies with it, and so does the other; CNI does not know of it
+    node::command(
+        "ip",
+        &["link", "add", "probe", "type", "veth", "peer", "name", "probe", "netns", &netns.to_string_lossy()],
+    )?;
+    cart.remove(cri).await?;
+    let removed = Instant::now();
+    while node::output("ip", &["-o", "link"])?.contains(" probe@") {
+        ensure!(
+            removed.elapsed() < Duration::from_secs(3),
+            "the deleted pod's namespace is still alive: something holds it"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("the deleted pod's network namespace was gone {} ms after its sandbox", removed.elapsed().as_millis());
+    for (profile, agent) in agents {
+        let report = until(profile, agent, |report| Ok(report::uids(report, "cart-0").is_empty())).await?;
+        ensure!(report::uids(&report, "cart-0").is_empty(), "{profile} still reports the deleted pod: {report:#}");
+        let metrics = http::get(&agent.ip, "/metrics")?;
+        ensure!(!metrics.contains("cart-0"), "{profile}: /metrics still has the deleted pod:\n{metrics}");
+    }
+    println!("no series of the deleted pod is left");
+    Ok(())
+}
+
+/// It is made again under the same name: it is another pod.
+async fn succeeds(cri: &mut Cri, cgroup: &str, cart: Pod, agents: &[(&str, Running)]) -> Result<()> {
+    let cart = cart.run(cri, cgroup).await?;
+    for (profile, agent) in agents {
+        let expected = expected(profile);
+        let report = until(profile, agent, |report| Ok(report::lines(report)? == expected)).await?;
+        let seen = report::lines(&report)?;
+        ensure!(
+            seen == expected,
+            "{profile}: expected again\n  {}\nseen\n  {}",
+            expected.join("\n  "),
+            seen.join("\n  ")
+        );
+        let uids = report::uids(&report, "cart-0");
+        ensure!(uids == [cart.pod.uid.clone()], "{profile}: uids {uids:?}, the successor has {}", cart.pod.uid);
+    }
+    println!("the successor under the same name has its own uid");
+    Ok(())
+}
+
+/// The first report of the agent that satisfies `enough`; after 20 s the last one, or why there was none.
+async fn until(profile: &str, agent: &Running, enough: impl Fn(&Value) -> Result<bool>) -> Result<Value> {
+    let since = Instant::now();
+    loop {
+        let report = http::get(&agent.ip, "/api/v1/report").and_then(|body| Ok(serde_json::from_str::<Value>(&body)?));
+        match report {
+            Ok(report) if enough(&report)? || since.elapsed() > Duration::from_secs(20) => return Ok(report),
+            Err(error) if since.elapsed() > Duration::from_secs(20) => {
+                return Err(error).with_context(|| format!("{profile} says nothing; its log:\n{}", agent.log("agent")));
+            }
+            _ => tokio::time::sleep(Duration::from_millis(250)).await,
+        }
+    }
+}
+
+/// The names of the network namespaces that CNI has made.
+fn namespaces() -> Result<Vec<OsString>> {
+    Ok(std::fs::read_dir("/run/netns")?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<_>>()?)
+}

@@ -1,0 +1,48 @@
+"""Every expression that users meet: of panels, variables, annotations, alerts and recording rules."""
+
+import json
+import pathlib
+import re
+
+import yaml
+
+from servers import faster
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+RULES = sorted((ROOT / "deploy/prometheus").glob("*.yaml"))
+# What Grafana fills in when "All" is chosen, and a rate interval that suits scrapes every second.
+VARIABLES = {"$__rate_interval": "10s"} | {f"${name}": ".*" for name in ("cluster", "namespace", "workload", "pod", "container")}
+
+
+def filled(expr):
+    for name, value in VARIABLES.items():
+        expr = expr.replace(name, value)
+    if "$" in expr:
+        raise ValueError(f"an unknown variable in {expr}")
+    return expr
+
+
+def of_rules():
+    """(where, expression): the rules, with their shorter times."""
+    for path in RULES:
+        for group in yaml.safe_load(faster(path.read_text()))["groups"]:
+            for rule in group["rules"]:
+                yield rule.get("alert") or rule["record"], rule["expr"]
+
+
+def of_dashboards():
+    """(where, expression): panels and annotations; a variable's label_values(series, label) as the series."""
+    for path in sorted((ROOT / "deploy/dashboards").glob("*.json")):
+        dashboard = json.loads(path.read_text())
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", []):
+                yield f"{dashboard['title']} / {panel['title']} {target['refId']}", filled(target["expr"])
+        for annotation in dashboard["annotations"]["list"]:
+            yield f"{dashboard['title']} / {annotation['name']}", filled(annotation["expr"])
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                yield f"{dashboard['title']} / ${variable['name']}", filled(re.fullmatch(r"label_values\((.*), \w+\)", variable["definition"])[1])
+
+
+def everything():
+    return [*of_rules(), *of_dashboards()]

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""The whole way on real parts: pods with connections of every verdict, agents, Prometheus with the project's rules, Alertmanager, a receiver.
+
+    tests/e2e/prometheus/run.py BINARY
+
+An overdue scene makes the alert fire and arrive; keepalive in the same pod lets it resolve. Then every expression of every dashboard, alert and
+recording rule is asked of that Prometheus: each must be accepted, and each must have had data, except those named here with the reason.
+Needs root, iproute2, Debian's prometheus and prometheus-alertmanager, and PyYAML. Everything happens on loopback and in namespaces made here.
+"""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import expressions
+from scene import Scene
+from servers import Prometheus, Receiver, agent, alertmanager, get, wait_for
+
+VERDICTS = {"local", "blackholed", "undetermined", "protected", "peer_protected", "young", "overdue", "exposed"}
+MAY_BE_EMPTY = {
+    "KeepaliveAuditorSweepsFailing": "an agent that answers but does not sweep cannot be had without breaking it; promtool's tests cover it",
+}
+HELD = 12  # connections that cart holds; more than the coverage alert asks for
+
+
+def play(scene):
+    """Opens connections of every verdict but `blackholed`, which takes an overdue one; returns the programs by name."""
+    store = scene.pod("data", "store-0", "db")
+    store.listen(port=7001)
+    store.listen(port=7002, idle=2)
+    store.listen(port=7003, read=False)
+    store.listen(port=7004)
+    at = {"host": store.address}
+
+    cart = scene.pod("shop", "cart-7d9c5b8f4c-x2x4z", "app")
+    cart.connect(name="quiet", port=7001, count=HELD, **at)
+    cart.connect(name="busy", port=7001, **at)
+    cart.chatter(name="busy", every=2)
+    cart.churn(name="brief", port=7001, lifetime=3, **at)
+
+    ledger = scene.pod("shop", "ledger-0", "app")
+    ledger.connect(name="default", port=7001, count=2, idle=0, **at)
+
+    good = scene.pod("shop", "good-5f6d7c8b9d-k2m4q", "app")
+    good.connect(name="probing", port=7001, count=2, idle=3, **at)
+    good.listen(port=8000, address="127.0.0.1")
+    good.connect(name="local", host="127.0.0.1", port=8000)
+
+    covered = scene.pod("shop", "covered-vz6tq", "app")
+    covered.connect(name="covered", port=7002, count=2, **at)
+
+    # More than the reader's window and the writer's buffer take: from the first sweep on another timer hides what keepalive does.
+    bulk = scene.pod("shop", "bulk-0", "app")
+    for name in ("a", "b", "c", "d"):
+        bulk.connect(name=name, port=7003, **at)
+        bulk.send(name=name, size=16 << 20)
+
+    orders = scene.pod("shop", "orders-6b5c7f9d8b-q7w2z", "app")
+    orders.connect(name="old", port=7001, count=2, **at)
+    orders.connect(name="impatient", port=7001, user_timeout=2000, **at)
+
+    web = scene.pod("shop", "web-6b5c7f9d8b-x8x9z", "app")
+    web.connect(name="old", port=7004, count=3, **at)
+
+    brief = scene.pod("shop", "gone-0", "app")
+    brief.connect(name="old", port=7001, **at)
+
+    forge = scene.outsider("forge")
+    forge.connect(name="old", port=7001, count=2, **at)
+    return {"store": store, "cart": cart, "orders": orders, "gone": brief}
+
+
+def connections(prometheus, **labels):
+    """Connections of cluster one with these labels."""
+    selector = ", ".join(f'{name}="{value}"' for name, value in ({"cluster": "one"} | labels).items())
+    found = prometheus.query(f"sum(keepalive_auditor_connections{{{selector}}})")
+    return found[0][1] if found else 0
+
+
+def expect(what, got, wanted):
+    if got != wanted:
+        raise AssertionError(f"{what}: {got}, not {wanted}")
+    print("ok:", what)
+
+
+def incident(scene, programs, prometheus, receiver):
+    """From overdue connections to alerts, and back by keepalive."""
+    wait_for("twelve overdue connections of cart", 60, lambda: connections(prometheus, pod="cart-7d9c5b8f4c-x2x4z", verdict="overdue") == HELD)
+    quiet_since = time.monotonic()
+    for verdict in sorted(VERDICTS - {"blackholed"}):
+        wait_for(f"a connection that is {verdict}", 30, lambda v=verdict: connections(prometheus, verdict=v))
+    print("ok: the scene has every verdict but blackholed")
+    endpoint = f'{programs["store"].address}:7001'
+    series = prometheus.query('keepalive_auditor_flagged_connections{cluster="one", pod="cart-7d9c5b8f4c-x2x4z", verdict="overdue"}')
+    expect("cart's overdue connections, their labels", [({k: m.get(k) for k in ("namespace", "container", "direction", "endpoint")}, v) for m, v in series],
+           [({"namespace": "shop", "container": "app", "direction": "outbound", "endpoint": endpoint}, float(HELD))])
+    outside = prometheus.query('namespace_workload:keepalive_auditor_flagged_connections:sum{cluster="one", namespace="", workload=~"ka.*-forge"}')
+    expect("connections outside pods, by the name of their namespace", [v for _, v in outside], [2.0])
+
+    wait_for("counters of ten seconds ago", 30, lambda: prometheus.query("keepalive_auditor_pod_tcp_keepalive_time_seconds offset 10s"))
+    scene.unplug(programs["orders"])
+    programs["orders"].send(name="old")
+    programs["orders"].send(name="impatient")
+    programs["store"].reset(port=7004)
+
+    one = {"cluster": "one", "namespace": "shop"}
+    for name, labels in [
+        ("TCPKeepaliveMissingOnIdleConnections", one | {"workload": "cart"}),
+        ("TCPConnectionsBlackholed", one | {"workload": "orders"}),
+        ("TCPResetsAfterSilence", one | {"workload": "web"}),
+        ("TCPKeepaliveTooLate", one | {"workload": "ledger"}),
+        ("TCPKeepaliveCoverageLow", one),
+        ("KeepaliveAuditorNamespacesUnreadable", {"cluster": "two"}),
+        ("KeepaliveAuditorSeriesDropped", {"cluster": "two"}),
+    ]:
+        alert = wait_for(f"{name} arrives at the receiver", 60, lambda n=name, s=labels: receiver.find("firing", alertname=n, **s))[0]
+        print("ok:", name, "·", alert["annotations"]["summary"])
+    for name in ("KeepaliveAuditorDown", "KeepaliveAuditorAbsent", "KeepaliveAuditorSweepsFailing"):
+        expect(f"{name} does not fire", receiver.find("firing", alertname=name), [])
+    expect("no alert names the protected workload", [a for a in receiver.alerts.values() if a["labels"].get("workload") in ("good", "covered")], [])
+
+    scene.remove(programs["gone"])
+    wait_for("the deleted pod's series are gone", 10, lambda: not prometheus.query('{pod="gone-0", __name__=~"keepalive_auditor_.*"}'))
+    print("ok: a deleted pod leaves no series")
+
+    # Silences count from 30 s on; these end now, by closing.
+    time.sleep(max(0, 25 - (time.monotonic() - quiet_since)))
+    programs["cart"].close(name="quiet")
+    programs["cart"].connect(name="mended", host=programs["store"].address, port=7001, count=HELD, idle=3)
+    wait_for("the alert on cart is resolved at the receiver", 60,
+             lambda: receiver.find("resolved", alertname="TCPKeepaliveMissingOnIdleConnections", **(one | {"workload": "cart"})))
+    expect("cart's connections with keepalive on", connections(prometheus, pod="cart-7d9c5b8f4c-x2x4z", verdict="protected"), float(HELD))
+    expect("the others' alert goes on", len(receiver.find("firing", alertname="TCPKeepaliveMissingOnIdleConnections", **(one | {"workload": "ledger"}))), 1)
+    wait_for("the ended silences are counted", 10,
+             lambda: prometheus.query('keepalive_auditor_silence_seconds_count{cluster="one", keepalive="off"} >= %d' % HELD))
+
+
+def ask_everything(prometheus, started):
+    """Every expression: accepted, and with data at some moment of the scene."""
+    bad = []
+    all_of_them = expressions.everything()
+    for where, expr in all_of_them:
+        try:
+            # The zero that a panel shows instead of nothing is not data.
+            found = prometheus.over(expr.replace(" or vector(0)", ""), started)
+        except ValueError as error:
+            bad.append(f"{where}: refused: {error}: {expr}")
+            continue
+        if not found and where not in MAY_BE_EMPTY:
+            bad.append(f"{where}: no data: {expr}")
+        if found and where in MAY_BE_EMPTY:
+            bad.append(f"{where}: has data, though it is listed as empty: {expr}")
+    print(f"{len(all_of_them)} expressions asked, {len(bad)} bad")
+    if bad:
+        raise AssertionError("\n".join(bad))
+
+
+def main():
+    binary = str(pathlib.Path(sys.argv[1]).resolve())
+    started = time.time()
+    ending = []
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="keepalive-auditor-e2e-"))
+    try:
+        scene = Scene(directory / "log")
+        ending.append(scene)
+        receiver = Receiver()
+        ending.append(receiver)
+        manager = alertmanager(directory, receiver)
+        ending.append(manager)
+        whole = agent(directory, "agent", binary, scene.logs)
+        ending.append(whole)
+        # A second cluster, whose agent may not look at other processes and is allowed few series.
+        blind = agent(directory, "agent-two", binary, scene.logs, "--max-series=3",
+                      wrapper=("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"))
+        ending.append(blind)
+        # As a PodMonitor labels its targets; none of these may stick to a connection outside pods.
+        own = {"namespace": "keepalive-auditor", "pod": "keepalive-auditor-x7k2p", "container": "agent"}
+        targets = [(whole.port, {"cluster": "one", "node": "node-one"} | own), (blind.port, {"cluster": "two", "node": "node-two"} | own)]
+        prometheus = Prometheus(directory, expressions.RULES, targets, manager.port)
+        ending.append(prometheus)
+        programs = play(scene)
+        for server in (whole, blind, manager, prometheus):
+            server.wait()
+
+        incident(scene, programs, prometheus, receiver)
+
+        page = get(f"http://127.0.0.1:{whole.port}/metrics")
+        subprocess.run(["promtool", "check", "metrics"], input=page, text=True, check=True)
+        print("ok: promtool check metrics,", len(page), "bytes")
+
+        for server, name in ((blind, "KeepaliveAuditorDown"), (whole, "KeepaliveAuditorAbsent")):
+            ending.remove(server)
+            server.end()
+            wait_for(f"{name} arrives at the receiver", 60, lambda n=name: receiver.find("firing", alertname=n))
+            print("ok:", name)
+        ask_everything(prometheus, started)
+    except BaseException:
+        for log in directory.glob("*.log"):
+            print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
+        raise
+    finally:
+        for thing in reversed(ending):
+            thing.end()
+        subprocess.run(["rm", "-rf", str(directory)], check=False)
+
+
+if __name__ == "__main__":
+    main()

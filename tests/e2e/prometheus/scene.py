@@ -1,0 +1,133 @@
+"""The scene: pods in network namespaces and cgroups that this test makes and removes, with a program in each."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import uuid
+
+HERE = pathlib.Path(__file__).parent
+TAG = f"ka{os.getpid() % 100000}"
+
+
+def run(*command):
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def cgroup2():
+    """Where cgroup v2 is mounted: /sys/fs/cgroup, or a folder of it on hybrid hosts."""
+    for line in open("/proc/self/mounts"):
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return pathlib.Path(where)
+    sys.exit("no cgroup v2 is mounted here, so no pod can be made")
+
+
+class Program:
+    """actor.py, running in a namespace and, for a pod, in its cgroup."""
+
+    def __init__(self, netns, cgroup=None):
+        def enter():
+            if cgroup:
+                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", netns, sys.executable, str(HERE / "actor.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=enter,
+        )
+
+    def __getattr__(self, command):
+        def tell(**arguments):
+            self.process.stdin.write(json.dumps([command, arguments]) + "\n")
+            self.process.stdin.flush()
+            if self.process.stdout.readline() != "ok\n":
+                raise RuntimeError(f"a program of the scene failed at {command} {arguments}")
+
+        return tell
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Scene:
+    """A switch (a bridge in a namespace of its own) and what is plugged into it."""
+
+    def __init__(self, logs):
+        self.logs = logs
+        self.programs, self.namespaces, self.cgroups = [], [], []
+        self.host = 0
+        self.switch = self._namespace("lan")
+        run("ip", "-n", self.switch, "link", "add", "br0", "type", "bridge")
+        run("ip", "-n", self.switch, "link", "set", "br0", "up")
+
+    def _namespace(self, name):
+        netns = f"{TAG}-{name}"
+        run("ip", "netns", "add", netns)
+        self.namespaces.append(netns)
+        run("ip", "-n", netns, "link", "set", "lo", "up")
+        return netns
+
+    def _plug(self, netns):
+        self.host += 1
+        address, port = f"10.77.{self.host // 250}.{self.host % 250 + 1}", f"p{self.host}"
+        run("ip", "-n", netns, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", self.switch)
+        run("ip", "-n", netns, "address", "add", f"{address}/16", "dev", "eth0")
+        run("ip", "-n", netns, "link", "set", "eth0", "up")
+        run("ip", "-n", self.switch, "link", "set", port, "master", "br0", "up")
+        return address, port
+
+    def pod(self, namespace, name, container):
+        """A pod as kubelet and containerd lay it out: cgroup and log folders; returns its program, with address and port."""
+        uid, short = str(uuid.uuid4()), name.split("-")[0]
+        identifier = hashlib.sha256(uid.encode()).hexdigest()
+        top = cgroup2() / "kubepods.slice"
+        cgroup = top / f"kubepods-pod{uid.replace('-', '_')}.slice" / f"cri-containerd-{identifier}.scope"
+        if not top.exists():
+            self.cgroups.insert(0, top)
+        cgroup.mkdir(parents=True)
+        self.cgroups += [cgroup.parent, cgroup]
+        (self.logs / "pods" / f"{namespace}_{name}_{uid}" / container).mkdir(parents=True)
+        (self.logs / "containers").mkdir(exist_ok=True)
+        (self.logs / "containers" / f"{name}_{namespace}_{container}-{identifier}.log").touch()
+        return self._program(self._namespace(short), cgroup)
+
+    def outsider(self, name):
+        """A program in a namespace of its own and in no pod."""
+        return self._program(self._namespace(name), None)
+
+    def _program(self, netns, cgroup):
+        program = Program(netns, cgroup)
+        program.address, program.port = self._plug(netns)
+        self.programs.append(program)
+        return program
+
+    def unplug(self, program):
+        """From now on the path swallows whatever the program sends."""
+        run("ip", "-n", self.switch, "link", "set", program.port, "nomaster")
+
+    def remove(self, program):
+        """The pod is deleted: its program ends, its namespace goes."""
+        index = self.programs.index(program)
+        program.end()
+        del self.programs[index]
+        netns = self.namespaces.pop(index + 1)
+        run("ip", "netns", "del", netns)
+
+    def end(self):
+        for program in self.programs:
+            program.end()
+        for netns in self.namespaces:
+            subprocess.run(["ip", "netns", "del", netns], check=False)
+        for cgroup in reversed(self.cgroups):
+            for _ in range(50):
+                try:
+                    cgroup.rmdir()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.1)  # the kernel is still taking leave of its processes

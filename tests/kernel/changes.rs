@@ -1,0 +1,258 @@
+//! Connections that change while they are watched: keepalive switched and retimed, probes that stop, masks, cuts, successors.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use crate::hosts::{Case, Hosts, INTERVAL, KEPT, LATE, LIMIT, RULES, agent, talk};
+use crate::support::check::Checks;
+use crate::support::kernel_test;
+use crate::support::netns::{Netns, addresses, join};
+use crate::support::recording::Recording;
+use crate::support::socket::{Keep, Server};
+use crate::support::watch::{SLACK, Subject, check_all, expect_all, watch, watch_until};
+
+/// The least that is left of [`LIMIT`] when the last probe was up to a second before.
+const LAST_PROBE: Duration = Duration::from_secs(3);
+
+/// Tells this machine's ends again, at run time.
+fn retime(cases: &[Case], keep: Keep) {
+    for case in cases {
+        keep.apply(&case.near.stream);
+    }
+}
+
+/// Tells the other machine's ends again.
+fn retime_far(cases: &[Case], keep: Keep) {
+    for case in cases {
+        keep.apply(&case.far.stream);
+    }
+}
+
+fn subjects(cases: &[Case], keepalive: &'static str, verdict: &'static str) -> Vec<Subject> {
+    cases.iter().map(|case| Subject::new(&case.name, &case.near, keepalive, verdict)).collect()
+}
+
+kernel_test!(keepalive_turned_off_and_on_again_at_run_time, || {
+    let hosts = Hosts::new();
+    let mut cases = hosts.four(KEPT, Keep::Off);
+    talk(&mut cases);
+    let start = Instant::now();
+    let agent = agent();
+    let mut checks = Checks::default();
+    let mut seen = subjects(&cases, "on", "protected");
+    watch_until(&agent, &mut seen, Duration::from_secs(5), || ());
+    check_all(&seen, &mut checks, start);
+
+    retime(&cases, Keep::Off);
+    let off = Instant::now();
+    expect_all(&mut seen, "off", "overdue");
+    watch(&agent, &mut seen, LIMIT + INTERVAL + SLACK, || ());
+    for subject in &seen {
+        subject.check(&mut checks, start);
+        // The last probe was up to a second before.
+        subject.check_between(&mut checks, "overdue", off + LAST_PROBE, off + LIMIT + INTERVAL + SLACK);
+    }
+
+    // Turned on when already idle: the kernel arms a whole KEEPIDLE from now.
+    retime(&cases, Keep::Idle(2));
+    expect_all(&mut seen, "on", "protected");
+    watch_until(&agent, &mut seen, Duration::from_secs(2) + LIMIT + SLACK, || ());
+    // It stays so.
+    watch(&agent, &mut seen, LIMIT, || ());
+    check_all(&seen, &mut checks, start);
+    checks.finish();
+});
+
+kernel_test!(keepidle_changed_at_run_time, || {
+    let hosts = Hosts::new();
+    let mut cases = hosts.four(LATE, Keep::Off);
+    cases.append(&mut hosts.four(KEPT, Keep::Off));
+    talk(&mut cases);
+    let start = Instant::now();
+    let agent = agent();
+    let mut checks = Checks::default();
+    let (mut shortened, mut lengthened) =
+        (subjects(&cases[..4], "late", "exposed"), subjects(&cases[4..], "on", "protected"));
+    watch_until(&agent, &mut shortened, Duration::from_secs(3), || ());
+    watch_until(&agent, &mut lengthened, Duration::from_secs(3), || ());
+    check_all(shortened.iter().chain(&lengthened), &mut checks, start);
+
+    retime(&cases[..4], KEPT);
+    retime(&cases[4..], LATE);
+    let mut all: Vec<_> = shortened.into_iter().chain(lengthened).collect();
+    expect_all(&mut all[..4], "on", "protected");
+    expect_all(&mut all[4..], "late", "overdue");
+    watch(&agent, &mut all, LIMIT + Duration::from_secs(1) + INTERVAL + SLACK, || ());
+    check_all(&all, &mut checks, start);
+    checks.finish();
+});
+
+kernel_test!(probes_that_stop_leave_the_path_to_forget, || {
+    let hosts = Hosts::new();
+    let mut cases = hosts.four(Keep::Off, KEPT);
+    talk(&mut cases);
+    let start = Instant::now();
+    let agent = agent();
+    let mut checks = Checks::default();
+    let mut seen = subjects(&cases, "off", "peer_protected");
+    watch_until(&agent, &mut seen, LIMIT + SLACK, || ());
+    watch(&agent, &mut seen, LIMIT, || ());
+    check_all(&seen, &mut checks, start);
+
+    retime_far(&cases, Keep::Off);
+    let stopped = Instant::now();
+    expect_all(&mut seen, "off", "overdue");
+    watch(&agent, &mut seen, LIMIT + INTERVAL + SLACK, || ());
+    for subject in &seen {
+        subject.check(&mut checks, start);
+        // The last probe was up to a second before, and seen up to an interval after it came.
+        let earliest = stopped + LAST_PROBE;
+        subject.check_between(&mut checks, "overdue", earliest, stopped + LIMIT + INTERVAL + SLACK);
+    }
+
+    // They begin again.
+    retime_far(&cases, KEPT);
+    expect_all(&mut seen, "off", "peer_protected");
+    watch_until(&agent, &mut seen, Duration::from_secs(3) + SLACK, || ());
+    check_all(&seen, &mut checks, start);
+    checks.finish();
+});
+
+kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
+    let hosts = Hosts::new();
+    let known = [(KEPT, "on", "protected"), (Keep::Off, "off", "exposed"), (LATE, "late", "exposed")];
+    let mut cases = Vec::new();
+    let mut seen = Vec::new();
+    for (near, keepalive, verdict) in known {
+        for mut case in hosts.four(near, Keep::Off) {
+            case.talk();
+            seen.push(Subject::new(&case.name, &case.near, keepalive, verdict).never(&["overdue", "undetermined"]));
+            cases.push(case);
+        }
+    }
+    let start = Instant::now();
+    let agent = agent();
+    let recording = Recording::start("masked-with-history", Some("5s"), &RULES);
+    watch_until(&agent, &mut seen, Duration::from_secs(3), || ());
+    let mut checks = Checks::default();
+    check_all(&seen, &mut checks, start);
+    for case in &mut cases {
+        fill(case);
+    }
+    // Window probes keep the path fresh, with longer and longer pauses: watched for less than a pause of the path's timeout.
+    watch(&agent, &mut seen, Duration::from_secs(3), || ());
+    for (subject, case) in seen.iter().zip(&cases) {
+        subject.check(&mut checks, start);
+        let timer = subject.last().map(|row| row.timer.kind.clone());
+        checks.equal(&case.name, timer.as_deref(), Some("persist"));
+    }
+    // Who saw them before says the same of them.
+    let watched = recording.finish();
+    for (case, (_, keepalive, verdict)) in cases.iter().zip(known.iter().flat_map(|known| [known; 4])) {
+        checks.end(&format!("--for: {}", case.name), &watched, &case.near, keepalive, verdict);
+    }
+    // A new agent has no history of them.
+    drop(agent);
+    let agent = crate::hosts::agent();
+    let report = agent.report();
+    for case in &cases {
+        checks.end(&format!("no history: {}", case.name), &report, &case.near, "unknown", "undetermined");
+    }
+    checks.finish();
+});
+
+/// The near end writes until the far end, which reads nothing, has closed its window.
+fn fill(case: &mut Case) {
+    case.near.stream.set_nonblocking(true).expect("O_NONBLOCK is set");
+    for _ in 0..10 {
+        while case.near.stream.write(&[0; 16 << 10]).is_ok() {}
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, || {
+    let hosts = Hosts::new();
+    let mut silent = hosts.four(Keep::Off, Keep::Off);
+    let mut busy = hosts.four(Keep::Off, Keep::Off);
+    let start = Instant::now();
+    talk(&mut silent);
+    talk(&mut busy);
+    let agent = agent();
+    // Long enough for the silence and the first retransmissions after it.
+    let recording = Recording::start("blackholed", Some("9s"), &RULES);
+    let mut seen = subjects(&silent, "off", "overdue");
+    let mut fresh: Vec<_> = subjects(&busy, "off", "exposed")
+        .into_iter()
+        .map(|s| s.never(&["overdue", "blackholed", "undetermined"]))
+        .collect();
+    let mut talked = Instant::now();
+    let mut chatter = || {
+        if talked.elapsed() > Duration::from_secs(1) {
+            talk(&mut busy);
+            talked = Instant::now();
+        }
+    };
+    watch_until(&agent, &mut seen, LIMIT + INTERVAL + SLACK, &mut chatter);
+    watch_until(&agent, &mut fresh, SLACK, &mut chatter);
+    let mut checks = Checks::default();
+    check_all(seen.iter().chain(&fresh), &mut checks, start);
+
+    hosts.cut();
+    // Both send into the cut: one that was overdue, one that was not.
+    for case in silent.iter_mut().chain(&mut busy) {
+        case.near.stream.write_all(b"lost?").expect("the kernel takes it");
+    }
+    expect_all(&mut seen, "off", "blackholed");
+    watch_until(&agent, &mut seen, Duration::from_secs(4), || ());
+    watch(&agent, &mut fresh, Duration::from_secs(1), || ());
+    check_all(seen.iter().chain(&fresh), &mut checks, start);
+    for subject in &seen {
+        let timer = subject.last().map(|row| (row.timer.kind.clone(), row.timer.retransmits > 0));
+        checks.equal("the timer of a retransmission", timer, Some(("on".to_owned(), true)));
+    }
+
+    // Who watched from before the silence until now says the same.
+    let watched = recording.finish();
+    for case in &silent {
+        checks.end(&format!("--for: {}", case.name), &watched, &case.near, "off", "blackholed");
+    }
+
+    hosts.mend();
+    expect_all(&mut seen, "off", "exposed");
+    watch_until(&agent, &mut seen, Duration::from_secs(20), || ());
+    check_all(&seen, &mut checks, start);
+    checks.finish();
+});
+
+kernel_test!(a_tuple_used_again_is_a_new_connection, || {
+    let (near, far) = (Netns::named("near"), Netns::hidden("far"));
+    join("veth0", (&near, &addresses(1, 1)), (&far, &addresses(1, 2)));
+    let server = Server::dual(&far, 8080);
+    let mut checks = Checks::default();
+    let agent = agent();
+    let tuples = [("ipv4", "10.99.1.2:8080"), ("ipv6", "[fd99:1::2]:8080")]
+        .map(|(name, to)| (name, to.parse().expect("an address")));
+    let open = || tuples.map(|(name, to)| (name, server.connect_from(&near, Some(45_678), to, [Keep::Off; 2])));
+    let first = open();
+    let mut seen: Vec<_> = first.iter().map(|(name, c)| Subject::new(*name, &c.client, "off", "overdue")).collect();
+    watch_until(&agent, &mut seen, LIMIT + INTERVAL + SLACK, || ());
+    check_all(&seen, &mut checks, Instant::now());
+    let tuple = first[0].1.client.local();
+    for (_, connection) in first {
+        // A reset leaves no TIME-WAIT behind: the port is free at once.
+        rustix::net::sockopt::set_socket_linger(&connection.client.stream, Some(Duration::ZERO))
+            .expect("SO_LINGER is set");
+        drop(connection);
+    }
+    let start = Instant::now();
+    let again = open();
+    assert_eq!(again[0].1.client.local(), tuple);
+    let mut seen: Vec<_> = again.iter().map(|(name, c)| Subject::new(*name, &c.client, "off", "overdue")).collect();
+    watch(&agent, &mut seen, LIMIT + INTERVAL + SLACK, || ());
+    for subject in &seen {
+        subject.check(&mut checks, start);
+        checks.that(subject.first("young").is_some(), || "a new connection is not young".to_owned());
+        subject.check_between(&mut checks, "overdue", start + LIMIT, start + LIMIT + INTERVAL + SLACK);
+    }
+    checks.finish();
+});

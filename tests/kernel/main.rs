@@ -1,0 +1,13 @@
+//! The kernel ring: real sockets with known options in namespaces of the test's own, and what the binary says of them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod changes;
+mod exact;
+mod harness;
+mod hosts;
+mod look;
+mod memory;
+mod namespaces;
+mod pairs;

@@ -1,0 +1,187 @@
+//! Which namespaces an audit finds and enters, what it says of those it cannot, and that it misses no connection in them.
+
+use std::collections::BTreeSet;
+
+use crate::support::binary::{audit, command, finish, run};
+use crate::support::check::Checks;
+use crate::support::kernel_test;
+use crate::support::netns::{Netns, addresses, join, v4, v6};
+use crate::support::socket::{Keep, Server};
+
+kernel_test!(named_and_anonymous_namespaces_are_found_and_narrowed_to, || {
+    let (named, process) = (Netns::named("named"), Netns::of_a_process());
+    join("veth0", (&named, &addresses(1, 1)), (&process, &addresses(1, 2)));
+    let listener = Server::dual(&process, 8080);
+    let connection = listener.connect(&named, v4(1, 2), [Keep::Off; 2]);
+    let own = Netns::own();
+    let at_home = Server::dual(&own, 7070).connect(&own, "127.0.0.1".parse().expect("an address"), [Keep::Off; 2]);
+
+    let mut checks = Checks::default();
+    let whole = audit(&[]);
+    for (case, end, name) in [
+        ("named", &connection.client, Some("named")),
+        ("of a process", &connection.server, None),
+        ("own", &at_home.client, None),
+    ] {
+        if let Some(row) = checks.end(case, &whole, end, "off", "local") {
+            checks.equal(case, row.netns_name.as_deref(), name);
+        }
+    }
+    checks.equal("dumped", whole.sweep.namespaces.get("dumped").copied(), Some(3));
+    checks.equal("failed", whole.sweep.namespaces.get("failed").copied(), Some(0));
+
+    let path = process.path.to_str().expect("a path in UTF-8");
+    let pid = process.pid().to_string();
+    for (narrowed, netns) in [
+        (["--netns", "named"], &named),
+        (["--netns", "/run/netns/named"], &named),
+        (["--netns", path], &process),
+        (["--pid", &*pid], &process),
+    ] {
+        let report = audit(&narrowed);
+        let found: BTreeSet<u64> = report.connections.iter().map(|row| row.netns).collect();
+        checks.equal(&format!("{narrowed:?}"), found, BTreeSet::from([netns.inode]));
+        checks.equal(&format!("{narrowed:?}"), report.sweep.connections, 1);
+    }
+    let nowhere = run(&["audit", "--netns", "nowhere"]);
+    checks.equal("--netns nowhere", nowhere.code(), 1);
+    checks.that(nowhere.stderr.contains("nowhere"), || format!("{nowhere:?}"));
+    let nobody = run(&["audit", "--pid", "999999999"]);
+    checks.that([1, 2].contains(&nobody.code()) && nobody.stderr.contains("999999999"), || format!("{nobody:?}"));
+    checks.finish();
+});
+
+kernel_test!(a_namespace_without_connections_is_empty_and_not_dumped, || {
+    let silent = Netns::named("silent");
+    // A listener is no connection.
+    let _listener = Server::dual(&silent, 8080);
+    let report = audit(&[]);
+    assert_eq!(report.sweep.namespaces["empty"], 2, "{:?}", report.sweep);
+    assert_eq!(report.sweep.namespaces["dumped"], 0, "{:?}", report.sweep);
+    assert_eq!(report.sweep.connections, 0);
+    let table = run(&["audit"]);
+    assert_eq!(table.code(), 0, "{table:?}");
+});
+
+kernel_test!(every_connection_that_ss_shows_is_reported, || {
+    let hosts = [Netns::named("one"), Netns::named("two"), Netns::of_a_process()];
+    join("veth0", (&hosts[0], &addresses(1, 1)), (&hosts[1], &addresses(1, 2)));
+    join("veth1", (&hosts[1], &addresses(2, 1)), (&hosts[2], &addresses(2, 2)));
+    let (near, far) = (Server::dual(&hosts[1], 8080), Server::dual(&hosts[2], 8080));
+    let mut held = Vec::new();
+    for keep in [Keep::Off, Keep::Default, Keep::Idle(60)].repeat(20) {
+        held.push(near.connect(&hosts[0], v4(1, 2), [keep, Keep::Off]));
+        held.push(near.connect(&hosts[0], v6(1, 2), [keep, Keep::Off]));
+        held.push(far.connect(&hosts[1], v4(2, 2), [keep, Keep::Off]));
+        held.push(near.connect(&hosts[1], "127.0.0.1".parse().expect("an address"), [keep; 2]));
+    }
+    let report = audit(&["--local-scope", "namespace"]);
+    let mut checks = Checks::default();
+    for netns in &hosts {
+        let text = netns.run("ss", &["-Htn", "state", "established"]);
+        let shown: BTreeSet<(String, String)> = text
+            .lines()
+            .map(|line| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                let plain = |end: &str| end.replace("[::ffff:", "").replace(if end.contains("[::ffff:") { "]" } else { "\0" }, "");
+                (plain(words[2]), plain(words[3]))
+            })
+            .collect();
+        let told: BTreeSet<_> = report.rows_of(netns.inode).map(|row| (row.local.clone(), row.remote.clone())).collect();
+        checks.equal("count", report.rows_of(netns.inode).count(), text.lines().count());
+        checks.equal("tuples", told, shown);
+    }
+    checks.equal("whole", report.sweep.connections, 2 * held.len() as u64);
+    checks.finish();
+}, needs "ss");
+
+kernel_test!(the_timer_column_is_written_as_ss_writes_it, || {
+    let (client, server) = (Netns::named("client"), Netns::named("server"));
+    join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    let listener = Server::dual(&server, 8080);
+    let held = [Keep::Default, Keep::Idle(59), Keep::Idle(289), Keep::Idle(601), Keep::Off]
+        .map(|keep| listener.connect(&client, v4(1, 2), [keep, Keep::Off]));
+    let mut checks = Checks::default();
+    for connection in &held {
+        let port = connection.client.local().port().to_string();
+        // A second may pass between the two; it does not pass between them every time.
+        let agree = (0..20).any(|_| {
+            let shown = client.run("ss", &["-Htno", "sport", "=", &port]);
+            let timer = shown.split_once("timer:(").map(|(_, rest)| rest.split(')').next().unwrap_or_default().to_owned());
+            let table = run(&["audit", "--all", "--netns", "client"]).stdout;
+            let line = table.lines().find(|line| line.contains(&format!("10.99.1.1:{port}"))).map(str::to_owned);
+            match (&timer, &line) {
+                (Some(timer), Some(line)) => line.split_whitespace().any(|word| word == timer.trim()),
+                (None, Some(line)) => !line.contains("keepalive,"),
+                _ => false,
+            }
+        });
+        checks.that(agree, || {
+            let shown = client.run("ss", &["-Htno", "sport", "=", &port]);
+            format!("{shown}{}", run(&["audit", "--all", "--netns", "client"]).stdout)
+        });
+    }
+    // Below ten seconds `ss` writes milliseconds, which nobody reads twice the same.
+    let quick = listener.connect(&client, v4(1, 2), [Keep::Idle(9), Keep::Off]);
+    let port = quick.client.local().port().to_string();
+    let table = run(&["audit", "--all", "--netns", "client"]).stdout;
+    let line = table.lines().find(|line| line.contains(&format!("10.99.1.1:{port}"))).unwrap_or_default();
+    let timer = line.split_whitespace().find_map(|word| word.strip_prefix("keepalive,8.")?.strip_suffix("ms,0"));
+    let three_digits = |digits: &str| digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    checks.that(timer.is_some_and(three_digits), || format!("not keepalive,8.NNNms,0: {line}"));
+    checks.finish();
+}, needs "ss");
+
+kernel_test!(without_privileges_it_audits_its_own_namespace_and_names_what_it_lacks, || {
+    let own = Netns::own();
+    let at_home = Server::dual(&own, 7070).connect(&own, "127.0.0.1".parse().expect("an address"), [Keep::Off; 2]);
+    let audit_without = |dropped: &str| {
+        let binary = command(&["audit", "--all", "--format", "json"]);
+        finish(
+            std::process::Command::new("setpriv")
+                .args(["--bounding-set", dropped, "--"])
+                .arg(binary.get_program())
+                .args(binary.get_args()),
+        )
+    };
+    let mut checks = Checks::default();
+
+    // Through a bind mount only CAP_SYS_ADMIN is missing; through another's process, CAP_SYS_PTRACE is asked for first.
+    let named = Netns::named("named");
+    let outcome = audit_without("-all");
+    checks.that(outcome.stderr.contains("CAP_SYS_ADMIN"), || format!("a bind mount: {outcome:?}"));
+    let report = outcome.report();
+    checks.end("own namespace", &report, &at_home.client, "off", "local");
+    checks.end("own namespace", &report, &at_home.server, "off", "local");
+    checks.equal("rows of others", report.connections.iter().filter(|row| row.netns != own.inode).count(), 0);
+    checks.that(report.sweep.namespaces["failed"] >= 1, || format!("{:?}", report.sweep));
+    checks.that(report.sweep.incomplete, || format!("incomplete is not told: {:?}", report.sweep));
+    named.delete();
+
+    let _process = Netns::of_a_process();
+    let outcome = audit_without("-all");
+    checks.that(outcome.stderr.contains("CAP_SYS_PTRACE"), || format!("a process, no capability: {outcome:?}"));
+    checks.equal("a process, no capability", outcome.code(), 0);
+    let outcome = audit_without("-sys_ptrace");
+    checks.that(outcome.stderr.contains("CAP_SYS_PTRACE"), || format!("a process, no CAP_SYS_PTRACE: {outcome:?}"));
+    checks.equal("a process, no CAP_SYS_PTRACE", outcome.code(), 0);
+    checks.finish();
+});
+
+kernel_test!(what_a_rule_ignores_is_counted_and_not_judged, || {
+    let (client, server) = (Netns::named("client"), Netns::named("server"));
+    join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    let listener = Server::dual(&server, 8080);
+    let _held = [v4(1, 2), v6(1, 2)].map(|to| listener.connect(&client, to, [Keep::Off; 2]));
+    let config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
+    // The container of what is in no pod is its namespace's name.
+    std::fs::write(config.path(), "ignore:\n  - { container: \"cli*\" }\n").expect("the configuration is written");
+    let report = audit(&["--config", config.path().to_str().expect("a path in UTF-8")]);
+    let mut checks = Checks::default();
+    checks.equal("ignored", report.sweep.ignored, 2);
+    checks.equal("connections", report.sweep.connections, 2);
+    checks.equal("verdicts", report.verdicts.values().sum::<u64>(), 2);
+    checks.equal("rows of the ignored", report.rows_of(client.inode).count(), 0);
+    checks.equal("rows of the others", report.rows_of(server.inode).count(), 2);
+    checks.finish();
+});

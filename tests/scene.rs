@@ -1,0 +1,305 @@
+//! A node with three namespaces made by hand: what `audit` and `agent` say of it, together and when one of them goes.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use support::binary::{Agent, Report, Row, audit, run};
+use support::check::Checks;
+use support::kernel_test;
+use support::metrics::Page;
+use support::netns::{Netns, addresses, join, v4, v6};
+use support::socket::{Connection, Keep, Server};
+use support::world::allow_many_files;
+
+const RULES: [&str; 4] = ["--local-scope", "namespace", "--long-lived", "1s"];
+const FLAGGED: [&str; 3] = ["blackholed", "overdue", "exposed"];
+
+/// The node's own namespace, and three on links to it.
+struct Node {
+    own: Netns,
+    hosts: Vec<Netns>,
+    servers: Vec<Server>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let own = Netns::own();
+        let hosts: Vec<_> = ["one", "two", "three"].map(Netns::named).into();
+        for (host, net) in hosts.iter().zip(1..) {
+            join(&format!("veth{net}"), (&own, &addresses(net, 1)), (host, &addresses(net, 2)));
+        }
+        let servers = hosts.iter().map(|host| Server::dual(host, 8080)).collect();
+        Self { own, hosts, servers }
+    }
+
+    /// In each namespace one connection from the node of each keepalive and family, and a loopback pair.
+    fn connections(&self) -> Vec<Vec<(Keep, Connection)>> {
+        let of = |((host, listener), net): ((&Netns, &Server), u8)| {
+            let mut held: Vec<_> = [Keep::Off, Keep::Idle(60), Keep::Default]
+                .into_iter()
+                .flat_map(|keep| [v4(net, 2), v6(net, 2)].map(|to| (keep, listener.connect(&self.own, to, [keep; 2]))))
+                .collect();
+            let loopback = listener.connect(host, "127.0.0.1".parse().expect("an address"), [Keep::Off; 2]);
+            held.push((Keep::Off, loopback));
+            for (_, connection) in &mut held {
+                connection.talk();
+            }
+            held
+        };
+        self.hosts.iter().zip(&self.servers).zip(1..).map(of).collect()
+    }
+}
+
+/// A report and a page of the same sweep.
+fn same_sweep(agent: &Agent) -> (Report, Page) {
+    let attempt = |_| {
+        let (before, page, after) = (agent.report(), agent.page("/metrics"), agent.report());
+        (before.sweep.started_at == after.sweep.started_at).then(|| (before, Page::read(&page)))
+    };
+    (0..50).find_map(attempt).expect("two requests fall between two sweeps")
+}
+
+/// The number of rows by some of their words.
+fn count<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> BTreeMap<Vec<String>, f64> {
+    let mut counts = BTreeMap::new();
+    for row in rows {
+        *counts.entry(row.to_vec()).or_insert(0.0) += 1.0;
+    }
+    counts
+}
+
+kernel_test!(the_audit_reports_every_connection_as_it_is, || {
+    let node = Node::new();
+    let held = node.connections();
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut report = audit(&RULES);
+    while report.connections.iter().any(|row| row.age_seconds < 1.0) && Instant::now() < end {
+        report = audit(&RULES);
+    }
+    let mut checks = Checks::default();
+    for (host, connections) in node.hosts.iter().zip(&held) {
+        for (keep, connection) in connections {
+            let local = connection.client.id.netns == connection.server.id.netns;
+            let (keepalive, verdict, timer) = match keep {
+                Keep::Off => ("off", "exposed", "none"),
+                Keep::Default => ("late", "exposed", "keepalive"),
+                Keep::Idle(_) => ("on", "protected", "keepalive"),
+            };
+            let verdict = if local { "local" } else { verdict };
+            let endpoint = connection.client.remote().to_string();
+            for (end, direction, endpoint, name) in [
+                (&connection.client, "outbound", &*endpoint, local.then(|| host.name())),
+                (&connection.server, "inbound", ":8080", Some(host.name())),
+            ] {
+                let case = format!("{} {keep:?} {direction}", host.name());
+                let Some(row) = checks.end(&case, &report, end, keepalive, verdict) else { continue };
+                checks.equal(&case, (&*row.direction, &*row.endpoint, &*row.timer.kind), (direction, endpoint, timer));
+                checks.equal(&case, row.netns_name.as_deref(), name);
+            }
+        }
+    }
+    checks.equal("connections", report.sweep.connections, 2 * 3 * 7);
+    checks.equal("rows", report.connections.len(), 2 * 3 * 7);
+    checks.equal("a second audit's verdicts", audit(&RULES).verdicts, report.verdicts);
+    checks.finish();
+});
+
+kernel_test!(the_metrics_agree_with_the_report, || {
+    let node = Node::new();
+    let held = node.connections();
+    let agent = Agent::start(&[&RULES[..], &["--interval", "500ms"]].concat());
+    let exposed = |report: &Report| report.verdicts["exposed"] == 2 * 3 * 4;
+    agent.wait(Duration::from_secs(10), exposed).unwrap_or_else(|report| panic!("{:?}", report.verdicts));
+    let (report, page) = same_sweep(&agent);
+    let mut checks = Checks::default();
+    // Of the rows, those that the test made; the agent's own callers come and go.
+    checks.that(report.sweep.connections >= 2 * 7 * held.len() as u64, || format!("{:?}", report.sweep));
+    checks.equal("rows", report.connections.len() as u64, report.sweep.connections);
+
+    let word = |word: &Option<String>| word.clone().unwrap_or_default();
+    let owner = |row: &Row| [word(&row.owner.namespace), word(&row.owner.pod)];
+    let by = ["namespace", "pod", "direction", "keepalive", "verdict"];
+    let rows = count(report.connections.iter().map(|row| {
+        let [namespace, pod] = owner(row);
+        [namespace, pod, row.direction.clone(), row.keepalive.clone(), row.verdict.clone()]
+    }));
+    checks.equal("connections", page.sum("keepalive_auditor_connections", &by), rows);
+
+    let by = ["namespace", "pod", "direction", "endpoint", "path", "verdict"];
+    let rows = count(report.connections.iter().filter(|row| FLAGGED.contains(&&*row.verdict)).map(|row| {
+        let [namespace, pod] = owner(row);
+        [namespace, pod, row.direction.clone(), row.endpoint.clone(), row.path.clone(), row.verdict.clone()]
+    }));
+    checks.equal("flagged", page.sum("keepalive_auditor_flagged_connections", &by), rows);
+
+    let oldest = |direction: &str| {
+        let flagged =
+            report.connections.iter().filter(|row| FLAGGED.contains(&&*row.verdict) && row.direction == direction);
+        flagged.filter_map(|row| row.wire_idle_seconds).fold(0.0, f64::max)
+    };
+    for direction in ["inbound", "outbound"] {
+        let told =
+            page.of("keepalive_auditor_flagged_wire_idle_seconds_max").filter(|s| s.labels["direction"] == direction);
+        let told = told.map(|sample| sample.value).fold(0.0, f64::max);
+        let same = (told - oldest(direction)).abs() < 0.01;
+        checks.that(same, || format!("{direction}: {told} s on the page, {} s in the report", oldest(direction)));
+    }
+
+    let namespaces = page.sum("keepalive_auditor_namespaces", &["result"]);
+    let told: BTreeMap<_, _> = report.sweep.namespaces.iter().filter(|(_, n)| **n != 0).collect();
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let told: BTreeMap<_, _> = told.into_iter().map(|(result, n)| (vec![result.clone()], *n as f64)).collect();
+    checks.equal("namespaces", namespaces, told);
+
+    for (family, kind) in [
+        ("connections", "gauge"),
+        ("flagged_connections", "gauge"),
+        ("flagged_wire_idle_seconds_max", "gauge"),
+        ("idle_timeout_seconds", "gauge"),
+        ("namespaces", "gauge"),
+        ("sweep_duration_seconds", "histogram"),
+        ("sweeps_total", "counter"),
+        ("dumps_interrupted_total", "counter"),
+        ("last_sweep_timestamp_seconds", "gauge"),
+        ("tracked_connections", "gauge"),
+        ("build_info", "gauge"),
+    ] {
+        let name = format!("keepalive_auditor_{family}");
+        checks.equal(&name, page.types.get(&name).map(String::as_str), Some(kind));
+    }
+    let limits = page.sum("keepalive_auditor_idle_timeout_seconds", &["path"]);
+    checks.equal("idle timeouts", limits, BTreeMap::from([(vec!["default".to_owned()], 350.0)]));
+    for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"] {
+        checks.that(page.of(name).count() == 1, || format!("{name} is not on the page"));
+    }
+    // Nothing that grows without bound is a label.
+    let port = held[0][0].1.client.local().port().to_string();
+    let grows =
+        page.samples.iter().find(|sample| sample.labels.values().any(|value| value.ends_with(&format!(":{port}"))));
+    checks.that(grows.is_none(), || format!("an ephemeral port is a label: {grows:?}"));
+    checks.finish();
+});
+
+kernel_test!(a_namespace_that_is_deleted_goes_at_once_and_leaves_no_series, || {
+    let mut node = Node::new();
+    let mut held = node.connections();
+    // As often as it can: a handle that outlived its sweep would hold the namespace.
+    let agent = Agent::start(&[&RULES[..], &["--interval", "200ms"]].concat());
+    let three = node.hosts.pop().expect("three namespaces");
+    let inode = three.inode;
+    assert!(agent.report().rows_of(inode).count() == 8, "the third namespace is reported before it goes");
+    drop((held.pop(), node.servers.pop()));
+    three.delete();
+    let start = Instant::now();
+    let link = || {
+        let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a socket");
+        rustix::net::netdevice::name_to_index(&socket, "veth3").is_ok()
+    };
+    while link() {
+        assert!(start.elapsed() < Duration::from_secs(3), "the veth of a deleted namespace stays");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!("the veth was gone after {:?}", start.elapsed());
+    let gone = agent.report().sweep.started_at;
+    let next =
+        agent.wait(Duration::from_secs(5), |report| report.sweep.started_at != gone).expect("the agent sweeps on");
+    assert_eq!(next.rows_of(inode).count(), 0);
+    let (report, page) = same_sweep(&agent);
+    assert_eq!(report.sweep.namespaces["failed"], 0, "{:?}", report.sweep);
+    let named = page.samples.iter().find(|sample| sample.labels.values().any(|value| value == "three"));
+    assert!(named.is_none(), "a series of a namespace that is gone: {named:?}");
+    let connections: f64 = page.of("keepalive_auditor_connections").map(|sample| sample.value).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let told = report.sweep.connections as f64;
+    assert!((connections - told).abs() < 0.5, "{connections} on the page, {told} in the report");
+});
+
+kernel_test!(the_agent_stops_within_two_seconds_of_either_signal, || {
+    for signal in [Signal::TERM, Signal::INT] {
+        let agent = Agent::start(&["--interval", "1h"]);
+        // A caller that never asks does not hold it up.
+        let _caller = TcpStream::connect(agent.at).expect("the agent answers");
+        let (status, took) = agent.stop(signal);
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        assert!(took < Duration::from_secs(2), "{signal:?}: {took:?}");
+    }
+});
+
+kernel_test!(the_pages_are_those_of_the_contract, || {
+    let node = Node::new();
+    let held = node.connections();
+    let agent = Agent::start(&[&RULES[..], &["--interval", "300ms"]].concat());
+    agent.wait(Duration::from_secs(10), |report| report.verdicts["exposed"] == 24).expect("24 exposed connections");
+    let mut checks = Checks::default();
+    checks.equal("/healthz", agent.get("/healthz").map(|(status, _)| status), Some(200));
+    checks.equal("/readyz", agent.get("/readyz").map(|(status, _)| status), Some(200));
+    checks.equal("/nothing", agent.get("/nothing").map(|(status, _)| status), Some(404));
+    checks
+        .that(agent.page("/").to_lowercase().contains("/metrics"), || "the page does not lead to /metrics".to_owned());
+
+    let filtered = |query: &str| Report::read(&agent.page(&format!("/api/v1/report?{query}")));
+    let exposed = filtered("verdict=exposed");
+    checks.equal("verdict=exposed", exposed.connections.len(), 24);
+    checks.that(exposed.connections.iter().all(|row| row.verdict == "exposed"), || "others too".to_owned());
+    let both = filtered("verdict=exposed,protected");
+    checks.equal("verdict=exposed,protected", both.connections.len(), 36);
+    checks.equal("limit=5", filtered("limit=5").connections.len(), 5);
+    checks.equal("namespace=nowhere", filtered("namespace=nowhere").connections.len(), 0);
+    // Counts are whole whatever is asked for.
+    checks.equal("verdicts", filtered("limit=1").verdicts["exposed"], 24);
+    let wrong = agent.get("/api/v1/report?verdict=fine");
+    checks.equal("verdict=fine", wrong.map(|(status, _)| status), Some(400));
+    drop(held);
+    checks.finish();
+});
+
+kernel_test!(an_address_that_is_taken_is_told, || {
+    let agent = Agent::start(&["--interval", "1s"]);
+    let second = run(&["agent", "--web.listen-address", &agent.at.to_string()]);
+    assert_eq!(second.code(), 1, "{second:?}");
+    assert!(second.stderr.contains(&agent.at.to_string()), "{second:?}");
+});
+
+/// CPU time of `runs` runs of a command that has ended, in the kernel's ticks of 10 ms.
+fn cpu(runs: u32, mut run: impl FnMut()) -> u64 {
+    let children = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").expect("our own status");
+        // After the name in parentheses: cutime and cstime are the 14th and 15th.
+        let after = stat.rsplit_once(") ").expect("a name in parentheses").1;
+        after.split(' ').skip(13).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum::<u64>()
+    };
+    let before = children();
+    (0..runs).for_each(|_| run());
+    children() - before
+}
+
+/// As many as the machine lets one process have, if those are fewer.
+const MANY: usize = 20_000;
+
+fn twenty_thousand_connections_are_audited() {
+    let many = usize::try_from(allow_many_files() / 2).map_or(MANY, |pairs| MANY.min(pairs - 50));
+    let (near, far) = (Netns::named("near"), Netns::hidden("far"));
+    join("veth0", (&near, &addresses(1, 1)), (&far, &addresses(1, 2)));
+    near.sysctl("net.ipv4.ip_local_port_range", "10000 65000");
+    let listener = Server::dual(&far, 8080);
+    let held: Vec<_> = (0..many).map(|_| listener.connect(&near, v4(1, 2), [Keep::Off; 2])).collect();
+    let shown = near.run("ss", &["-Htn", "state", "established"]).lines().count();
+    assert_eq!(shown, many);
+    let report = run(&["audit", "--format", "json", "--netns", "near"]).report();
+    assert_eq!(report.sweep.connections, held.len() as u64);
+    let ss = cpu(10, || assert!(!near.run("ss", &["-tnoi"]).is_empty()));
+    let ours = cpu(10, || assert_eq!(run(&["audit", "--netns", "near"]).code(), 0));
+    println!("{many} connections, ten times: audit {ours}0 ms of CPU, ss -tnoi {ss}0 ms");
+    assert!(ours < ss, "audit took {ours}0 ms of CPU, ss -tnoi {ss}0 ms");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "measures the release build: cargo test --release --test scene")]
+fn twenty_thousand_connections_cost_less_than_ss_takes_for_them() {
+    let path = concat!(module_path!(), "::twenty_thousand_connections_cost_less_than_ss_takes_for_them");
+    support::world::run(path, &["ss"], twenty_thousand_connections_are_audited);
+}

@@ -1,0 +1,233 @@
+//! The connections of the soak, and what is done to each of them when.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use crate::support::netns::{Netns, addresses, join, v4, v6};
+use crate::support::socket::{Connection, End, Keep, Server};
+
+/// A keepalive well inside the path's idle timeout.
+const KEPT: Keep = Keep::Idle(5);
+/// The longest that such a probe is away from the one before: its time and the timer's slack of an eighth.
+pub const PROBE: Duration = Duration::from_millis(5_700);
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Talks every few seconds, without keepalive.
+    Active,
+    /// Silent for long, then a word, without keepalive.
+    Idle,
+    /// As `Idle`, with the default keepalive of 7200 s.
+    Late,
+    /// This machine's end keeps it alive.
+    Kept,
+    /// The other machine's end does.
+    PeerKept,
+    /// Its window was closed before the agent began.
+    Masked,
+    /// Its window is closed after the agent has seen its keepalive.
+    MaskedKept,
+    /// Lives for some seconds, without keepalive.
+    Churn,
+    /// This machine's keepalive is turned off and on.
+    Switched,
+    /// The other machine's is.
+    PeerSwitched,
+}
+
+/// The kinds, and how many in a thousand are of each.
+const MIX: [(Kind, u32); 10] = [
+    (Kind::Active, 150),
+    (Kind::Idle, 150),
+    (Kind::Late, 125),
+    (Kind::Kept, 125),
+    (Kind::PeerKept, 125),
+    (Kind::Masked, 50),
+    (Kind::MaskedKept, 25),
+    (Kind::Churn, 150),
+    (Kind::Switched, 50),
+    (Kind::PeerSwitched, 50),
+];
+
+/// One connection and its story.
+pub struct Slot {
+    pub kind: Kind,
+    pub connection: Connection,
+    /// Whether this machine's end is the client.
+    client: bool,
+    family: usize,
+    /// When its story was last changed by the driver: before, and after.
+    pub touched: (SystemTime, SystemTime),
+    pub opened: SystemTime,
+    /// Whether keepalive is on, of whichever end switches.
+    pub kept: bool,
+}
+
+impl Slot {
+    /// The end that the agent sees.
+    pub fn near(&self) -> &End {
+        if self.client { &self.connection.client } else { &self.connection.server }
+    }
+
+    fn far(&self) -> &End {
+        if self.client { &self.connection.server } else { &self.connection.client }
+    }
+}
+
+/// All of them.
+pub struct Fleet {
+    pub slots: Vec<Slot>,
+    due: BinaryHeap<Reverse<(SystemTime, usize)>>,
+    hosts: Hosts,
+    random: Random,
+    words: u64,
+    opened: u64,
+}
+
+impl Fleet {
+    /// Opens `count` connections.
+    pub fn new(count: u32, seed: u64) -> Self {
+        let mut fleet = Self {
+            slots: Vec::new(),
+            due: BinaryHeap::new(),
+            hosts: Hosts::new(),
+            random: Random(seed),
+            words: 0,
+            opened: 0,
+        };
+        for (kind, share) in MIX {
+            for number in 0..count * share / 1000 {
+                // Both roles and both families of every kind.
+                let (client, family) = (number % 2 == 0, (number / 2 % 2) as usize);
+                let slot = fleet.hosts.open(kind, client, family);
+                fleet.opened += 1;
+                let at = fleet.slots.len();
+                fleet.slots.push(slot);
+                fleet.plan(at);
+            }
+        }
+        fleet
+    }
+
+    /// Does what is due.
+    pub fn turn(&mut self) {
+        while let Some(Reverse((when, at))) = self.due.peek().copied() {
+            if when > SystemTime::now() {
+                return;
+            }
+            self.due.pop();
+            self.act(at);
+            self.plan(at);
+        }
+    }
+
+    fn act(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        if slot.kind == Kind::Churn {
+            let (client, family) = (slot.client, slot.family);
+            *slot = self.hosts.open(Kind::Churn, client, family);
+            self.opened += 1;
+            return;
+        }
+        slot.touched.0 = SystemTime::now();
+        match slot.kind {
+            Kind::Active | Kind::Idle | Kind::Late => {
+                self.words += 1;
+                slot.connection.talk();
+            }
+            Kind::Switched => {
+                slot.kept = !slot.kept;
+                (if slot.kept { KEPT } else { Keep::Off }).apply(&slot.near().stream);
+            }
+            Kind::PeerSwitched => {
+                slot.kept = !slot.kept;
+                (if slot.kept { KEPT } else { Keep::Off }).apply(&slot.far().stream);
+            }
+            Kind::MaskedKept => slot.connection.fill(),
+            Kind::Kept | Kind::PeerKept | Kind::Masked | Kind::Churn => {}
+        }
+        slot.touched.1 = SystemTime::now();
+    }
+
+    /// Says when the connection is touched again, if ever.
+    fn plan(&mut self, at: usize) {
+        let slot = &self.slots[at];
+        let pause = match slot.kind {
+            Kind::Active => self.random.between(1_000, 9_000),
+            // Below the timeout, around it, and far beyond.
+            Kind::Idle | Kind::Late => self.random.between(15_000, 75_000),
+            Kind::Switched | Kind::PeerSwitched => self.random.between(30_000, 60_000),
+            Kind::Churn => self.random.between(50, 15_000),
+            Kind::MaskedKept if slot.touched.1 == slot.opened => self.random.between(15_000, 30_000),
+            Kind::MaskedKept | Kind::Masked | Kind::Kept | Kind::PeerKept => return,
+        };
+        self.due.push(Reverse((SystemTime::now() + Duration::from_millis(pause), at)));
+    }
+}
+
+impl fmt::Display for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, _) in MIX {
+            write!(f, "{} {kind:?}, ", self.slots.iter().filter(|slot| slot.kind == kind).count())?;
+        }
+        write!(f, "{} words, {} opened in all", self.words, self.opened)
+    }
+}
+
+/// This machine's namespace, and the other's that no agent sees.
+struct Hosts {
+    near: Netns,
+    far: Netns,
+    outward: Server,
+    inward: Server,
+}
+
+impl Hosts {
+    fn new() -> Self {
+        let (near, far) = (Netns::named("near"), Netns::hidden("far"));
+        join("veth0", (&near, &addresses(1, 1)), (&far, &addresses(1, 2)));
+        for netns in [&near, &far] {
+            netns.sysctl("net.ipv4.ip_local_port_range", "10000 65000");
+        }
+        Self { outward: Server::dual(&far, 8080), inward: Server::dual(&near, 9090), near, far }
+    }
+
+    fn open(&self, kind: Kind, client: bool, family: usize) -> Slot {
+        // The one who writes into the closed window is the one who is seen.
+        let client = client || matches!(kind, Kind::Masked | Kind::MaskedKept);
+        let (near, far) = match kind {
+            Kind::Late => (Keep::Default, Keep::Off),
+            Kind::Kept | Kind::MaskedKept | Kind::Switched => (KEPT, Keep::Off),
+            Kind::PeerKept | Kind::PeerSwitched => (Keep::Off, KEPT),
+            Kind::Active | Kind::Idle | Kind::Masked | Kind::Churn => (Keep::Off, Keep::Off),
+        };
+        let before = SystemTime::now();
+        let mut connection = if client {
+            self.outward.connect(&self.near, [v4(1, 2), v6(1, 2)][family], [near, far])
+        } else {
+            self.inward.connect(&self.far, [v4(1, 1), v6(1, 1)][family], [far, near])
+        };
+        connection.talk();
+        if kind == Kind::Masked {
+            connection.fill();
+        }
+        let opened = SystemTime::now();
+        Slot { kind, connection, client, family, touched: (before, opened), opened, kept: true }
+    }
+}
+
+/// `SplitMix64`: the same seed, the same soak.
+struct Random(u64);
+
+impl Random {
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        least + (mixed ^ (mixed >> 31)) % (most - least)
+    }
+}

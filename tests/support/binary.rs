@@ -1,0 +1,274 @@
+//! The real binary: `audit` run to its end, `agent` run beside the test, and the reports that both give.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use super::socket::Id;
+
+/// The whole of a report, as the contract has it; a field that is missing is an error of reading.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    pub schema: u32,
+    pub node: String,
+    pub version: String,
+    pub sweep: Sweep,
+    pub verdicts: BTreeMap<String, u64>,
+    pub truncated: u64,
+    pub connections: Vec<Row>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Sweep {
+    pub started_at: String,
+    pub duration_seconds: f64,
+    pub namespaces: BTreeMap<String, u64>,
+    pub connections: u64,
+    pub ignored: u64,
+    pub incomplete: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Row {
+    pub netns: u64,
+    #[serde(deserialize_with = "present")]
+    pub netns_name: Option<String>,
+    pub owner: Owner,
+    pub family: String,
+    pub local: String,
+    pub remote: String,
+    pub direction: String,
+    pub endpoint: String,
+    pub timer: Timer,
+    pub keepalive: String,
+    #[serde(deserialize_with = "present")]
+    pub keepalive_idle_seconds: Option<f64>,
+    #[serde(deserialize_with = "present")]
+    pub keepalive_idle_is: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub data_idle_seconds: Option<f64>,
+    #[serde(deserialize_with = "present")]
+    pub wire_idle_seconds: Option<f64>,
+    pub age_seconds: f64,
+    pub waiting_for_reply: bool,
+    pub path: String,
+    pub idle_timeout_seconds: f64,
+    pub peer: Peer,
+    pub verdict: String,
+    pub why: String,
+    pub uid: u32,
+    pub inode: u64,
+    pub cookie: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Owner {
+    pub kind: String,
+    #[serde(deserialize_with = "present")]
+    pub namespace: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub pod: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub pod_uid: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub container: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub container_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Timer {
+    pub kind: String,
+    #[serde(deserialize_with = "present")]
+    pub expires_seconds: Option<f64>,
+    pub retransmits: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Peer {
+    pub probes_seen: bool,
+    pub on_node: bool,
+    #[serde(deserialize_with = "present")]
+    pub keepalive: Option<String>,
+}
+
+/// A field that may be null but must be there.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(from)
+}
+
+impl Row {
+    /// Whose row it is.
+    pub fn id(&self) -> Id {
+        let cookie = self.cookie.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        Id { netns: self.netns, cookie: cookie.unwrap_or_else(|| panic!("no cookie: {}", self.cookie)) }
+    }
+}
+
+impl Report {
+    /// Reads what `--format json` or the agent gave.
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("a report against the contract: {error}\n{text}"))
+    }
+
+    /// The row of one end of a connection.
+    pub fn row(&self, id: Id) -> Option<&Row> {
+        self.connections.iter().find(|row| row.id() == id)
+    }
+
+    /// The rows of one namespace.
+    pub fn rows_of(&self, netns: u64) -> impl Iterator<Item = &Row> {
+        self.connections.iter().filter(move |row| row.netns == netns)
+    }
+}
+
+/// What a run of the binary left.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The exit status; a signal is a failure of the test.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
+    }
+
+    /// The report of a run that must have gone well.
+    pub fn report(&self) -> Report {
+        assert_eq!(self.code(), 0, "{self:?}");
+        Report::read(&self.stdout)
+    }
+}
+
+/// The binary, ready to be given arguments. The caller's own configuration does not reach it.
+pub fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keepalive-auditor"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEEPALIVE_AUDITOR_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary to its end.
+pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Outcome {
+    finish(&mut command(arguments))
+}
+
+/// Runs a command to its end.
+pub fn finish(command: &mut Command) -> Outcome {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes| String::from_utf8(bytes).expect("the binary writes UTF-8");
+    Outcome { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// `audit --all --format json` and what else is given.
+pub fn audit(more: &[&str]) -> Report {
+    run(&[&["audit", "--all", "--format", "json"], more].concat()).report()
+}
+
+/// An agent beside the test, in the test's own namespace; it ends with this value.
+pub struct Agent {
+    child: Child,
+    /// Where it serves.
+    pub at: SocketAddr,
+}
+
+impl Agent {
+    /// Starts one and waits until its first sweep is over.
+    pub fn start(more: &[&str]) -> Self {
+        let at = SocketAddr::from(([127, 0, 0, 1], 9986));
+        let listen = at.to_string();
+        let child = command(&[&["agent", "--web.listen-address", &listen, "--log.level", "warn"], more].concat())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let mut agent = Self { child, at };
+        let end = Instant::now() + Duration::from_secs(20);
+        while agent.get("/readyz").is_none_or(|(status, _)| status != 200) {
+            if let Some(status) = agent.child.try_wait().expect("our child") {
+                panic!("the agent ended at once: {status}");
+            }
+            assert!(Instant::now() < end, "the agent is not ready after 20 s");
+            thread::sleep(Duration::from_millis(20));
+        }
+        agent
+    }
+
+    /// `GET path`: status and body, or nothing if nobody answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect_timeout(&self.at, Duration::from_secs(1)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        // 1.0: the answer is neither chunked nor kept alive.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.at);
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    }
+
+    /// The body of a page that must be there.
+    pub fn page(&self, path: &str) -> String {
+        let (status, body) = self.get(path).unwrap_or_else(|| panic!("nobody answers {path}"));
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// The report of the last sweep.
+    pub fn report(&self) -> Report {
+        Report::read(&self.page("/api/v1/report"))
+    }
+
+    /// Asks again and again until `done` says so, at most for `patience`; the last report either way.
+    pub fn wait(&self, patience: Duration, mut done: impl FnMut(&Report) -> bool) -> Result<Report, Box<Report>> {
+        let end = Instant::now() + patience;
+        loop {
+            let report = self.report();
+            if done(&report) {
+                return Ok(report);
+            }
+            if Instant::now() > end {
+                return Err(Box::new(report));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Sends a signal and gives the exit status, and how long the end took.
+    pub fn stop(mut self, signal: Signal) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        kill_process(self.pid(), signal).expect("the agent takes a signal");
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return (status, start.elapsed());
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "the agent does not stop");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

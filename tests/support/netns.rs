@@ -1,0 +1,162 @@
+//! Network namespaces: made, entered, joined by veth, deleted.
+
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::link::{self, Net};
+
+/// A network namespace of this test. It holds no handle: what keeps the namespace alive is its bind mount or its process.
+pub struct Netns {
+    /// Where it can be entered.
+    pub path: PathBuf,
+    /// Its inode, the number that reports give.
+    pub inode: u64,
+    holder: Option<Child>,
+}
+
+impl Netns {
+    /// A namespace with a name and no process, as `ip netns add` makes it.
+    pub fn named(name: &str) -> Self {
+        Self::bound(PathBuf::from("/run/netns").join(name))
+    }
+
+    /// A namespace that nobody finds who does not know its path: it stands for another machine.
+    pub fn hidden(name: &str) -> Self {
+        fs::create_dir_all("/run/elsewhere").expect("a place is made");
+        Self::bound(PathBuf::from("/run/elsewhere").join(name))
+    }
+
+    fn bound(path: PathBuf) -> Self {
+        File::create(&path).expect("the mount point is made");
+        let mut at = std::ffi::OsString::from("--net=");
+        at.push(&path);
+        let status = Command::new("unshare").arg(at).arg("true").status().expect("unshare starts");
+        assert!(status.success(), "a namespace at {}: {status}", path.display());
+        Self::at(path, None)
+    }
+
+    /// A namespace without a name, alive through a process.
+    pub fn of_a_process() -> Self {
+        let holder = Command::new("unshare")
+            .args(["--net", "--", "sleep", "3600"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("unshare starts");
+        let path = PathBuf::from(format!("/proc/{}/ns/net", holder.id()));
+        let ours = inode(&PathBuf::from("/proc/self/ns/net"));
+        while inode(&path) == ours {
+            thread::sleep(Duration::from_millis(2));
+        }
+        Self::at(path, Some(holder))
+    }
+
+    /// The namespace that the test started in.
+    pub fn own() -> Self {
+        let path = PathBuf::from("/proc/self/ns/net");
+        Self { inode: inode(&path), path, holder: None }
+    }
+
+    fn at(path: PathBuf, holder: Option<Child>) -> Self {
+        let netns = Self { inode: inode(&path), path, holder };
+        netns.enter(|| link::up("lo")).expect("loopback comes up");
+        netns
+    }
+
+    /// The name that reports give.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).expect("a named namespace")
+    }
+
+    /// The process that keeps it alive.
+    pub fn pid(&self) -> u32 {
+        self.holder.as_ref().expect("a namespace of a process").id()
+    }
+
+    /// Runs `what` inside, on a thread that ends with it. Sockets made there stay there.
+    pub fn enter<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let netns = File::open(&self.path).unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
+        let inside = || {
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("the namespace lets us in");
+            what()
+        };
+        thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Writes one of the namespace's own settings, `net.ipv4.…`.
+    pub fn sysctl(&self, name: &str, value: &str) {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        self.enter(|| fs::write(&path, value)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// Runs a tool inside, by its own name and arguments; it must succeed.
+    pub fn run(&self, tool: &str, arguments: &[&str]) -> String {
+        let output = Command::new("nsenter")
+            .arg(format!("--net={}", self.path.display()))
+            .arg(tool)
+            .args(arguments)
+            .output()
+            .expect("nsenter starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{tool} {arguments:?}: {}: {stderr}", output.status);
+        String::from_utf8(output.stdout).expect("the tool writes UTF-8")
+    }
+
+    /// Deletes a named namespace, as `ip netns del` does.
+    pub fn delete(self) {
+        let status = Command::new("umount").arg(&self.path).status().expect("umount starts");
+        assert!(status.success(), "umount {}: {status}", self.path.display());
+        fs::remove_file(&self.path).expect("the mount point is removed");
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        if let Some(holder) = &mut self.holder {
+            // It may have ended already.
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
+    }
+}
+
+/// Joins two namespaces by a veth pair, each end named `link`, with an address of each given network.
+pub fn join(link: &str, near: (&Netns, &[Net]), far: (&Netns, &[Net])) {
+    let peer = File::open(&far.0.path).expect("the far namespace is there");
+    near.0.enter(|| link::veth(link, &peer)).expect("a veth pair is made");
+    for (netns, addresses) in [near, far] {
+        netns.enter(|| {
+            link::up(link).expect("the link comes up");
+            for net in addresses {
+                link::address(link, *net).expect("the link takes its address");
+            }
+        });
+    }
+}
+
+/// `10.99.NET.HOST/24` and `fd99:NET::HOST/64`.
+pub fn addresses(net: u8, host: u8) -> [Net; 2] {
+    [(v4(net, host), 24), (v6(net, host), 64)]
+}
+
+/// `10.99.NET.HOST`.
+pub fn v4(net: u8, host: u8) -> IpAddr {
+    IpAddr::from([10, 99, net, host])
+}
+
+/// `fd99:NET::HOST`.
+pub fn v6(net: u8, host: u8) -> IpAddr {
+    IpAddr::from([0xfd99, net.into(), 0, 0, 0, 0, 0, host.into()])
+}
+
+fn inode(path: &PathBuf) -> u64 {
+    fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).ino()
+}

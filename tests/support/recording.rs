@@ -1,0 +1,57 @@
+//! Recordings of what the tests make happen, for `tests/sweeps/`.
+//!
+//! With `KERNEL_RECORDINGS=DIR` the recordings of a run are left in `DIR/<case>/sweep.jsonl`; otherwise they go with the test. Either
+//! way a recording must tell on replay what the audit that made it told.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use super::binary::{Outcome, Report, command, run};
+
+/// Names the folder that recordings are left in.
+const KEEP: &str = "KERNEL_RECORDINGS";
+
+/// An audit that watches and records while the test goes on.
+pub struct Recording {
+    child: std::process::Child,
+    arguments: Vec<String>,
+    file: PathBuf,
+    /// Goes with this value, and the recording with it unless it is to be kept.
+    _temporary: tempfile::TempDir,
+}
+
+impl Recording {
+    /// One look, recorded.
+    pub fn look(case: &str, rules: &[&str]) -> Report {
+        Self::start(case, None, rules).finish()
+    }
+
+    /// Starts `audit --all --record` with the rules given, and `--for` a span if there is one.
+    pub fn start(case: &str, span: Option<&str>, rules: &[&str]) -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        let path = env::var_os(KEEP).map_or_else(|| temporary.path().to_owned(), PathBuf::from).join(case);
+        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let file = path.join("sweep.jsonl");
+        let arguments: Vec<String> =
+            ["audit", "--all", "--format", "json"].iter().chain(rules).map(|word| (*word).to_owned()).collect();
+        let mut live = command(&arguments);
+        live.args(span.iter().flat_map(|span| ["--for", span])).arg("--record").arg(&file);
+        let child = live.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        Self { child, arguments, file, _temporary: temporary }
+    }
+
+    /// Waits for its end, and gives the report, which replay must give too.
+    pub fn finish(self) -> Report {
+        let output = self.child.wait_with_output().expect("our child ends");
+        let text = |bytes| String::from_utf8(bytes).expect("the binary writes UTF-8");
+        let live = Outcome { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) };
+        let report = live.report();
+        let replay = ["--replay".to_owned(), self.file.to_str().expect("a path in UTF-8").to_owned()];
+        let again = run(&[self.arguments, replay.to_vec()].concat());
+        assert_eq!(again.code(), 0, "{again:?}");
+        assert_eq!(live.stdout, again.stdout, "the recording tells something else");
+        report
+    }
+}

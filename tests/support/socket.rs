@@ -1,0 +1,166 @@
+//! TCP connections between two namespaces, with keepalive as each end was told.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::fs::fstat;
+use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket, sockopt};
+
+use super::netns::Netns;
+
+/// What an end is told about keepalive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Keep {
+    /// Nothing: `SO_KEEPALIVE` is off.
+    Off,
+    /// `SO_KEEPALIVE` alone: the namespace's own times, 7200 s in a new one.
+    Default,
+    /// `SO_KEEPALIVE` with this `TCP_KEEPIDLE` and, as `TCP_KEEPINTVL`, the same.
+    Idle(u32),
+}
+
+impl Keep {
+    /// Tells a socket.
+    pub fn apply(self, stream: &TcpStream) {
+        if let Self::Idle(seconds) = self {
+            sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPIDLE is set");
+            sockopt::set_tcp_keepintvl(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPINTVL is set");
+        }
+        sockopt::set_socket_keepalive(stream, self != Self::Off).expect("SO_KEEPALIVE is set");
+    }
+}
+
+/// What names a socket in a report: the inode of its namespace, and its cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Id {
+    pub netns: u64,
+    pub cookie: u64,
+}
+
+/// One end of a connection, and where it lives.
+pub struct End {
+    pub stream: TcpStream,
+    pub id: Id,
+    /// Its inode in sockfs.
+    pub inode: u64,
+}
+
+impl End {
+    fn new(stream: TcpStream, netns: u64) -> Self {
+        stream.set_nodelay(true).expect("TCP_NODELAY is set");
+        let cookie = sockopt::socket_cookie(&stream).expect("the kernel names its socket");
+        let inode = fstat(&stream).expect("a socket has an inode").st_ino;
+        Self { stream, id: Id { netns, cookie }, inode }
+    }
+
+    pub fn local(&self) -> SocketAddr {
+        canonical(self.stream.local_addr().expect("a connected socket has an address"))
+    }
+
+    pub fn remote(&self) -> SocketAddr {
+        canonical(self.stream.peer_addr().expect("a connected socket has a peer"))
+    }
+}
+
+/// Both ends of a connection.
+pub struct Connection {
+    pub client: End,
+    pub server: End,
+}
+
+impl Connection {
+    /// One byte there.
+    pub fn ask(&mut self) {
+        self.client.stream.write_all(b"?").expect("the client writes");
+        self.server.stream.read_exact(&mut [0]).expect("the server reads");
+    }
+
+    /// One byte there and one back.
+    pub fn talk(&mut self) {
+        self.ask();
+        self.server.stream.write_all(b"!").expect("the server writes");
+        self.client.stream.read_exact(&mut [0]).expect("the client reads");
+    }
+
+    /// The client writes until the server, which reads nothing, has closed its window.
+    pub fn fill(&mut self) {
+        self.client.stream.set_nonblocking(true).expect("O_NONBLOCK is set");
+        // The buffer is full before the window is closed: what is on its way has to arrive.
+        let mut quiet = 0;
+        while quiet < 8 {
+            quiet += 1;
+            while self.client.stream.write(&[0; 16 << 10]).is_ok() {
+                quiet = 0;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.client.stream.set_nonblocking(false).expect("O_NONBLOCK is cleared");
+    }
+}
+
+/// A listener in a namespace; it accepts what it is told to.
+pub struct Server {
+    listener: TcpListener,
+    netns: u64,
+    pub port: u16,
+}
+
+impl Server {
+    /// Listens on `[::]`, which takes IPv4 as v4-mapped.
+    pub fn dual(netns: &Netns, port: u16) -> Self {
+        Self::at(netns, SocketAddr::new(IpAddr::from([0_u16; 8]), port))
+    }
+
+    /// Listens on `0.0.0.0`.
+    pub fn ipv4(netns: &Netns, port: u16) -> Self {
+        Self::at(netns, SocketAddr::new(IpAddr::from([0_u8; 4]), port))
+    }
+
+    /// Listens on an address.
+    pub fn at(netns: &Netns, addr: SocketAddr) -> Self {
+        let listener = netns.enter(|| {
+            let socket = stream_socket(addr.ip());
+            sockopt::set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR is set");
+            bind(&socket, &addr).unwrap_or_else(|error| panic!("bind {addr}: {error}"));
+            listen(&socket, 4096).expect("the socket listens");
+            TcpListener::from(socket)
+        });
+        Self { listener, netns: netns.inode, port: addr.port() }
+    }
+
+    /// A connection from `client` to `to`, where this server is reached, with keepalive as told.
+    pub fn connect(&self, client: &Netns, to: IpAddr, keep: [Keep; 2]) -> Connection {
+        self.connect_from(client, None, SocketAddr::new(to, self.port), keep)
+    }
+
+    /// As [`Server::connect`], to an address and port that something translates into this server's, from a port if given.
+    pub fn connect_from(&self, client: &Netns, port: Option<u16>, to: SocketAddr, keep: [Keep; 2]) -> Connection {
+        let stream = client.enter(|| {
+            let socket = stream_socket(to.ip());
+            if let Some(port) = port {
+                sockopt::set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR is set");
+                let any = if to.is_ipv4() { IpAddr::from([0_u8; 4]) } else { IpAddr::from([0_u16; 8]) };
+                bind(&socket, &SocketAddr::new(any, port)).unwrap_or_else(|error| panic!("bind {port}: {error}"));
+            }
+            connect(&socket, &to).unwrap_or_else(|error| panic!("connect to {to}: {error}"));
+            TcpStream::from(socket)
+        });
+        let (accepted, from) = self.listener.accept().expect("the server accepts");
+        assert_eq!(from.port(), stream.local_addr().expect("a client has an address").port(), "accepted another's");
+        let connection = Connection { client: End::new(stream, client.inode), server: End::new(accepted, self.netns) };
+        keep[0].apply(&connection.client.stream);
+        keep[1].apply(&connection.server.stream);
+        connection
+    }
+}
+
+fn stream_socket(addr: IpAddr) -> rustix::fd::OwnedFd {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    socket(family, SocketType::STREAM, None).expect("a TCP socket is made")
+}
+
+/// As it is on the wire: v4-mapped is IPv4.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}

@@ -1,0 +1,121 @@
+//! A world of its own for each test: the test binary runs itself again in new user, network, mount and PID namespaces.
+//!
+//! No root is needed. In that world the test is uid 0 and process 1, `/proc` shows only what the test started, `/run` is empty,
+//! and everything ends with the test. Where the machine forbids user namespaces the test says so on stderr and does nothing;
+//! with `REQUIRE_KERNEL_TESTS=1` it fails.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{self, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::link;
+
+/// Set in the environment of the process that is inside: the name of the test.
+const INSIDE: &str = "KERNEL_TEST_INSIDE";
+/// Set by CI: a test that cannot run is a failure.
+const REQUIRE: &str = "REQUIRE_KERNEL_TESTS";
+/// A world that lives longer is stuck. The soak sets its own.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// util-linux's way into a new world. `--kill-child`: nothing outlives the test.
+const UNSHARE: [&str; 9] =
+    ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--"];
+
+/// Runs `body` inside a world of its own. `path` is the test's full path, its crate's name included.
+pub fn run(path: &str, tools: &[&str], body: impl FnOnce()) {
+    run_for(LIMIT, path, tools, body);
+}
+
+/// As [`run`], for a test that may take as long as `limit`.
+pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce()) {
+    let name = path.split_once("::").map_or(path, |(_, name)| name);
+    if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
+        watch_the_clock(limit);
+        settle();
+        body();
+        return;
+    }
+    if let Some(reason) = obstacle().or_else(|| missing(tools)) {
+        assert!(env::var(REQUIRE).as_deref() != Ok("1"), "{REQUIRE}=1, and {name} cannot run: {reason}");
+        // Not `eprintln!`, which the test harness swallows.
+        writeln!(std::io::stderr(), "\n!!! SKIPPED, NOT PASSED: {name}: {reason}\n").expect("stderr takes a line");
+        return;
+    }
+    let mut child = Command::new("unshare")
+        .args(UNSHARE)
+        .arg(env::current_exe().expect("the test binary has a path"))
+        .args(["--exact", name, "--nocapture", "--include-ignored", "--test-threads=1"])
+        .env(INSIDE, name)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("util-linux unshare starts");
+    let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    let errors =
+        thread::spawn(|| BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+    let mut passed = false;
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        println!("{line}");
+        passed |= line.contains("1 passed");
+    }
+    let status = child.wait().expect("our child ends");
+    errors.join().expect("stderr is passed on");
+    assert!(status.success(), "{name} failed inside its namespaces ({status}), see above");
+    // A name that matches nothing would "pass" too.
+    assert!(passed, "{name} did not run inside its namespaces");
+}
+
+/// Raises the limit of open files as far as it goes, and tells it: each connection holds two.
+pub fn allow_many_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .expect("RLIMIT_NOFILE is raised");
+    limit.maximum.unwrap_or(u64::MAX)
+}
+
+/// Why this machine cannot give a test its world, if so; asked once.
+fn obstacle() -> Option<String> {
+    static OBSTACLE: OnceLock<Option<String>> = OnceLock::new();
+    OBSTACLE
+        .get_or_init(|| {
+            match Command::new("unshare").args(UNSHARE).args(["mount", "-t", "tmpfs", "tmpfs", "/run"]).output() {
+                Ok(output) if output.status.success() => None,
+                Ok(output) => Some(format!(
+                    "this machine does not let us make user namespaces: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                )),
+                Err(error) => Some(format!("util-linux `unshare` does not start: {error}")),
+            }
+        })
+        .clone()
+}
+
+/// The first of the tools that this machine lacks.
+fn missing(tools: &[&str]) -> Option<String> {
+    let lacks = |tool: &&&str| Command::new(tool).arg("-V").output().is_err();
+    tools.iter().find(lacks).map(|tool| format!("`{tool}` is not installed"))
+}
+
+/// Brings up what a fresh world lacks: loopback, and an empty `/run` for named namespaces.
+fn settle() {
+    let status = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status().expect("mount starts");
+    assert!(status.success(), "a tmpfs on /run: {status}");
+    fs::create_dir("/run/netns").expect("/run/netns is made");
+    link::up("lo").expect("loopback comes up");
+}
+
+/// Ends the process when the test is stuck: as process 1 it takes everything with it.
+fn watch_the_clock(limit: Duration) {
+    thread::spawn(move || {
+        thread::sleep(limit);
+        eprintln!("stuck for {limit:?}, giving up");
+        process::exit(101);
+    });
+}
