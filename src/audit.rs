@@ -14,9 +14,12 @@ use crate::config::AuditConfig;
 use crate::digest::Digest;
 use crate::host::netns::{self, Found};
 use crate::host::{self, Host, exact};
+use crate::judge::policy::Policy;
 use crate::judge::report::{Finding, Report};
 use crate::judge::verdict::Verdict;
 use crate::record::{Header, Record, RecordError, Recorder, replay};
+use crate::show::compare::compare;
+use crate::show::explain::{Programs, explain};
 use crate::show::json::{Document, connection};
 use crate::show::table;
 
@@ -28,12 +31,14 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     let AuditConfig { config, args } = config;
     let policy = Arc::new(config.policy);
     let mut places = config.places;
+    let mut before = args.compare.as_deref().map(|path| replayed(&policy, path)).transpose()?;
     if let Some(path) = &args.replay {
-        let mut digest = Digest::new(policy);
-        let node = replay_into(&mut digest, path)?;
-        return finish(&args, &digest.report(&node));
+        return finish(&args, &replayed(&policy, path)?, before.as_ref(), &Programs::new());
     }
     places.only = chosen(args.netns.as_deref(), args.pid, &places)?;
+    if let (Some(before), Some(only)) = (&mut before, &places.only) {
+        before.findings.retain(|finding| only.contains_key(&finding.netns));
+    }
     let mut recorder = args.record.as_deref().map(create_recorder).transpose()?;
     let procfs = places.roots.procfs.clone();
     let mut host = Host::new(places);
@@ -47,12 +52,16 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         for loss in &report.losses {
             tracing::warn!("{loss}");
         }
-        let Some(pause) = args.watch else { return finish(&args, &report) };
+        let Some(pause) = args.watch else {
+            let advised = args.explain || before.is_some();
+            let programs = if advised { programs(&report, &procfs) } else { Programs::new() };
+            return finish(&args, &report, before.as_ref(), &programs);
+        };
         if io::stdout().is_terminal() {
             // clear the screen, cursor home
             write!(io::stdout(), "\x1b[2J\x1b[H")?;
         }
-        finish(&args, &report)?;
+        finish(&args, &report, None, &Programs::new())?;
         sleep(pause);
     }
 }
@@ -119,6 +128,19 @@ fn replay_into(digest: &mut Digest, path: &Path) -> Result<String> {
     Ok(header.node)
 }
 
+/// The report of a recording.
+fn replayed(policy: &Arc<Policy>, path: &Path) -> Result<Report> {
+    let mut digest = Digest::new(Arc::clone(policy));
+    let node = replay_into(&mut digest, path)?;
+    Ok(digest.report(&node))
+}
+
+/// The executables that hold the sockets of a report.
+fn programs(report: &Report, procfs: &Path) -> Programs {
+    let inodes = report.findings.iter().map(|finding| finding.inode).collect();
+    host::programs::of_inodes(procfs, &inodes)
+}
+
 /// The namespace that `--netns` or `--pid` names.
 fn chosen(
     netns: Option<&str>,
@@ -149,9 +171,17 @@ fn chosen(
     Ok((!only.is_empty()).then_some(only))
 }
 
-fn finish(args: &crate::cli::AuditArgs, report: &Report) -> Result<bool> {
+fn finish(args: &crate::cli::AuditArgs, report: &Report, before: Option<&Report>, programs: &Programs) -> Result<bool> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let written = print(&mut out, args, report).and_then(|()| out.flush());
+    let written = match before {
+        Some(before) => out.write_all(compare(before, report, programs).as_bytes()),
+        None if args.explain => {
+            let explanation = explain(report, programs)?;
+            print(&mut out, args, report).and_then(|()| write!(out, "\n{explanation}"))
+        }
+        None => print(&mut out, args, report),
+    };
+    let written = written.and_then(|()| out.flush());
     match written {
         // the reader has seen enough, as in `| head`
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::judge::select::Filter;
 use crate::judge::verdict::Verdict;
+use crate::show::remedy::args::RemedyArgs;
 
 /// Finds established TCP connections that no keepalive protects, in every network namespace of this machine.
 ///
@@ -34,6 +35,8 @@ pub enum Command {
     Audit(Box<AuditArgs>),
     /// Sweeps on, and serves metrics, a report and a page over HTTP.
     Agent(Box<AgentArgs>),
+    /// Prints configuration that turns keepalive on.
+    Remedy(Box<RemedyArgs>),
     /// Lists known middleboxes and their idle timeouts.
     Profiles(ProfilesArgs),
 }
@@ -119,6 +122,12 @@ pub struct AuditArgs {
     /// Reads the true socket options from the processes that hold the sockets: of flagged connections, with --all of all.
     #[arg(long, env = "KEEPALIVE_AUDITOR_EXACT")]
     pub exact: bool,
+    /// Adds, for each workload and endpoint, why its connections are flagged and which remedies fit.
+    #[arg(long, env = "KEEPALIVE_AUDITOR_EXPLAIN", conflicts_with_all = ["watch", "compare"])]
+    pub explain: bool,
+    /// Tells what a change did, by an earlier recording: what was opened since, and what is left from before.
+    #[arg(long, value_name = "BEFORE", env = "KEEPALIVE_AUDITOR_COMPARE", conflicts_with = "watch")]
+    pub compare: Option<PathBuf>,
     /// Exits with status 3 if a connection is at least that bad.
     #[arg(long, value_name = "VERDICT", env = "KEEPALIVE_AUDITOR_FAIL_ON")]
     pub fail_on: Option<FailOn>,

@@ -66,6 +66,8 @@ pub struct ConfigFile {
     record: Option<PathBuf>,
     replay: Option<PathBuf>,
     exact: bool,
+    explain: bool,
+    compare: Option<PathBuf>,
     fail_on: Option<FailOn>,
     paths: Vec<PathKey>,
     ignore: Vec<IgnoreKey>,
@@ -378,6 +380,12 @@ impl AuditConfig {
         args.record = args.record.or_else(|| file.record.clone());
         args.replay = args.replay.or_else(|| file.replay.clone());
         args.fail_on = args.fail_on.or(file.fail_on);
+        args.explain |= file.explain;
+        args.compare = args.compare.or_else(|| file.compare.clone());
+        let flag = if args.explain { "--explain" } else { "--compare" };
+        if (args.explain || args.compare.is_some()) && matches!(args.format, Some(Format::Json | Format::Jsonl)) {
+            return Err(UsageError(format!("{flag} writes prose: it does not go with --format json or jsonl")));
+        }
         if args.filter.is_empty() {
             args.filter = file.filter.iter().cloned().collect();
         }

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use keepalive_auditor::cli::{Cli, Command, ListFormat, LogFormat};
-use keepalive_auditor::config::{AgentConfig, AuditConfig, ConfigFile, UsageError};
+use keepalive_auditor::cli::{Cli, Command, Common, ListFormat, LogFormat};
+use keepalive_auditor::config::{AgentConfig, AuditConfig, Config, ConfigFile, UsageError};
+use keepalive_auditor::judge::profiles::find;
 use keepalive_auditor::show::profiles;
+use keepalive_auditor::show::remedy::{self, args::RemedyArgs};
 use keepalive_auditor::{agent, audit};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -44,6 +46,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             agent::run(config)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Remedy(args) => {
+            print_remedy(&cli.common, *args, &file)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Profiles(args) => {
             let text = match args.format {
                 ListFormat::Table => profiles::table(),
@@ -53,6 +59,31 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Configuration on stdout, fit to be piped on; hints on stderr.
+fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow::Result<()> {
+    if args.list {
+        let texts: Vec<_> = remedy::list()?.iter().map(ToString::to_string).collect();
+        return print_out(&texts.join("\n"));
+    }
+    let helpless = common.profile.iter().filter_map(|name| find(name)).find(|profile| !profile.keepalive_helps);
+    if let Some(profile) = helpless {
+        let name = profile.name;
+        return Err(UsageError::new(format!(
+            "--profile {name}: no keepalive helps there, for its timeout counts payload bytes; let the application send \
+             something more often than every {} s, or raise the timeout",
+            profile.idle_timeout.as_secs()
+        ))
+        .into());
+    }
+    let budget = Config::new(common, file)?.policy.default_path.idle_timeout;
+    let rendered = remedy::render(&args.request(budget)).map_err(|error| UsageError::new(error.to_string()))?;
+    print_out(&rendered.stdout)?;
+    for hint in rendered.hints {
+        eprintln!("{hint}");
+    }
+    Ok(())
 }
 
 /// Writes to stdout; a reader that has seen enough, as in `| head`, is no error.
