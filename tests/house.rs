@@ -162,11 +162,13 @@ mod house {
         let stale: Vec<_> =
             rules.imports.keys().chain(holders).filter(|name| *name != "lib" && !is_module(name)).collect();
         assert!(stale.is_empty(), "ARCHITECTURE.md names modules that do not exist: {stale:?}");
-        let used = |name: &str| {
-            sources.iter().filter(|(file, _)| file.ends_with(".rs")).any(|(file, text)| {
-                named(text, &module_of(file)).unwrap().iter().any(|path| !path.ours && is_within(&path.path, name))
-            })
-        };
+        let named: Vec<_> = sources
+            .iter()
+            .filter(|(file, _)| file.ends_with(".rs"))
+            .flat_map(|(file, text)| named(text, &module_of(file)).unwrap())
+            .filter(|path| !path.ours)
+            .collect();
+        let used = |name: &&String| named.iter().any(|path| is_within(&path.path, name));
         let idle: Vec<_> = rules.outside.keys().filter(|name| !used(name)).collect();
         assert!(idle.is_empty(), "nothing in src/ names {idle:?} any more");
     }
