@@ -158,7 +158,13 @@ pub(super) fn all() -> Result<Vec<Target>, RemedyError> {
 /// The target of that name.
 pub(super) fn find(name: &str) -> Result<Target, RemedyError> {
     let text = FILES.get_file(format!("{name}{EXTENSION}")).and_then(include_dir::File::contents_utf8);
-    parse(name, text.ok_or_else(|| RemedyError::UnknownTarget(name.into()))?)
+    match text {
+        Some(text) => parse(name, text),
+        None => {
+            let known = all()?.into_iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
+            Err(RemedyError::UnknownTarget { name: name.into(), known })
+        }
+    }
 }
 
 fn parse(name: &str, text: &str) -> Result<Target, RemedyError> {
@@ -186,7 +192,7 @@ mod tests {
     #[test]
     fn a_name_that_leaves_the_folder_is_unknown() {
         for name in ["", "../mod.rs", "nginx.j2", "NGINX"] {
-            assert!(matches!(find(name), Err(RemedyError::UnknownTarget(_))), "{name:?}");
+            assert!(matches!(find(name), Err(RemedyError::UnknownTarget { .. })), "{name:?}");
         }
     }
 }
