@@ -37,7 +37,11 @@ fn agent_has_every_flag_that_the_manifests_give() {
         assert_eq!(arguments[0], "agent", "{file}");
         for argument in arguments[1..].iter().filter_map(Value::as_str) {
             let flag = argument.split('=').next().unwrap();
-            assert_ne!(help.contains(&format!("{flag} ")), NOT_YET.contains(&flag), "{file}: has the agent the flag {flag}?");
+            assert_ne!(
+                help.contains(&format!("{flag} ")),
+                NOT_YET.contains(&flag),
+                "{file}: has the agent the flag {flag}?"
+            );
             flags += 1;
         }
     }
