@@ -53,8 +53,13 @@ pub struct Rendered {
 #[derive(Debug, Error)]
 pub enum RemedyError {
     /// No data file of that name.
-    #[error("no remedy is called {0:?}: `keepalive-auditor remedy --list` shows them")]
-    UnknownTarget(String),
+    #[error("no remedy is called {name:?}; there are {known} (described by keepalive-auditor remedy --list)")]
+    UnknownTarget {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// Probes that come after the path has forgotten the connection.
     #[error(
         "--idle {idle} s cannot protect: the kernel's timer fires up to an eighth late, so the first probe may come after \
