@@ -151,7 +151,7 @@ pub struct AgentArgs {
     /// How finely connection metrics are labelled [default: container].
     #[arg(long, value_name = "DETAIL", env = "KEEPALIVE_AUDITOR_METRICS_DETAIL")]
     pub metrics_detail: Option<MetricsDetail>,
-    /// How many connection series a scrape holds at most; what is left out is counted in series_dropped [default: 10000].
+    /// How many connection series a scrape holds at most; what is left out is counted in `series_dropped` [default: 10000].
     #[arg(long, value_name = "N", env = "KEEPALIVE_AUDITOR_MAX_SERIES")]
     pub max_series: Option<usize>,
 }
@@ -248,7 +248,7 @@ pub enum MetricsDetail {
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text.trim()).map_err(|_| {
         let unit = if text.trim().parse::<f64>().is_ok() { format!(", as {}s", text.trim()) } else { String::new() };
-        format!("`{text}` is not a duration; write it with a unit{}, like 90s, 5m or 2h", unit)
+        format!("`{text}` is not a duration; write it with a unit{unit}, like 90s, 5m or 2h")
     })?;
     if duration.is_zero() {
         Err(format!("`{text}` is no time at all; give a duration above zero"))

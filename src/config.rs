@@ -416,7 +416,7 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     /// Flags and file together.
-    pub fn new(common: &Common, args: AgentArgs, file: &ConfigFile) -> Result<Self, UsageError> {
+    pub fn new(common: &Common, args: &AgentArgs, file: &ConfigFile) -> Result<Self, UsageError> {
         let mut config = Config::new(common, file)?;
         config.policy.overdue_by = OverdueBy::Watch;
         config.policy.max_findings = args.max_findings.or(file.max_findings).unwrap_or(10_000);

@@ -41,7 +41,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(if audit::run(config)? { FOUND } else { 0 }))
         }
         Command::Agent(args) => {
-            let config = AgentConfig::new(&cli.common, *args, &file)?;
+            let config = AgentConfig::new(&cli.common, &args, &file)?;
             log_to_stderr(config.config.log_level.as_deref().unwrap_or("info"), config.config.log_format, true)?;
             agent::run(config)?;
             Ok(ExitCode::SUCCESS)

@@ -68,12 +68,11 @@ pub fn read(procfs: &Path, wanted: &BTreeSet<u32>) -> Exact {
 }
 
 fn borrow(process: &mut Option<OwnedFd>, pid: u32, fd: i32) -> io::Result<OwnedFd> {
-    let process = match process {
-        Some(process) => process,
-        None => {
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-            process.insert(pidfd_open(pid, PidfdFlags::empty())?)
-        }
+    let process = if let Some(process) = process {
+        process
+    } else {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        process.insert(pidfd_open(pid, PidfdFlags::empty())?)
     };
     Ok(pidfd_getfd(&*process, fd, PidfdGetfdFlags::empty())?)
 }

@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::owner::NsId;
 
 /// `NSFS_MAGIC` of linux/magic.h: a bind mount of a namespace lies on nsfs, a leftover file in `/run/netns` does not.
-const NSFS_MAGIC: i64 = 0x6e73_6673;
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 /// Enough processes to name an owner and to enter by, whatever goes away meanwhile.
 const MAX_PIDS: usize = 4;
 
@@ -121,7 +121,7 @@ fn bind_mounts(directory: &Path) -> impl Iterator<Item = (PathBuf, NsId)> {
 }
 
 fn on_nsfs(file: &File) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|stat| i64::from(stat.f_type) == NSFS_MAGIC)
+    rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == NSFS_MAGIC)
 }
 
 /// `net:[4026531840]`

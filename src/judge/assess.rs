@@ -77,10 +77,10 @@ pub fn assess(
         .iter()
         .filter_map(|rank| {
             let memory = tracker.namespace(rank.namespace)?;
-            let tracked = memory.entries().get(rank.at)?;
+            let entry = memory.entries().get(rank.at)?;
             let assessor = Assessor { tracker, policy, pairs: &pairs, now, id: rank.namespace, memory };
-            let owner = owners.owner(rank.namespace, memory.origin(tracked).cgroup, tracked.inode);
-            Some(assessor.finding(rank.at, tracked, owner, namespaces.get(&rank.namespace)))
+            let owner = owners.owner(rank.namespace, memory.origin(entry).cgroup, entry.inode);
+            Some(assessor.finding(rank.at, entry, owner, namespaces.get(&rank.namespace)))
         })
         .collect();
     for (id, at, overdue, stale) in marks {
@@ -97,8 +97,8 @@ pub fn assess(
 
 /// The connections of one namespace by owner: what an owner decides is found out once, not for each connection.
 struct Groups<'a> {
-    groups: Vec<Group>,
-    /// Positions in `groups`, by origin.
+    all: Vec<Group>,
+    /// Positions in `all`, by origin.
     by_origin: Vec<usize>,
     id: NsId,
     memory: &'a NsMemory,
@@ -116,7 +116,7 @@ struct Group {
 
 impl<'a> Groups<'a> {
     fn new(id: NsId, memory: &'a NsMemory, policy: &'a Policy, owners: &'a dyn OwnerOf) -> Self {
-        let mut groups = Self { groups: Vec::new(), by_origin: Vec::new(), id, memory, policy, owners };
+        let mut groups = Self { all: Vec::new(), by_origin: Vec::new(), id, memory, policy, owners };
         if !owners.by_inode() {
             groups.by_origin =
                 memory.origins().iter().map(|origin| groups.position(owners.owner(id, origin.cgroup, 0))).collect();
@@ -125,30 +125,29 @@ impl<'a> Groups<'a> {
     }
 
     fn position(&mut self, owner: Arc<Owner>) -> usize {
-        self.groups.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
-            self.groups.push(Group {
+        self.all.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
+            self.all.push(Group {
                 ignored: self.policy.ignores(&owner),
                 selected: self.policy.select.takes_owner(&owner),
                 owner,
                 tallies: Default::default(),
             });
-            self.groups.len() - 1
+            self.all.len() - 1
         })
     }
 
     fn of(&mut self, tracked: &Tracked) -> &mut Group {
-        let at = match self.by_origin.get(tracked.origin()) {
-            Some(&at) => at,
-            None => {
-                let cgroup = self.memory.origin(tracked).cgroup;
-                self.position(self.owners.owner(self.id, cgroup, tracked.inode))
-            }
+        let at = if let Some(&at) = self.by_origin.get(tracked.origin()) {
+            at
+        } else {
+            let cgroup = self.memory.origin(tracked).cgroup;
+            self.position(self.owners.owner(self.id, cgroup, tracked.inode))
         };
-        &mut self.groups[at]
+        &mut self.all[at]
     }
 
     fn pour_into(self, tallies: &mut BTreeMap<(Arc<Owner>, Direction), Tally>) {
-        for group in self.groups {
+        for group in self.all {
             for (direction, tally) in [Direction::Inbound, Direction::Outbound].into_iter().zip(group.tallies) {
                 if tally != Tally::default() {
                     tallies.entry((group.owner.clone(), direction)).or_default().add(tally);
@@ -205,8 +204,8 @@ impl<'a> Assessor<'a> {
         };
         let state = keepalive(idle_timeout, &facts);
         let verdict = judge(state, idle_timeout, self.policy.long_lived, self.policy.overdue_by, &facts);
-        let stale = u128::from(facts.watched) >= idle_timeout.as_millis();
-        Judged { facts, keepalive: state, verdict, direction, path, peer, stale }
+        let watched_out = u128::from(facts.watched) >= idle_timeout.as_millis();
+        Judged { facts, keepalive: state, verdict, direction, path, peer, stale: watched_out }
     }
 
     fn peer(&self, other: Peer) -> Option<&'a Tracked> {

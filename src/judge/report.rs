@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::policy::{OverdueBy, Path};
+pub use super::policy::{OverdueBy, Path};
 use super::silence::SilenceHistogram;
 use super::track::PeerProbes;
 use super::verdict::{Keepalive, Verdict};

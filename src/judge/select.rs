@@ -266,7 +266,6 @@ fn split_port(word: &str) -> Option<(&str, Option<&str>)> {
         return if rest.is_empty() { Some((host, None)) } else { Some((host, Some(rest.strip_prefix(':')?))) };
     }
     match word.matches(':').count() {
-        0 => Some((word, None)),
         1 => word.split_once(':').map(|(host, port)| (host, Some(port))),
         _ => Some((word, None)),
     }

@@ -92,6 +92,7 @@ impl Verdict {
 
 /// What is known of one connection. Milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub struct Facts {
     /// Whether a keepalive timer is armed.
     pub armed: Armed,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use crate::judge::report::{Direction, Report, Tally};
+use crate::judge::report::{Direction, PodCounters, Report, Tally};
 use crate::judge::silence::{BUCKETS, Silences};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::{Owner, OwnerKind};
@@ -88,6 +88,8 @@ impl Collector for View {
     }
 }
 
+/// Reads one counter of a pod.
+type Read = fn(&PodCounters) -> Option<u64>;
 type Labels = Vec<(&'static str, String)>;
 
 /// Series by connection and pod, bounded: the worst come first, so that what is dropped matters least.
@@ -226,7 +228,6 @@ impl<'a> Series<'a> {
                 (vec![("namespace", owner.namespace.clone().unwrap_or_default()), ("pod", pod)], *counters)
             })
             .collect();
-        type Read = fn(&crate::judge::report::PodCounters) -> Option<u64>;
         let kinds: [(&str, &str, MetricType, Read); 4] = [
             (
                 "pod_tcp_keepalive_time_seconds",

@@ -1,5 +1,6 @@
 //! A report as a table for people.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::units::{Human, SsTimer};
@@ -115,22 +116,22 @@ pub fn summary(report: &Report) -> String {
         connections => format!("{} of {connections} connections flagged", report.flagged()),
     };
     if !flagged.is_empty() {
-        text += &format!(" ({flagged})");
+        let _ = write!(text, " ({flagged})");
     }
     if !rest.is_empty() {
-        text += &format!("; not flagged: {rest}");
+        let _ = write!(text, "; not flagged: {rest}");
     }
     if report.ignored > 0 {
-        text += &format!("; {} ignored", report.ignored);
+        let _ = write!(text, "; {} ignored", report.ignored);
     }
     let counts = report.namespaces;
     let entered = counts.dumped + counts.empty;
-    text += &format!(". {entered} network namespace{}", if entered == 1 { "" } else { "s" });
+    let _ = write!(text, ". {entered} network namespace{}", if entered == 1 { "" } else { "s" });
     if counts.empty > 0 {
-        text += &format!(", {} without connections", counts.empty);
+        let _ = write!(text, ", {} without connections", counts.empty);
     }
     if counts.failed > 0 {
-        text += &format!(", {} more could not be read", counts.failed);
+        let _ = write!(text, ", {} more could not be read", counts.failed);
     }
     text + if report.incomplete { "; incomplete, see the warnings." } else { "." }
 }

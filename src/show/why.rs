@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::units::Human;
-use crate::judge::policy::OverdueBy;
-use crate::judge::report::Finding;
+use crate::judge::report::{Finding, OverdueBy};
 use crate::judge::verdict::{Keepalive, Verdict, in_time};
 use crate::socket::Timer;
 
@@ -39,26 +38,7 @@ impl fmt::Display for Why<'_> {
                 }
                 write!(f, ", before the path ({path}) forgets after {limit}")
             }
-            Verdict::PeerProtected => {
-                write!(f, "{}, but ", this_end(finding))?;
-                match finding.peer.probes {
-                    Some(probes) if finding.peer.keepalive != Some(Keepalive::On) => {
-                        f.write_str("the other end's probes were seen")?;
-                        if let Some(period) = probes.period {
-                            write!(f, " about every {}", Human(period))?;
-                        }
-                        write!(
-                            f,
-                            ", the last {} ago, within the {limit} that the path ({path}) remembers",
-                            Human(probes.ago)
-                        )
-                    }
-                    _ => write!(
-                        f,
-                        "the other end is on this node and its keepalive comes within the {limit} that the path ({path}) remembers"
-                    ),
-                }
-            }
+            Verdict::PeerProtected => peer_protected(f, finding, limit),
             Verdict::Young => {
                 write!(f, "{}, but it is only {} old, not long-lived yet", this_end(finding), Human(finding.age))
             }
@@ -114,6 +94,25 @@ impl fmt::Display for Why<'_> {
                 waiting(f, finding)
             }
         }
+    }
+}
+
+/// Which end protects, and how that is known.
+fn peer_protected(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Human) -> fmt::Result {
+    let path = &finding.path.name;
+    write!(f, "{}, but ", this_end(finding))?;
+    match finding.peer.probes {
+        Some(probes) if finding.peer.keepalive != Some(Keepalive::On) => {
+            f.write_str("the other end's probes were seen")?;
+            if let Some(period) = probes.period {
+                write!(f, " about every {}", Human(period))?;
+            }
+            write!(f, ", the last {} ago, within the {limit} that the path ({path}) remembers", Human(probes.ago))
+        }
+        _ => write!(
+            f,
+            "the other end is on this node and its keepalive comes within the {limit} that the path ({path}) remembers"
+        ),
     }
 }
 

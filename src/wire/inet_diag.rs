@@ -135,7 +135,7 @@ pub enum WireError {
     InetDiagMsg,
 }
 
-impl<'a> Reply<'a> {
+impl Reply<'_> {
     /// The socket; `None` for a state or family that we do not audit. Attributes that are cut off are treated as absent.
     pub fn socket(self) -> Result<Option<Socket>, WireError> {
         let (msg, attributes) = InetDiagMsg::ref_from_prefix(self.payload).map_err(|_| WireError::InetDiagMsg)?;

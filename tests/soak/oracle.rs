@@ -130,6 +130,7 @@ impl Oracle {
             (None, verdict) => {
                 let old = since(from, slot.opened.max(began)) > PROBE + INTERVAL + SLACK;
                 let settled = since(from, slot.touched.1.max(began)) > PROBE + INTERVAL + SLACK;
+                let trusted = since(from, slot.touched.1.max(began)) > 2 * PROBE + INTERVAL + SLACK;
                 let fits = match slot.kind {
                     Kind::Active => verdict == "exposed" || !old,
                     Kind::Churn => ["young", "exposed"].contains(&verdict),
@@ -137,7 +138,8 @@ impl Oracle {
                     Kind::PeerKept => verdict == "peer_protected" || !old,
                     Kind::Masked => verdict == "undetermined",
                     Kind::Switched => verdict == "protected" || !settled,
-                    Kind::PeerSwitched => verdict == "peer_protected" || !settled,
+                    // After a silence it takes two probes to know that they come in time.
+                    Kind::PeerSwitched => verdict == "peer_protected" || !trusted,
                     Kind::Idle | Kind::Late => false,
                 };
                 if !fits {

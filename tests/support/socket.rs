@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::fs::fstat;
-use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt};
 
 use super::netns::Netns;
 
@@ -157,7 +157,8 @@ impl Server {
 
 fn stream_socket(addr: IpAddr) -> rustix::fd::OwnedFd {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    socket(family, SocketType::STREAM, None).expect("a TCP socket is made")
+    // Not for the binary to inherit: it would hold the namespace.
+    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a TCP socket is made")
 }
 
 /// As it is on the wire: v4-mapped is IPv4.

@@ -6,7 +6,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{self, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
@@ -52,11 +52,12 @@ pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce())
         .arg(env::current_exe().expect("the test binary has a path"))
         .args(["--exact", name, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env(INSIDE, name)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("util-linux unshare starts");
+    let held = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     let errors =
         thread::spawn(|| BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| eprintln!("{line}")));
@@ -66,6 +67,7 @@ pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce())
         passed |= line.contains("1 passed");
     }
     let status = child.wait().expect("our child ends");
+    drop(held);
     errors.join().expect("stderr is passed on");
     assert!(status.success(), "{name} failed inside its namespaces ({status}), see above");
     // A name that matches nothing would "pass" too.
@@ -111,8 +113,13 @@ fn settle() {
     link::up("lo").expect("loopback comes up");
 }
 
-/// Ends the process when the test is stuck: as process 1 it takes everything with it.
+/// Ends the process when the test is stuck, or when who started it has gone: as process 1 it takes everything with it.
 fn watch_the_clock(limit: Duration) {
+    thread::spawn(|| {
+        // Nobody writes there; it ends with the one who holds its other end.
+        let _ = std::io::stdin().read(&mut [0]);
+        process::exit(101);
+    });
     thread::spawn(move || {
         thread::sleep(limit);
         eprintln!("stuck for {limit:?}, giving up");
