@@ -61,6 +61,10 @@ class SceneTest(lab.Lab):
         self.assert_protected(self.connections(lab.GATEWAY, endpoint=":443"), 300)
         self.assert_flagged(self.connections(lab.GATEWAY, endpoint=":8080"), "late")
         self.assert_protected(self.connections(lab.GATEWAY, "--idle-timeout", "1200s", endpoint=":8080"), 600)
+        for port, wanted in ((443, (300, 20, 4)), (8080, (600, 75, 9))):
+            for connection in self.connections(lab.GATEWAY, "--exact", endpoint=f":{port}"):
+                keys = ("tcp_keepidle_seconds", "tcp_keepintvl_seconds", "tcp_keepcnt")
+                self.assertEqual(tuple(map(connection["exact"].get, keys)), wanted)
 
 
 if __name__ == "__main__":

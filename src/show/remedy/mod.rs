@@ -53,11 +53,11 @@ pub struct Rendered {
 #[derive(Debug, Error)]
 pub enum RemedyError {
     /// No data file of that name.
-    #[error("no remedy is called {name:?}; there are {known} (`keepalive-auditor remedy --list` describes them)")]
+    #[error("no remedy is called {name:?}; there are {known} (described by keepalive-auditor remedy --list)")]
     UnknownTarget {
         /// What was asked for.
         name: String,
-        /// Every target's name.
+        /// What there is.
         known: String,
     },
     /// Probes that come after the path has forgotten the connection.

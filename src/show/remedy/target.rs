@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use include_dir::{Dir, include_dir};
+use include_dir::{Dir, File, include_dir};
 use serde::{Deserialize, Serialize};
 
 use super::RemedyError;
@@ -144,27 +144,26 @@ impl fmt::Display for Target {
 
 /// Every target, in alphabetical order.
 pub(super) fn all() -> Result<Vec<Target>, RemedyError> {
-    let mut targets = FILES
-        .files()
-        .filter_map(|file| {
-            Some((file.path().to_str()?.strip_suffix(EXTENSION)?, file.contents_utf8().unwrap_or_default()))
-        })
-        .map(|(name, text)| parse(name, text))
-        .collect::<Result<Vec<_>, _>>()?;
-    targets.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(targets)
+    files().into_iter().map(|(name, text)| parse(name, text)).collect()
 }
 
 /// The target of that name.
 pub(super) fn find(name: &str) -> Result<Target, RemedyError> {
-    let text = FILES.get_file(format!("{name}{EXTENSION}")).and_then(include_dir::File::contents_utf8);
-    match text {
-        Some(text) => parse(name, text),
-        None => {
-            let known = all()?.into_iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
-            Err(RemedyError::UnknownTarget { name: name.into(), known })
-        }
-    }
+    let files = files();
+    let Some(text) = files.get(name) else {
+        let known = files.into_keys().collect::<Vec<_>>().join(", ");
+        return Err(RemedyError::UnknownTarget { name: name.into(), known });
+    };
+    parse(name, text)
+}
+
+/// The data files by their targets' names.
+fn files() -> BTreeMap<&'static str, &'static str> {
+    let named = |file: &'static File<'static>| {
+        let name = file.path().to_str()?.strip_suffix(EXTENSION)?;
+        Some((name, file.contents_utf8().unwrap_or_default()))
+    };
+    FILES.files().filter_map(named).collect()
 }
 
 fn parse(name: &str, text: &str) -> Result<Target, RemedyError> {
