@@ -101,7 +101,7 @@ mod house {
         found
     }
 
-    /// `host/owners/mod.rs` is the module host::owners.
+    /// `host/owners/mod.rs` is the module `host::owners`.
     fn module_of(file: &str) -> Vec<String> {
         let file = file.trim_end_matches(".rs").trim_end_matches("/mod");
         file.split('/').filter(|segment| *segment != "lib").map(str::to_owned).collect()
@@ -111,6 +111,10 @@ mod house {
     fn is_within(path: &[String], within: &str) -> bool {
         let within: Vec<_> = within.split("::").collect();
         path.len() >= within.len() && within.iter().zip(path).all(|(a, b)| a == b)
+    }
+
+    fn is_rust(file: &str) -> bool {
+        Path::new(file).extension().is_some_and(|extension| extension == "rs")
     }
 
     /// Every path that a rule forbids, as a sentence.
@@ -125,8 +129,8 @@ mod house {
         for named in paths {
             let place = format!("src/{file}:{}: {}", named.line, named.path.join("::"));
             if named.ours {
-                let fine = is_within(&named.path, own) || allowed.iter().any(|allowed| is_within(&named.path, allowed));
-                if !fine {
+                let mut within = allowed.iter().map(String::as_str).chain([own]);
+                if !within.any(|within| is_within(&named.path, within)) {
                     wrong.push(format!("{place}: `{own}` may import only {allowed:?}"));
                 }
             } else {
@@ -146,7 +150,7 @@ mod house {
         let rules = rules();
         let sources = sources();
         let mut wrong = Vec::new();
-        for (file, text) in sources.iter().filter(|(file, _)| file.ends_with(".rs")) {
+        for (file, text) in sources.iter().filter(|(file, _)| is_rust(file)) {
             wrong.extend(violations(&rules, file, text));
         }
         assert!(wrong.is_empty(), "ARCHITECTURE.md's tables do not allow this:\n{}", wrong.join("\n"));
@@ -156,7 +160,7 @@ mod house {
     fn every_row_is_about_something_that_exists() {
         let rules = rules();
         let sources = sources();
-        let modules: Vec<_> = sources.keys().filter(|file| file.ends_with(".rs")).map(|file| module_of(file)).collect();
+        let modules: Vec<_> = sources.keys().filter(|file| is_rust(file)).map(|file| module_of(file)).collect();
         let is_module = |name: &str| modules.iter().any(|module| is_within(module, name));
         let holders = rules.outside.values().flatten();
         let stale: Vec<_> =
@@ -164,7 +168,7 @@ mod house {
         assert!(stale.is_empty(), "ARCHITECTURE.md names modules that do not exist: {stale:?}");
         let named: Vec<_> = sources
             .iter()
-            .filter(|(file, _)| file.ends_with(".rs"))
+            .filter(|(file, _)| is_rust(file))
             .flat_map(|(file, text)| named(text, &module_of(file)).unwrap())
             .filter(|path| !path.ours)
             .collect();
@@ -226,7 +230,7 @@ mod house {
         let map = map();
         let sources = sources();
         // what is not Rust is told of by its folder
-        let shown = |path: &str| path.ends_with(".rs") || path.ends_with('/');
+        let shown = |path: &str| is_rust(path) || path.ends_with('/');
         let absent: Vec<_> = sources.keys().filter(|path| shown(path) && !map.contains_key(*path)).collect();
         assert!(absent.is_empty(), "not in ARCHITECTURE.md's map: {absent:?}");
         let gone: Vec<_> = map.keys().filter(|path| !sources.contains_key(*path)).collect();
@@ -238,7 +242,7 @@ mod house {
     #[test]
     fn every_file_opens_with_its_subject() {
         let sources = sources();
-        let rust: Vec<_> = sources.iter().filter(|(file, _)| file.ends_with(".rs")).collect();
+        let rust: Vec<_> = sources.iter().filter(|(file, _)| is_rust(file)).collect();
         assert!(rust.len() > 20, "only {} files found", rust.len());
         let mute: Vec<_> = rust.iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(file, _)| file).collect();
         assert!(mute.is_empty(), "these do not open with a `//!` line: {mute:?}");
