@@ -36,7 +36,8 @@ impl Judge {
     fn of(case: &Path) -> Self {
         let (audit, agent) = (case.join("audit.yaml"), case.join("agent.yaml"));
         let load = |file: &Path| {
-            ConfigFile::load(file.exists().then_some(file)).unwrap_or_else(|error| panic!("{}: {error}", case.display()))
+            ConfigFile::load(file.exists().then_some(file))
+                .unwrap_or_else(|error| panic!("{}: {error}", case.display()))
         };
         let common = Common::default();
         let watching = AgentConfig::new(&common, &AgentArgs::default(), &load(&agent)).unwrap();
@@ -128,7 +129,11 @@ fn difference(expected: &str, got: &str) -> String {
     for number in 1.. {
         let (want, have) = (expected.next(), got.next());
         if want != have {
-            return format!("line {number}\n  expected: {}\n       got: {}", want.unwrap_or("(the end)"), have.unwrap_or("(the end)"));
+            return format!(
+                "line {number}\n  expected: {}\n       got: {}",
+                want.unwrap_or("(the end)"),
+                have.unwrap_or("(the end)")
+            );
         }
         if want.is_none() {
             break;
@@ -160,9 +165,8 @@ fn each_recording_gives_its_goldens() {
 
 #[test]
 fn a_recording_is_small_and_the_cases_cover_every_verdict() {
-    let mut missing = vec![
-        "local", "blackholed", "undetermined", "protected", "peer_protected", "overdue", "exposed", "young",
-    ];
+    let mut missing =
+        vec!["local", "blackholed", "undetermined", "protected", "peer_protected", "overdue", "exposed", "young"];
     for case in cases() {
         let size = fs::metadata(case.join("sweep.jsonl")).unwrap().len();
         assert!(size < 60_000, "{}: {size} bytes", case.display());
@@ -197,16 +201,15 @@ fn a_recording_cut_off_anywhere_is_refused() {
     // without its last newline the last record is still whole
     for length in 0..whole.len() - 1 {
         let error = read(&whole.as_bytes()[..length]).expect_err(&format!("cut to {length} bytes"));
-        assert!(
-            matches!(error, RecordError::Foreign | RecordError::Truncated(_)),
-            "cut to {length} bytes: {error}"
-        );
+        assert!(matches!(error, RecordError::Foreign | RecordError::Truncated(_)), "cut to {length} bytes: {error}");
     }
 }
 
 #[test]
 fn a_cut_between_two_sweeps_leaves_the_sweeps_before_it() {
-    let whole = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps/probes-that-stop/sweep.jsonl")).unwrap();
+    let whole =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps/probes-that-stop/sweep.jsonl"))
+            .unwrap();
     let second = whole.match_indices("{\"sweep\":").nth(1).unwrap().0;
     assert!(read(&whole.as_bytes()[..second]).unwrap() > 2);
 }
@@ -221,7 +224,11 @@ fn what_is_no_recording_of_ours_is_refused_with_the_reason() {
         ("bytes", "\u{7f}ELF\u{2}\u{1}\n\0\0".to_owned(), "not a keepalive-auditor recording"),
         ("other JSON", "{\"log\":{\"version\":\"1.2\"}}\n".to_owned(), "not a keepalive-auditor recording"),
         ("no header", rest.to_owned(), "not a keepalive-auditor recording"),
-        ("another program's header", whole.replace("keepalive-auditor recording", "another recording"), "not a keepalive-auditor recording"),
+        (
+            "another program's header",
+            whole.replace("keepalive-auditor recording", "another recording"),
+            "not a keepalive-auditor recording",
+        ),
         ("a newer version", whole.replace("\"version\":1", "\"version\":2"), "has version 2"),
         ("another byte order", whole.replace("little", "big"), "made on a big-endian machine"),
         ("two headers", format!("{header}\n{whole}"), "header"),

@@ -92,7 +92,10 @@ fn real_ipv6_sockets() {
         unreachable!("{read:?}")
     };
     let listener = listener.socket().unwrap().unwrap();
-    assert_eq!((listener.state, listener.local, listener.remote), (State::Listen, endpoint("[::]:9090"), endpoint("[::]:0")));
+    assert_eq!(
+        (listener.state, listener.local, listener.remote),
+        (State::Listen, endpoint("[::]:9090"), endpoint("[::]:0"))
+    );
     assert_eq!(listener.cookie, Cookie(0x2_d1c6));
     let accepted = accepted.socket().unwrap().unwrap();
     assert_eq!((accepted.state, accepted.inet6, accepted.timer), (State::Established, true, Timer::KeepAlive));
@@ -111,22 +114,22 @@ fn a_mapped_address_is_the_ipv4_address_on_the_wire() {
 #[test]
 fn the_request_for_both_families_is_a_struct_inet_diag_req() {
     let expected = [
-        &76_u32.to_le_bytes()[..],  // nlmsg_len: 16 + 60
-        &18_u16.to_le_bytes(),      // nlmsg_type: TCPDIAG_GETSOCK
-        &0x301_u16.to_le_bytes(),   // nlmsg_flags: NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
-        &0_u32.to_le_bytes(),       // nlmsg_seq
-        &0_u32.to_le_bytes(),       // nlmsg_pid: the kernel fills in ours
-        &[0],                       // idiag_family: AF_UNSPEC, which is both
-        &[0, 0],                    // idiag_src_len, idiag_dst_len
-        &[0b10],                    // idiag_ext: 1 << (INET_DIAG_INFO - 1)
-        &[0; 2],                    // id.idiag_sport
-        &[0; 2],                    // id.idiag_dport
-        &[0; 16],                   // id.idiag_src
-        &[0; 16],                   // id.idiag_dst
-        &[0; 4],                    // id.idiag_if
-        &[0; 8],                    // id.idiag_cookie
-        &0x402_u32.to_le_bytes(),   // idiag_states: 1 << TCP_ESTABLISHED | 1 << TCP_LISTEN
-        &0_u32.to_le_bytes(),       // idiag_dbs
+        &76_u32.to_le_bytes()[..], // nlmsg_len: 16 + 60
+        &18_u16.to_le_bytes(),     // nlmsg_type: TCPDIAG_GETSOCK
+        &0x301_u16.to_le_bytes(),  // nlmsg_flags: NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
+        &0_u32.to_le_bytes(),      // nlmsg_seq
+        &0_u32.to_le_bytes(),      // nlmsg_pid: the kernel fills in ours
+        &[0],                      // idiag_family: AF_UNSPEC, which is both
+        &[0, 0],                   // idiag_src_len, idiag_dst_len
+        &[0b10],                   // idiag_ext: 1 << (INET_DIAG_INFO - 1)
+        &[0; 2],                   // id.idiag_sport
+        &[0; 2],                   // id.idiag_dport
+        &[0; 16],                  // id.idiag_src
+        &[0; 16],                  // id.idiag_dst
+        &[0; 4],                   // id.idiag_if
+        &[0; 8],                   // id.idiag_cookie
+        &0x402_u32.to_le_bytes(),  // idiag_states: 1 << TCP_ESTABLISHED | 1 << TCP_LISTEN
+        &0_u32.to_le_bytes(),      // idiag_dbs
     ]
     .concat();
     assert_eq!(Request::BothFamilies.to_bytes(), expected);
@@ -136,22 +139,22 @@ fn the_request_for_both_families_is_a_struct_inet_diag_req() {
 fn the_request_for_one_family_is_a_struct_inet_diag_req_v2() {
     for (request, family) in [(Request::Inet, 2), (Request::Inet6, 10)] {
         let expected = [
-            &72_u32.to_le_bytes()[..],  // nlmsg_len: 16 + 56
-            &20_u16.to_le_bytes(),      // nlmsg_type: SOCK_DIAG_BY_FAMILY
-            &0x301_u16.to_le_bytes(),   // nlmsg_flags: NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
-            &0_u32.to_le_bytes(),       // nlmsg_seq
-            &0_u32.to_le_bytes(),       // nlmsg_pid
-            &[family],                  // sdiag_family
-            &[6],                       // sdiag_protocol: IPPROTO_TCP
-            &[0b10],                    // idiag_ext: 1 << (INET_DIAG_INFO - 1)
-            &[0],                       // pad
-            &0x402_u32.to_le_bytes(),   // idiag_states: 1 << TCP_ESTABLISHED | 1 << TCP_LISTEN
-            &[0; 2],                    // id.idiag_sport
-            &[0; 2],                    // id.idiag_dport
-            &[0; 16],                   // id.idiag_src
-            &[0; 16],                   // id.idiag_dst
-            &[0; 4],                    // id.idiag_if
-            &[0; 8],                    // id.idiag_cookie
+            &72_u32.to_le_bytes()[..], // nlmsg_len: 16 + 56
+            &20_u16.to_le_bytes(),     // nlmsg_type: SOCK_DIAG_BY_FAMILY
+            &0x301_u16.to_le_bytes(),  // nlmsg_flags: NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
+            &0_u32.to_le_bytes(),      // nlmsg_seq
+            &0_u32.to_le_bytes(),      // nlmsg_pid
+            &[family],                 // sdiag_family
+            &[6],                      // sdiag_protocol: IPPROTO_TCP
+            &[0b10],                   // idiag_ext: 1 << (INET_DIAG_INFO - 1)
+            &[0],                      // pad
+            &0x402_u32.to_le_bytes(),  // idiag_states: 1 << TCP_ESTABLISHED | 1 << TCP_LISTEN
+            &[0; 2],                   // id.idiag_sport
+            &[0; 2],                   // id.idiag_dport
+            &[0; 16],                  // id.idiag_src
+            &[0; 16],                  // id.idiag_dst
+            &[0; 4],                   // id.idiag_if
+            &[0; 8],                   // id.idiag_cookie
         ]
         .concat();
         assert_eq!(request.to_bytes(), expected);
@@ -271,7 +274,8 @@ fn walk(datagram: &[u8]) -> usize {
 /// Any `inet_diag_msg` of a known family, its state mostly one that we ask for.
 fn inet_diag_msg() -> impl Strategy<Value = [u8; INET_DIAG_MSG]> {
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-    let parts = (vec(any::<u8>(), INET_DIAG_MSG), prop::sample::select(vec![2_u8, 10]), 0..14_u8, any::<bool>(), 0..8_u8);
+    let parts =
+        (vec(any::<u8>(), INET_DIAG_MSG), prop::sample::select(vec![2_u8, 10]), 0..14_u8, any::<bool>(), 0..8_u8);
     parts.prop_map(move |(bytes, family, state, is_mapped, timer)| {
         let mut msg: [u8; INET_DIAG_MSG] = bytes.try_into().unwrap();
         msg[0] = family;

@@ -134,12 +134,29 @@ pub fn join(link: &str, near: (&Netns, &[Net]), far: (&Netns, &[Net])) {
     near.0.enter(|| link::veth(link, &peer)).expect("a veth pair is made");
     for (netns, addresses) in [near, far] {
         netns.enter(|| {
+            let v6: Vec<_> = addresses.iter().filter(|(addr, _)| addr.is_ipv6()).map(|(addr, _)| *addr).collect();
             link::up(link).expect("the link comes up");
             for net in addresses {
                 link::address(link, *net).expect("the link takes its address");
             }
+            v6.into_iter().for_each(wait_for_address);
         });
     }
+}
+
+/// The kernel finishes an IPv6 address in the background; until then who connects to it asks the link for it, and is told nothing.
+fn wait_for_address(addr: IpAddr) {
+    let IpAddr::V6(v6) = addr else { return };
+    let hex: String = v6.octets().iter().map(|octet| format!("{octet:02x}")).collect();
+    let own = format!("{hex} 80 ");
+    let there = || fs::read_to_string("/proc/thread-self/net/ipv6_route").is_ok_and(|routes| routes.contains(&own));
+    for _ in 0..500 {
+        if there() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{addr} does not come up");
 }
 
 /// `10.99.NET.HOST/24` and `fd99:NET::HOST/64`.
