@@ -58,8 +58,13 @@ pub fn infer(before: Option<(Sample, u32)>, now: Sample) -> u32 {
     let until_due = previous.deadline().wrapping_sub(now.at).cast_signed();
     let set_anew = until_due > SAME_MS.cast_signed();
     let same_answer = same(now.at.wrapping_sub(now.ack_recv), previous.at.wrapping_sub(previous.ack_recv));
-    if set_anew || !now.probed() || same_answer {
+    if set_anew || same_answer {
         return now.sum();
+    }
+    if !now.probed() {
+        // fired and found traffic; what was heard again since then makes the sum too small by the silence before it
+        let heard_since = i64::from(now.data_recv.min(now.ack_recv)) < -i64::from(until_due);
+        return if heard_since { now.sum().max(bound) } else { now.sum() };
     }
     // a new answer: the silence before its probe was KEEPIDLE at least, so that no more than it can be true
     let silence = previous.data_recv.min(previous.ack_recv).saturating_add(now.at.wrapping_sub(previous.at));

@@ -22,7 +22,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_secs(2);
 
 #[test]
-#[ignore = "takes 20 minutes: tests/soak/run"]
 fn no_overdue_is_wrong_and_none_is_missed() {
     let minutes = number("SOAK_MINUTES", 20);
     let limit = Duration::from_secs(60 * u64::from(minutes) + 300);
