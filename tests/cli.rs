@@ -316,8 +316,10 @@ fn remedies_are_printed_for_every_target() {
             .that(outcome.code() == 0 && !outcome.stdout.trim().is_empty(), || format!("remedy {target}: {outcome:?}"));
     }
     let unknown = run(&["remedy", "nonsense"]);
-    checks
-        .that(unknown.stderr.contains("nginx"), || format!("the targets there are, are not told: {}", unknown.stderr));
+    let told = unknown.stderr.contains("--list");
+    checks.that(told, || format!("how to see the targets there are is not told: {}", unknown.stderr));
+    let list = run(&["remedy", "--list"]);
+    checks.that(list.code() == 0 && list.stdout.contains("nginx"), || format!("remedy --list: {list:?}"));
     checks.finish();
 }
 

@@ -24,8 +24,9 @@ impl Keep {
     /// Tells a socket.
     pub fn apply(self, stream: &TcpStream) {
         if let Self::Idle(seconds) = self {
-            sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPIDLE is set");
+            // In this order: a socket that is idle for longer probes at once, then waits for the interval that it has.
             sockopt::set_tcp_keepintvl(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPINTVL is set");
+            sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPIDLE is set");
         }
         sockopt::set_socket_keepalive(stream, self != Self::Off).expect("SO_KEEPALIVE is set");
     }
