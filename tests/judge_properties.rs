@@ -19,7 +19,7 @@ use proptest::prelude::*;
 
 const NS: NsId = NsId(4_026_531_840);
 const LIMIT: Duration = Duration::from_secs(350);
-const LONG_LIVED: Duration = Duration::from_mins(5);
+const LONG_LIVED: Duration = Duration::from_secs(5 * 60);
 
 /// Milliseconds on both sides of the thresholds that matter.
 fn ms() -> impl Strategy<Value = u64> {
@@ -136,8 +136,8 @@ fn follow(connection: &mut Connection, looks: &[(u64, Vec<Action>)], mut each: i
         tracker.begin(NS);
         tracker.see(&connection.socket(), now);
         tracker.end(true, now, |_, _, _| ());
-        let tracked = tracker.namespace(NS).unwrap().connections().next().unwrap();
-        each(connection, tracked, now);
+        let seen = tracker.namespace(NS).unwrap().connections().next().unwrap();
+        each(connection, seen, now);
     }
 }
 

@@ -7,6 +7,7 @@
 //! every line of it is then checked by hand: from then on it is the specification.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
         // an audit judges once, at the end
         if agent && matches!(record, Record::SweepEnd { .. }) {
             let report = digest.report("node-1");
-            verdicts += &format!("{:6.1} s: {}\n", seconds(report.watched_for), table::summary(&report));
+            writeln!(verdicts, "{:6.1} s: {}", seconds(report.watched_for), table::summary(&report)).expect("a string takes it");
             durations.count(seconds(report.duration));
             last = Some(report);
         }

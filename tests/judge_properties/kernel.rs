@@ -1,6 +1,6 @@
 //! One end of a connection as the kernel keeps it: clocks, segment counters and the keepalive timer. Time is in milliseconds.
 //!
-//! The timer follows `tcp_keepalive_timer` (net/ipv4/tcp_timer.c): traffic does not re-arm it. When it fires and the silence is shorter than
+//! The timer follows `tcp_keepalive_timer` (`net/ipv4/tcp_timer.c`): traffic does not re-arm it. When it fires and the silence is shorter than
 //! KEEPIDLE, it is armed for what is left; otherwise a probe goes out and it is armed for KEEPINTVL. An answer moves the ack clock.
 //! While data is unacknowledged it is armed for a full KEEPIDLE.
 
@@ -163,14 +163,14 @@ impl Connection {
             self.segs[1] += 1;
             self.last_segment = self.now;
             self.arm(options.keepintvl);
-            if options.answered || self.probes % 2 == 0 {
+            if options.answered || self.probes.is_multiple_of(2) {
                 // at once: the answer is never apart from its probe at a look
                 self.happen(Event::Acked);
             }
         }
     }
 
-    /// What sock_diag says.
+    /// What `sock_diag` says.
     pub fn socket(&self) -> Socket {
         let since = |at: u64| u32::try_from(self.now - at).ok();
         let [segs_in, segs_out, data_segs_in, data_segs_out] = self.segs.map(Some);

@@ -147,7 +147,7 @@ pub fn join(link: &str, near: (&Netns, &[Net]), far: (&Netns, &[Net])) {
 /// The kernel finishes an IPv6 address in the background; until then who connects to it asks the link for it, and is told nothing.
 fn wait_for_address(addr: IpAddr) {
     let IpAddr::V6(v6) = addr else { return };
-    let hex: String = v6.octets().iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = format!("{:032x}", v6.to_bits());
     let own = format!("{hex} 80 ");
     let there = || fs::read_to_string("/proc/thread-self/net/ipv6_route").is_ok_and(|routes| routes.contains(&own));
     for _ in 0..500 {
