@@ -4,9 +4,6 @@ use super::{files, path, yaml};
 use serde_json::Value;
 use std::process::{Command, Output};
 
-/// Named by the interface and offered by the chart, but not built yet; the test fails when it is, so that this line goes.
-const NOT_YET: [&str; 1] = ["--web.config.file"];
-
 fn program(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_keepalive-auditor")).args(arguments).output().unwrap()
 }
@@ -37,11 +34,7 @@ fn agent_has_every_flag_that_the_manifests_give() {
         assert_eq!(arguments[0], "agent", "{file}");
         for argument in arguments[1..].iter().filter_map(Value::as_str) {
             let flag = argument.split('=').next().unwrap();
-            assert_ne!(
-                help.contains(&format!("{flag} ")),
-                NOT_YET.contains(&flag),
-                "{file}: has the agent the flag {flag}?"
-            );
+            assert!(help.contains(&format!("{flag} ")), "{file}: the agent has no flag {flag}");
             flags += 1;
         }
     }

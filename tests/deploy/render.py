@@ -32,6 +32,7 @@ WRONG_VALUES = [
     {"monitor": {"kind": "PodMonitor,ServiceMonitor"}},
     {"podMonitor": {"enabled": True}},
     {"web": {"port": 0}},
+    {"web": {"config": {"tls_server_config": {}}}},
     {"livenessProbe": {"path": "/healthz"}},
     {"prometheusRule": {"disabledAlerts": "TCPKeepaliveTooLate"}},
 ]

@@ -50,54 +50,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* The Secret with web.yaml, or "". */}}
-{{- define "keepalive-auditor.webSecret" -}}
-{{- if .Values.web.existingSecret -}}
-{{- .Values.web.existingSecret -}}
-{{- else if .Values.web.config -}}
-{{- include "keepalive-auditor.fullname" . }}-web
-{{- end -}}
-{{- end -}}
-
-{{- define "keepalive-auditor.scheme" -}}
-{{- ternary "HTTPS" .Values.web.scheme (hasKey .Values.web.config "tls_server_config") -}}
-{{- end -}}
-
-{{/* A probe of the given path; where requests need credentials it only connects. */}}
-{{- define "keepalive-auditor.probe" -}}
-{{- $web := .root.Values.web -}}
-{{- $tls := default dict $web.config.tls_server_config -}}
-{{- if or $web.authentication (hasKey $web.config "basic_auth_users") (hasKey $tls "client_auth_type") -}}
-tcpSocket:
-  port: metrics
-{{- else -}}
-httpGet:
-  path: {{ .path }}
-  port: metrics
-  {{- if eq (include "keepalive-auditor.scheme" .root) "HTTPS" }}
-  scheme: HTTPS
-  {{- end }}
-{{- end }}
-{{ toYaml .timing }}
-{{- end -}}
-
 {{/* What PodMonitor and ServiceMonitor say of the endpoint. */}}
 {{- define "keepalive-auditor.endpoint" -}}
 - port: metrics
   path: /metrics
   interval: {{ .Values.monitor.interval }}
   scrapeTimeout: {{ .Values.monitor.scrapeTimeout }}
-  {{- if eq (include "keepalive-auditor.scheme" .) "HTTPS" }}
-  scheme: https
-  {{- end }}
-  {{- with .Values.monitor.tlsConfig }}
-  tlsConfig:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.monitor.basicAuth }}
-  basicAuth:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
   # The agent's namespace, pod and container labels name the connection's owner, not the agent.
   honorLabels: true
   relabelings:
