@@ -65,7 +65,8 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
         // an audit judges once, at the end
         if agent && matches!(record, Record::SweepEnd { .. }) {
             let report = digest.report("node-1");
-            writeln!(verdicts, "{:6.1} s: {}", seconds(report.watched_for), table::summary(&report)).expect("a string takes it");
+            writeln!(verdicts, "{:6.1} s: {}", seconds(report.watched_for), table::summary(&report))
+                .expect("a string takes it");
             durations.count(seconds(report.duration));
             last = Some(report);
         }
