@@ -194,6 +194,7 @@ impl<'a> Assessor<'a> {
         let peer = PeerFacts {
             probes: tracked.peer_probes(self.now),
             on_node: other.is_some(),
+            same_namespace: other.is_some_and(|other| other.namespace == self.id),
             translated: other.is_some_and(|other| !other.exact),
             keepalive: peer_keepalive,
         };

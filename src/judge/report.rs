@@ -55,6 +55,8 @@ pub struct PeerFacts {
     pub probes: Option<PeerProbes>,
     /// It is a socket of this node.
     pub on_node: bool,
+    /// It is a socket of the same network namespace.
+    pub same_namespace: bool,
     /// On this node, with an address translated between the two.
     pub translated: bool,
     /// Its keepalive, judged by this path's idle timeout, where it is on this node.

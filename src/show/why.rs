@@ -16,12 +16,10 @@ impl fmt::Display for Why<'_> {
         let limit = Human::from(finding.path.idle_timeout);
         let path = &finding.path.name;
         match finding.verdict {
-            Verdict::Local if finding.peer.on_node => {
-                f.write_str("both ends are on this node with nothing between them that forgets")
-            }
-            Verdict::Local => {
+            Verdict::Local if finding.peer.same_namespace => {
                 f.write_str("both ends live in this network namespace, with nothing between them that forgets")
             }
+            Verdict::Local => f.write_str("both ends are on this node, with nothing between them that forgets"),
             Verdict::Undetermined => write!(
                 f,
                 "a {} timer hides the keepalive timer, which no earlier look saw; look again when it is over",
