@@ -7,10 +7,10 @@
 //! every line of it is then checked by hand: from then on it is the specification.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use keepalive_auditor::cli::{AgentArgs, AuditArgs, Common};
@@ -20,8 +20,9 @@ use keepalive_auditor::judge::policy::Policy;
 use keepalive_auditor::judge::report::Report;
 use keepalive_auditor::record::{Record, RecordError, replay};
 use keepalive_auditor::show::json::Document;
-use keepalive_auditor::show::metrics::{Limits, SweepDurations, View, text};
+use keepalive_auditor::show::metrics::{Detail, Limits, SweepDurations, View, text};
 use keepalive_auditor::show::table;
+use proptest::prelude::*;
 
 /// Set to anything: goldens are written instead of compared.
 const UPDATE: &str = "UPDATE_GOLDENS";
@@ -57,7 +58,7 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
     let Judge { policy, limits, agent } = Judge::of(case);
     let mut digest = Digest::new(Arc::new(policy));
     let mut durations = SweepDurations::default();
-    let mut verdicts = String::new();
+    let mut verdicts = Vec::new();
     let mut last = None;
     let file = File::open(case.join("sweep.jsonl")).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
     let header = replay(BufReader::new(file), |record: Record<'static>| {
@@ -65,8 +66,7 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
         // an audit judges once, at the end
         if agent && matches!(record, Record::SweepEnd { .. }) {
             let report = digest.report("node-1");
-            writeln!(verdicts, "{:6.1} s: {}", seconds(report.watched_for), table::summary(&report))
-                .expect("a string takes it");
+            verdicts.push(format!("{:6.1} s: {}\n", seconds(report.watched_for), table::summary(&report)));
             durations.count(seconds(report.duration));
             last = Some(report);
         }
@@ -82,15 +82,13 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
     let mut outputs = vec![
         ("table.txt", shown(&report)),
         ("report.json", json(&report)),
-        ("metrics.txt", text(View::new(Some(&report), &durations, limits), false).unwrap()),
+        ("metrics.txt", page(&report, &durations, limits)),
     ];
     if agent {
-        outputs.push(("verdicts.txt", verdicts));
+        outputs.push(("verdicts.txt", verdicts.concat()));
     }
-    // a new version of the program changes no judgement
-    let version = format!("\"{}\"", env!("CARGO_PKG_VERSION"));
     for (_, output) in &mut outputs {
-        *output = without_revision(&output.replace(&version, "\"VERSION\""));
+        *output = without_version(output);
     }
     outputs
 }
@@ -105,9 +103,14 @@ fn json(report: &Report) -> String {
     serde_json::to_string_pretty(&Document { report, keep: |_: &_| true, limit: usize::MAX }).unwrap() + "\n"
 }
 
-/// The label that differs from build to build.
-fn without_revision(page: &str) -> String {
-    let Some((before, rest)) = page.split_once("revision=\"") else { return page.to_owned() };
+fn page(report: &Report, durations: &SweepDurations, limits: Limits) -> String {
+    text(View::new(Some(report), durations, limits), false).unwrap()
+}
+
+/// A new version or build of the program changes no judgement.
+fn without_version(output: &str) -> String {
+    let output = output.replace(&format!("\"{}\"", env!("CARGO_PKG_VERSION")), "\"VERSION\"");
+    let Some((before, rest)) = output.split_once("revision=\"") else { return output };
     let (_, after) = rest.split_once('"').unwrap();
     format!("{before}revision=\"REVISION\"{after}")
 }
@@ -117,9 +120,12 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
 
+fn sweeps() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps")
+}
+
 fn cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps");
-    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut cases: Vec<_> = fs::read_dir(sweeps()).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.is_dir());
     cases.sort();
     cases
@@ -178,9 +184,27 @@ fn a_recording_is_small_and_the_cases_cover_every_verdict() {
     assert!(missing.is_empty(), "no case ends in {missing:?}");
 }
 
+/// The program itself gives what the library gives.
+#[test]
+fn audit_replays_what_the_golden_says() {
+    for case in cases().into_iter().filter(|case| !case.join("agent.yaml").exists()) {
+        let mut audit = Command::new(env!("CARGO_BIN_EXE_keepalive-auditor"));
+        audit.env_clear().args(["audit", "--all", "--format", "json", "--replay"]).arg(case.join("sweep.jsonl"));
+        let configuration = case.join("audit.yaml");
+        audit.args(
+            configuration.exists().then(|| ["--config".into(), configuration.into_os_string()]).into_iter().flatten(),
+        );
+        let output = audit.output().unwrap();
+        assert!(output.status.success(), "{}: {}", case.display(), String::from_utf8_lossy(&output.stderr));
+        let (_, expected) = replayed(&case).swap_remove(1);
+        let got = without_version(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(got, expected, "{}", case.display());
+    }
+}
+
 /// A recording of one sweep, as text.
 fn recording() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps/keepalive-off/sweep.jsonl")).unwrap()
+    fs::read_to_string(sweeps().join("keepalive-off/sweep.jsonl")).unwrap()
 }
 
 /// How many records are read, or why none are.
@@ -209,9 +233,7 @@ fn a_recording_cut_off_anywhere_is_refused() {
 
 #[test]
 fn a_cut_between_two_sweeps_leaves_the_sweeps_before_it() {
-    let whole =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps/probes-that-stop/sweep.jsonl"))
-            .unwrap();
+    let whole = fs::read_to_string(sweeps().join("probes-that-stop/sweep.jsonl")).unwrap();
     let second = whole.match_indices("{\"sweep\":").nth(1).unwrap().0;
     assert!(read(&whole.as_bytes()[..second]).unwrap() > 2);
 }
@@ -246,4 +268,94 @@ fn what_is_no_recording_of_ours_is_refused_with_the_reason() {
     }
     let endless = [header.as_bytes(), b"\n", &b" ".repeat(17 << 20)].concat();
     assert!(matches!(read(&endless), Err(RecordError::LineTooLong(2))));
+}
+
+/// What somebody may do to a recording of several sweeps, line by line.
+#[derive(Clone, Debug)]
+enum Edit {
+    Delete(prop::sample::Index),
+    Repeat(prop::sample::Index),
+    Swap(prop::sample::Index, prop::sample::Index),
+    /// Another number in place of one of the line's numbers.
+    Number(prop::sample::Index, prop::sample::Index, u64),
+    /// Other bytes in the middle of the line.
+    Bytes(prop::sample::Index, prop::sample::Index, Vec<u8>),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let at = any::<prop::sample::Index>;
+    let number = prop_oneof![Just(0), 0..100_000_000_u64, any::<u64>(), Just(u64::MAX), Just(u64::from(u32::MAX))];
+    prop_oneof![
+        at().prop_map(Edit::Delete),
+        at().prop_map(Edit::Repeat),
+        (at(), at()).prop_map(|(one, other)| Edit::Swap(one, other)),
+        (at(), at(), number).prop_map(|(line, which, to)| Edit::Number(line, which, to)),
+        (at(), at(), prop::collection::vec(any::<u8>(), 0..6))
+            .prop_map(|(line, at, bytes)| Edit::Bytes(line, at, bytes)),
+    ]
+}
+
+fn edited(whole: &str, edits: &[Edit]) -> Vec<u8> {
+    let mut lines: Vec<Vec<u8>> = whole.lines().map(|line| line.as_bytes().to_vec()).collect();
+    for edit in edits {
+        match edit {
+            Edit::Delete(at) if lines.len() > 1 => {
+                lines.remove(at.index(lines.len()));
+            }
+            Edit::Delete(_) => {}
+            Edit::Repeat(at) => {
+                let at = at.index(lines.len());
+                lines.insert(at, lines[at].clone());
+            }
+            Edit::Swap(one, other) => {
+                let (one, other) = (one.index(lines.len()), other.index(lines.len()));
+                lines.swap(one, other);
+            }
+            Edit::Number(line, which, to) => {
+                let at = line.index(lines.len());
+                let line = &mut lines[at];
+                let number = |at: usize| line[at].is_ascii_digit() && at > 0 && line[at - 1] == b':';
+                let starts: Vec<usize> = (0..line.len()).filter(|&at| number(at)).collect();
+                if !starts.is_empty() {
+                    let start = starts[which.index(starts.len())];
+                    let length = line[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                    line.splice(start..start + length, to.to_string().into_bytes());
+                }
+            }
+            Edit::Bytes(line, at, bytes) => {
+                let line_at = line.index(lines.len());
+                let line = &mut lines[line_at];
+                let start = at.index(line.len() + 1);
+                let end = (start + bytes.len()).min(line.len());
+                line.splice(start..end, bytes.iter().copied());
+            }
+        }
+    }
+    lines.join(&b'\n')
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+
+    #[test]
+    fn an_edited_recording_is_refused_or_judged(
+        case in prop::sample::select(vec!["probes-that-stop", "blackholed", "pods", "losses"]),
+        edits in prop::collection::vec(edit(), 1..8),
+    ) {
+        let whole = fs::read_to_string(sweeps().join(case).join("sweep.jsonl")).unwrap();
+        let mut digest = Digest::new(Arc::default());
+        let mut last = None;
+        let _ = replay(&*edited(&whole, &edits), |record: Record<'static>| {
+            digest.feed(&record);
+            if matches!(record, Record::SweepEnd { .. }) {
+                last = Some(digest.report("node-1"));
+            }
+            Ok::<(), RecordError>(())
+        });
+        if let Some(report) = last {
+            shown(&report);
+            json(&report);
+            page(&report, &SweepDurations::default(), Limits { detail: Detail::Pod, top_endpoints: 1, max_series: 5 });
+        }
+    }
 }
