@@ -19,7 +19,7 @@ use proptest::prelude::*;
 
 const NS: NsId = NsId(4_026_531_840);
 const LIMIT: Duration = Duration::from_secs(350);
-const LONG_LIVED: Duration = Duration::from_secs(5 * 60);
+const LONG_LIVED: Duration = Duration::from_secs(300);
 
 /// Milliseconds on both sides of the thresholds that matter.
 fn ms() -> impl Strategy<Value = u64> {
@@ -129,15 +129,15 @@ proptest! {
 
 /// Looks at a connection with each pause, after its actions, and tells what is remembered after each look.
 fn follow(connection: &mut Connection, looks: &[(u64, Vec<Action>)], mut each: impl FnMut(&Connection, &Tracked, u64)) {
-    let mut tracker = Tracker::default();
+    let mut memory = Tracker::default();
     for (pause, actions) in looks {
         connection.run(*pause, actions);
         let now = connection.now;
-        tracker.begin(NS);
-        tracker.see(&connection.socket(), now);
-        tracker.end(true, now, |_, _, _| ());
-        let seen = tracker.namespace(NS).unwrap().connections().next().unwrap();
-        each(connection, seen, now);
+        memory.begin(NS);
+        memory.see(&connection.socket(), now);
+        memory.end(true, now, |_, _, _| ());
+        let tracked = memory.namespace(NS).unwrap().connections().next().unwrap();
+        each(connection, tracked, now);
     }
 }
 

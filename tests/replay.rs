@@ -7,10 +7,13 @@
 //! every line of it is then checked by hand: from then on it is the specification.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use std::fmt::Write as _;
+#[path = "replay/damaged.rs"]
+mod damaged;
+
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use keepalive_auditor::cli::{AgentArgs, AuditArgs, Common};
@@ -57,7 +60,7 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
     let Judge { policy, limits, agent } = Judge::of(case);
     let mut digest = Digest::new(Arc::new(policy));
     let mut durations = SweepDurations::default();
-    let mut verdicts = String::new();
+    let mut verdicts = Vec::new();
     let mut last = None;
     let file = File::open(case.join("sweep.jsonl")).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
     let header = replay(BufReader::new(file), |record: Record<'static>| {
@@ -65,8 +68,7 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
         // an audit judges once, at the end
         if agent && matches!(record, Record::SweepEnd { .. }) {
             let report = digest.report("node-1");
-            writeln!(verdicts, "{:6.1} s: {}", seconds(report.watched_for), table::summary(&report))
-                .expect("a string takes it");
+            verdicts.push(format!("{:6.1} s: {}\n", seconds(report.watched_for), table::summary(&report)));
             durations.count(seconds(report.duration));
             last = Some(report);
         }
@@ -82,15 +84,13 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
     let mut outputs = vec![
         ("table.txt", shown(&report)),
         ("report.json", json(&report)),
-        ("metrics.txt", text(View::new(Some(&report), &durations, limits), false).unwrap()),
+        ("metrics.txt", page(&report, &durations, limits)),
     ];
     if agent {
-        outputs.push(("verdicts.txt", verdicts));
+        outputs.push(("verdicts.txt", verdicts.concat()));
     }
-    // a new version of the program changes no judgement
-    let version = format!("\"{}\"", env!("CARGO_PKG_VERSION"));
     for (_, output) in &mut outputs {
-        *output = without_revision(&output.replace(&version, "\"VERSION\""));
+        *output = without_version(output);
     }
     outputs
 }
@@ -105,9 +105,14 @@ fn json(report: &Report) -> String {
     serde_json::to_string_pretty(&Document { report, keep: |_: &_| true, limit: usize::MAX }).unwrap() + "\n"
 }
 
-/// The label that differs from build to build.
-fn without_revision(page: &str) -> String {
-    let Some((before, rest)) = page.split_once("revision=\"") else { return page.to_owned() };
+fn page(report: &Report, durations: &SweepDurations, limits: Limits) -> String {
+    text(View::new(Some(report), durations, limits), false).unwrap()
+}
+
+/// A new version or build of the program changes no judgement.
+fn without_version(output: &str) -> String {
+    let output = output.replace(&format!("\"{}\"", env!("CARGO_PKG_VERSION")), "\"VERSION\"");
+    let Some((before, rest)) = output.split_once("revision=\"") else { return output };
     let (_, after) = rest.split_once('"').unwrap();
     format!("{before}revision=\"REVISION\"{after}")
 }
@@ -117,9 +122,12 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
 
+fn sweeps() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps")
+}
+
 fn cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps");
-    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut cases: Vec<_> = fs::read_dir(sweeps()).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.is_dir());
     cases.sort();
     cases
@@ -178,72 +186,20 @@ fn a_recording_is_small_and_the_cases_cover_every_verdict() {
     assert!(missing.is_empty(), "no case ends in {missing:?}");
 }
 
-/// A recording of one sweep, as text.
-fn recording() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps/keepalive-off/sweep.jsonl")).unwrap()
-}
-
-/// How many records are read, or why none are.
-fn read(bytes: &[u8]) -> Result<usize, RecordError> {
-    let mut digest = Digest::new(Arc::default());
-    let mut records = 0;
-    replay(bytes, |record: Record<'static>| {
-        digest.feed(&record);
-        records += 1;
-        Ok::<(), RecordError>(())
-    })?;
-    let _ = digest.report("node-1");
-    Ok(records)
-}
-
+/// The program itself gives what the library gives.
 #[test]
-fn a_recording_cut_off_anywhere_is_refused() {
-    let whole = recording();
-    assert!(read(whole.as_bytes()).is_ok());
-    // without its last newline the last record is still whole
-    for length in 0..whole.len() - 1 {
-        let error = read(&whole.as_bytes()[..length]).expect_err(&format!("cut to {length} bytes"));
-        assert!(matches!(error, RecordError::Foreign | RecordError::Truncated(_)), "cut to {length} bytes: {error}");
+fn audit_replays_what_the_golden_says() {
+    for case in cases().into_iter().filter(|case| !case.join("agent.yaml").exists()) {
+        let mut audit = Command::new(env!("CARGO_BIN_EXE_keepalive-auditor"));
+        audit.env_clear().args(["audit", "--all", "--format", "json", "--replay"]).arg(case.join("sweep.jsonl"));
+        let configuration = case.join("audit.yaml");
+        audit.args(
+            configuration.exists().then(|| ["--config".into(), configuration.into_os_string()]).into_iter().flatten(),
+        );
+        let output = audit.output().unwrap();
+        assert!(output.status.success(), "{}: {}", case.display(), String::from_utf8_lossy(&output.stderr));
+        let (_, expected) = replayed(&case).swap_remove(1);
+        let got = without_version(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(got, expected, "{}", case.display());
     }
-}
-
-#[test]
-fn a_cut_between_two_sweeps_leaves_the_sweeps_before_it() {
-    let whole =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps/probes-that-stop/sweep.jsonl"))
-            .unwrap();
-    let second = whole.match_indices("{\"sweep\":").nth(1).unwrap().0;
-    assert!(read(&whole.as_bytes()[..second]).unwrap() > 2);
-}
-
-#[test]
-fn what_is_no_recording_of_ours_is_refused_with_the_reason() {
-    let whole = recording();
-    let (header, rest) = whole.split_once('\n').unwrap();
-    let cases = [
-        ("nothing", String::new(), "not a keepalive-auditor recording"),
-        ("text", "hello\n".to_owned(), "not a keepalive-auditor recording"),
-        ("bytes", "\u{7f}ELF\u{2}\u{1}\n\0\0".to_owned(), "not a keepalive-auditor recording"),
-        ("other JSON", "{\"log\":{\"version\":\"1.2\"}}\n".to_owned(), "not a keepalive-auditor recording"),
-        ("no header", rest.to_owned(), "not a keepalive-auditor recording"),
-        (
-            "another program's header",
-            whole.replace("keepalive-auditor recording", "another recording"),
-            "not a keepalive-auditor recording",
-        ),
-        ("a newer version", whole.replace("\"version\":1", "\"version\":2"), "has version 2"),
-        ("another byte order", whole.replace("little", "big"), "made on a big-endian machine"),
-        ("two headers", format!("{header}\n{whole}"), "header"),
-        ("two recordings", format!("{whole}{whole}"), "header"),
-        ("an unknown record", whole.replace("{\"dump_end\"", "{\"dump_start\""), "line 6: not a record"),
-        ("no base64", whole.replace("\"bytes\":\"", "\"bytes\":\"*"), "line 4: not a record"),
-    ];
-    for (name, text, reason) in cases {
-        match read(text.as_bytes()) {
-            Ok(records) => panic!("{name}: {records} records are taken"),
-            Err(error) => assert!(error.to_string().contains(reason), "{name}: {error}"),
-        }
-    }
-    let endless = [header.as_bytes(), b"\n", &b" ".repeat(17 << 20)].concat();
-    assert!(matches!(read(&endless), Err(RecordError::LineTooLong(2))));
 }

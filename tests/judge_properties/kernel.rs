@@ -1,6 +1,6 @@
 //! One end of a connection as the kernel keeps it: clocks, segment counters and the keepalive timer. Time is in milliseconds.
 //!
-//! The timer follows `tcp_keepalive_timer` (`net/ipv4/tcp_timer.c`): traffic does not re-arm it. When it fires and the silence is shorter than
+//! The timer follows `tcp_keepalive_timer` of `net/ipv4/tcp_timer.c`: traffic does not re-arm it. When it fires and the silence is shorter than
 //! KEEPIDLE, it is armed for what is left; otherwise a probe goes out and it is armed for KEEPINTVL. An answer moves the ack clock.
 //! While data is unacknowledged it is armed for a full KEEPIDLE.
 

@@ -1,0 +1,28 @@
+//! A recording from somebody else: it is refused or judged, and what is judged can be shown in every form.
+#![no_main]
+
+use std::sync::Arc;
+
+use keepalive_auditor::digest::Digest;
+use keepalive_auditor::judge::policy::{OverdueBy, Policy};
+use keepalive_auditor::record::{Record, RecordError, replay};
+use keepalive_auditor::show::json::Document;
+use keepalive_auditor::show::metrics::{Detail, Limits, SweepDurations, View, text};
+use keepalive_auditor::show::table;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|file: &[u8]| {
+    let policy = Policy { overdue_by: OverdueBy::Watch, ..Policy::default() };
+    let mut digest = Digest::new(Arc::new(policy));
+    let read = replay(file, |record: Record<'static>| {
+        digest.feed(&record);
+        Ok::<(), RecordError>(())
+    });
+    let Ok(header) = read else { return };
+    let report = digest.report(&header.node);
+    let document = Document { report: &report, keep: |_: &_| true, limit: usize::MAX };
+    serde_json::to_string(&document).expect("a report is JSON");
+    table::write(&mut Vec::new(), &report, table::Options { all: true, wide: true }).expect("a vector takes it");
+    let limits = Limits { detail: Detail::Container, top_endpoints: 2, max_series: 20 };
+    text(View::new(Some(&report), &SweepDurations::default(), limits), false).expect("a page of metrics");
+});

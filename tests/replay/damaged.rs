@@ -1,0 +1,169 @@
+//! Recordings that were cut, mixed up, edited, or are none: refused with the reason or judged, never a panic.
+
+use std::fs;
+use std::sync::Arc;
+
+use keepalive_auditor::digest::Digest;
+use keepalive_auditor::record::{Record, RecordError, replay};
+use keepalive_auditor::show::metrics::{Detail, Limits, SweepDurations};
+use proptest::prelude::*;
+
+use super::{json, page, shown, sweeps};
+
+/// A recording of one sweep, as text.
+fn recording() -> String {
+    fs::read_to_string(sweeps().join("keepalive-off/sweep.jsonl")).unwrap()
+}
+
+/// How many records are read, or why none are.
+fn read(bytes: &[u8]) -> Result<usize, RecordError> {
+    let mut digest = Digest::new(Arc::default());
+    let mut records = 0;
+    replay(bytes, |record: Record<'static>| {
+        digest.feed(&record);
+        records += 1;
+        Ok::<(), RecordError>(())
+    })?;
+    let _ = digest.report("node-1");
+    Ok(records)
+}
+
+#[test]
+fn a_recording_cut_off_anywhere_is_refused() {
+    let whole = recording();
+    assert!(read(whole.as_bytes()).is_ok());
+    // without its last newline the last record is still whole
+    for length in 0..whole.len() - 1 {
+        let error = read(&whole.as_bytes()[..length]).expect_err(&format!("cut to {length} bytes"));
+        assert!(matches!(error, RecordError::Foreign | RecordError::Truncated(_)), "cut to {length} bytes: {error}");
+    }
+}
+
+#[test]
+fn a_cut_between_two_sweeps_leaves_the_sweeps_before_it() {
+    let whole = fs::read_to_string(sweeps().join("probes-that-stop/sweep.jsonl")).unwrap();
+    let second = whole.match_indices("{\"sweep\":").nth(1).unwrap().0;
+    assert!(read(&whole.as_bytes()[..second]).unwrap() > 2);
+}
+
+#[test]
+fn what_is_no_recording_of_ours_is_refused_with_the_reason() {
+    let whole = recording();
+    let (header, rest) = whole.split_once('\n').unwrap();
+    let cases = [
+        ("nothing", String::new(), "not a keepalive-auditor recording"),
+        ("text", "hello\n".to_owned(), "not a keepalive-auditor recording"),
+        ("bytes", "\u{7f}ELF\u{2}\u{1}\n\0\0".to_owned(), "not a keepalive-auditor recording"),
+        ("other JSON", "{\"log\":{\"version\":\"1.2\"}}\n".to_owned(), "not a keepalive-auditor recording"),
+        ("no header", rest.to_owned(), "not a keepalive-auditor recording"),
+        (
+            "another program's header",
+            whole.replace("keepalive-auditor recording", "another recording"),
+            "not a keepalive-auditor recording",
+        ),
+        ("a newer version", whole.replace("\"version\":1", "\"version\":2"), "has version 2"),
+        ("another byte order", whole.replace("little", "big"), "made on a big-endian machine"),
+        ("two headers", format!("{header}\n{whole}"), "header"),
+        ("two recordings", format!("{whole}{whole}"), "header"),
+        ("an unknown record", whole.replace("{\"dump_end\"", "{\"dump_start\""), "line 6: not a record"),
+        ("no base64", whole.replace("\"bytes\":\"", "\"bytes\":\"*"), "line 4: not a record"),
+    ];
+    for (name, text, reason) in cases {
+        match read(text.as_bytes()) {
+            Ok(records) => panic!("{name}: {records} records are taken"),
+            Err(error) => assert!(error.to_string().contains(reason), "{name}: {error}"),
+        }
+    }
+    let endless = [header.as_bytes(), b"\n", &b" ".repeat(17 << 20)].concat();
+    assert!(matches!(read(&endless), Err(RecordError::LineTooLong(2))));
+}
+
+/// What somebody may do to a recording of several sweeps, line by line.
+#[derive(Clone, Debug)]
+enum Edit {
+    Delete(prop::sample::Index),
+    Repeat(prop::sample::Index),
+    Swap(prop::sample::Index, prop::sample::Index),
+    /// Another number in place of one of the line's numbers.
+    Number(prop::sample::Index, prop::sample::Index, u64),
+    /// Other bytes in the middle of the line.
+    Bytes(prop::sample::Index, prop::sample::Index, Vec<u8>),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let at = any::<prop::sample::Index>;
+    let number = prop_oneof![Just(0), 0..100_000_000_u64, any::<u64>(), Just(u64::MAX), Just(u64::from(u32::MAX))];
+    prop_oneof![
+        at().prop_map(Edit::Delete),
+        at().prop_map(Edit::Repeat),
+        (at(), at()).prop_map(|(one, other)| Edit::Swap(one, other)),
+        (at(), at(), number).prop_map(|(line, which, to)| Edit::Number(line, which, to)),
+        (at(), at(), prop::collection::vec(any::<u8>(), 0..6))
+            .prop_map(|(line, at, bytes)| Edit::Bytes(line, at, bytes)),
+    ]
+}
+
+fn edited(whole: &str, edits: &[Edit]) -> Vec<u8> {
+    let mut lines: Vec<Vec<u8>> = whole.lines().map(|line| line.as_bytes().to_vec()).collect();
+    for edit in edits {
+        match edit {
+            Edit::Delete(at) if lines.len() > 1 => {
+                lines.remove(at.index(lines.len()));
+            }
+            Edit::Delete(_) => {}
+            Edit::Repeat(at) => {
+                let at = at.index(lines.len());
+                lines.insert(at, lines[at].clone());
+            }
+            Edit::Swap(one, other) => {
+                let (one, other) = (one.index(lines.len()), other.index(lines.len()));
+                lines.swap(one, other);
+            }
+            Edit::Number(line, which, to) => {
+                let at = line.index(lines.len());
+                let line = &mut lines[at];
+                let number = |at: usize| line[at].is_ascii_digit() && at > 0 && line[at - 1] == b':';
+                let starts: Vec<usize> = (0..line.len()).filter(|&at| number(at)).collect();
+                if !starts.is_empty() {
+                    let start = starts[which.index(starts.len())];
+                    let length = line[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                    line.splice(start..start + length, to.to_string().into_bytes());
+                }
+            }
+            Edit::Bytes(line, at, bytes) => {
+                let line_at = line.index(lines.len());
+                let line = &mut lines[line_at];
+                let start = at.index(line.len() + 1);
+                let end = (start + bytes.len()).min(line.len());
+                line.splice(start..end, bytes.iter().copied());
+            }
+        }
+    }
+    lines.join(&b'\n')
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+
+    #[test]
+    fn an_edited_recording_is_refused_or_judged(
+        case in prop::sample::select(vec!["probes-that-stop", "blackholed", "pods", "losses"]),
+        edits in prop::collection::vec(edit(), 1..8),
+    ) {
+        let whole = fs::read_to_string(sweeps().join(case).join("sweep.jsonl")).unwrap();
+        let mut digest = Digest::new(Arc::default());
+        let mut last = None;
+        let _ = replay(&*edited(&whole, &edits), |record: Record<'static>| {
+            digest.feed(&record);
+            if matches!(record, Record::SweepEnd { .. }) {
+                last = Some(digest.report("node-1"));
+            }
+            Ok::<(), RecordError>(())
+        });
+        if let Some(report) = last {
+            shown(&report);
+            json(&report);
+            page(&report, &SweepDurations::default(), Limits { detail: Detail::Pod, top_endpoints: 1, max_series: 5 });
+        }
+    }
+}
