@@ -86,7 +86,8 @@ impl Digest {
                     self.owners.inodes.insert(*inode, Arc::new(owner.clone()));
                 }
                 for (kind, count) in troubles {
-                    *self.totals.owner_troubles.entry(kind.clone()).or_default() += count;
+                    let total = self.totals.owner_troubles.entry(kind.clone()).or_default();
+                    *total = total.saturating_add(*count);
                 }
             }
             Record::SweepEnd { clock } => self.sweep_end(*clock),

@@ -168,7 +168,7 @@ impl Tracked {
         let known_silent = before.clocks().is_some_and(|then| shortest(then) >= MARGIN_MS);
         if sent && received && clocks_ran_on && known_silent {
             let last = std::mem::replace(&mut self.peer_probe, Tick::after(now));
-            self.peer_period = if last == Tick::default() { 0 } else { self.peer_probe.0 - last.0 };
+            self.peer_period = if last == Tick::default() { 0 } else { self.peer_probe.0.saturating_sub(last.0) };
             self.set(LATE_PEER, before.is(STALE));
         }
         self.set(UNEXPLAINED, clocks_ran_on);

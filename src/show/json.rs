@@ -9,6 +9,9 @@ use super::why::Why;
 use crate::judge::report::{Finding, Report};
 use crate::judge::verdict::Verdict;
 
+/// 9999-12-31T23:59:59Z, milliseconds since the Unix epoch.
+const END_OF_9999: u64 = 253_402_300_799_000;
+
 /// The version of the form.
 pub const SCHEMA: u32 = 1;
 
@@ -41,7 +44,8 @@ impl<F: Fn(&Finding) -> bool> Serialize for Document<'_, F> {
 }
 
 fn sweep(report: &Report) -> Value {
-    let started = UNIX_EPOCH.checked_add(Duration::from_millis(report.started_at)).unwrap_or(UNIX_EPOCH);
+    // RFC 3339 ends with the year 9999, and a recording may say anything
+    let started = UNIX_EPOCH + Duration::from_millis(report.started_at.min(END_OF_9999));
     json!({
         "started_at": humantime::format_rfc3339_millis(started).to_string(),
         "duration_seconds": seconds(report.duration),
