@@ -45,7 +45,9 @@ impl Host {
     }
 
     /// One whole sweep into a digest: what it does not know of owners is answered before the end. `also` sees every record, too, and its
-    /// error ends the sweep. See [`Host::sweep`] for what becomes of the calling thread.
+    /// error ends the sweep.
+    ///
+    /// **The calling thread is left in some other network namespace**: it must do nothing else afterwards. See [`on_own_thread`].
     pub fn sweep_into(
         &mut self,
         digest: &mut impl Audience,
@@ -63,8 +65,6 @@ impl Host {
     }
 
     /// One pass over every network namespace. Every record is given to `each` as it comes; an error of `each` ends the sweep.
-    ///
-    /// **The calling thread is left in some other network namespace**: it must do nothing else afterwards. See [`on_own_thread`].
     fn sweep(&mut self, each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>) -> Result<(), RecordError> {
         each(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
         self.owners.begin_sweep();
