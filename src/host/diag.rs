@@ -159,3 +159,56 @@ fn end(datagram: &[u8], interrupted: &mut bool) -> Option<Result<(), DiagError>>
     *interrupted |= messages.interrupted();
     ended
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+
+    /// The local ports of the sockets that a dump tells, and the dialect that it ended in.
+    fn ports(mut dialect: Dialect) -> (BTreeSet<u16>, Dialect) {
+        let mut ports = BTreeSet::new();
+        let ended = dump(&mut dialect, &mut Vec::new(), |datagram| {
+            for message in Messages::new(datagram).flatten() {
+                if let Message::Socket(reply) = message
+                    && let Ok(Some(socket)) = reply.socket()
+                {
+                    ports.insert(socket.local.port);
+                }
+            }
+            Ok(())
+        });
+        assert!(ended.unwrap().is_ok());
+        (ports, dialect)
+    }
+
+    #[test]
+    fn one_walk_and_one_request_per_family_tell_the_same_sockets() {
+        let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        // a machine may have no IPv6 on its loopback
+        let listeners: Vec<_> = addresses.iter().filter_map(|&addr| TcpListener::bind((addr, 0)).ok()).collect();
+        let streams: Vec<_> =
+            listeners.iter().map(|listener| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+        let listening = listeners.iter().map(|listener| listener.local_addr().unwrap().port());
+        let ours: BTreeSet<u16> =
+            listening.chain(streams.iter().map(|stream| stream.local_addr().unwrap().port())).collect();
+        assert!(ours.len() >= 2);
+        for wanted in [Dialect::OneWalk, Dialect::PerFamily] {
+            let (found, dialect) = ports(wanted);
+            assert!(found.is_superset(&ours), "{wanted:?}: {found:?} lacks some of {ours:?}");
+            assert_eq!(dialect, wanted, "this kernel knows both");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_one_request_is_asked_per_family_and_one_that_fails_is_not() {
+        let error = |errno: Errno| DiagError { action: "dump", reason: LossReason::Dump, source: errno.into() };
+        for refusal in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOENT] {
+            assert!(refused(&error(refusal)), "{refusal}");
+        }
+        for failure in [Errno::NOMEM, Errno::PERM, Errno::INTR] {
+            assert!(!refused(&error(failure)), "{failure}");
+        }
+    }
+}
