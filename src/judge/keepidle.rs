@@ -7,7 +7,9 @@
 //! - **while it is due but late** (the timer wheel's slack) the timer reads 0 and the sum goes on growing;
 //! - **after a setsockopt** the old bound says nothing any more. It shows as a deadline that moves before it was reached.
 //!
-//! One overshoot is left, and it ends when the timer fires: `SO_KEEPALIVE` turned on while idle arms a full KEEPIDLE from then.
+//! Two overshoots are left. `SO_KEEPALIVE` turned on while idle arms a full KEEPIDLE from then, until the timer fires. And a *first* look at a
+//! socket that got data just after a probe finds KEEPINTVL running, which nothing gives away; where that is longer than KEEPIDLE the next probe
+//! really is that far away.
 
 /// Two deadlines closer than this are one: clocks are read some milliseconds apart, and in jiffies of up to 10 ms.
 const SAME_MS: u32 = 500;
@@ -62,9 +64,15 @@ pub fn infer(before: Option<(Sample, u32)>, now: Sample) -> u32 {
         return now.sum();
     }
     if !now.probed() {
-        // fired and found traffic; what was heard again since then makes the sum too small by the silence before it
         let heard_since = i64::from(now.data_recv.min(now.ack_recv)) < -i64::from(until_due);
-        return if heard_since { now.sum().max(bound) } else { now.sum() };
+        if !heard_since {
+            // fired and found traffic: armed for what was left of KEEPIDLE
+            return now.sum();
+        }
+        // Heard again since it fired, so that the sum is too small by the silence before. And where that silence may have been KEEPIDLE, a
+        // probe may have gone out unnoticed, and the timer may run for KEEPINTVL.
+        let may_have_probed = bound > 0 && previous.sum().saturating_add(SAME_MS) >= bound;
+        return if may_have_probed { bound } else { now.sum().max(bound) };
     }
     // a new answer: the silence before its probe was KEEPIDLE at least, so that no more than it can be true
     let silence = previous.data_recv.min(previous.ack_recv).saturating_add(now.at.wrapping_sub(previous.at));
@@ -133,6 +141,13 @@ mod tests {
             look(140_000, 210_000, 0, 135_000),
         ]);
         assert_eq!(bounds, [60_000; 4]);
+    }
+
+    #[test]
+    fn keepintvl_is_not_mistaken_for_keepidle_either_when_data_follows_the_probe_at_once() {
+        // KEEPIDLE 60, KEEPINTVL 75: probe at 60, data at 61
+        let bounds = follow(&[look(50_000, 60_000, 0, 0), look(65_000, 135_000, 61_000, 61_000)]);
+        assert_eq!(bounds, [60_000, 60_000]);
     }
 
     #[test]

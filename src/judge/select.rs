@@ -140,6 +140,9 @@ impl Filter {
     /// Parses an expression; the error is a sentence that names the word that does not fit.
     pub fn parse(text: &str) -> Result<Self, String> {
         let spaced = space_out(text);
+        if spaced.split_whitespace().nth(MAX_WORDS).is_some() {
+            return Err(format!("filter: it has more than {MAX_WORDS} words"));
+        }
         let mut parser = Parser { words: spaced.split_whitespace().collect(), at: 0, depth: 0 };
         let filter = parser.either()?;
         match parser.peek() {
@@ -177,6 +180,8 @@ struct Parser<'a> {
 
 /// Deeper nesting than any person writes; the parser calls itself.
 const MAX_DEPTH: usize = 64;
+/// Longer than any person writes; the tree of a chain of terms is as deep as the chain is long.
+const MAX_WORDS: usize = 1000;
 
 impl<'a> Parser<'a> {
     fn peek(&self) -> Option<&'a str> {
@@ -302,7 +307,8 @@ mod tests {
 
     #[test]
     fn what_is_no_expression_is_a_sentence_that_names_the_word() {
-        let deep = "(".repeat(1000);
+        let deep = "(".repeat(900);
+        let long = "dport = :1 or ".repeat(100_000);
         let cases = [
             ("", "ends where a term"),
             ("port 80", "`port`"),
@@ -312,6 +318,7 @@ mod tests {
             ("dport = :80 )", "`)`"),
             ("dport = :70000", ":70000"),
             (&deep, "too deeply"),
+            (&long, "more than 1000 words"),
         ];
         for (text, expected) in cases {
             let error = Filter::parse(text).unwrap_err();
