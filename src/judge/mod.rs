@@ -9,4 +9,5 @@ pub mod report;
 pub mod select;
 pub mod silence;
 pub mod track;
+pub mod tracked;
 pub mod verdict;
