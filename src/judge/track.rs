@@ -116,13 +116,13 @@ impl NsMemory {
             ended(self, &self.entries[at], silence);
         }
         self.ended.clear();
-        if !whole || self.entries.iter().all(|entry| entry.seen()) {
+        if !whole || self.entries.iter().all(Tracked::seen) {
             return;
         }
         for entry in self.entries.iter().filter(|entry| !entry.seen()) {
             ended(self, entry, entry.last_silence(now));
         }
-        self.entries.retain(|entry| entry.seen());
+        self.entries.retain(Tracked::seen);
         if self.entries.capacity() > 2 * self.entries.len() + 64 {
             self.entries.shrink_to_fit();
         }
