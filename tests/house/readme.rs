@@ -84,3 +84,14 @@ fn links_of_the_front_pages_lead_to_files() {
     }
     assert!(links > 5, "{links}");
 }
+
+#[test]
+fn every_remedy_is_named() {
+    let readme = read("README.md");
+    let named = quoted(section(&readme, "Remedies"));
+    let targets = keepalive_auditor::show::remedy::list().unwrap();
+    let missing: Vec<_> =
+        targets.iter().map(|target| target.name.to_string()).filter(|name| !named.contains(name)).collect();
+    assert!(missing.is_empty(), "README.md does not name {missing:?}");
+    assert!(readme.contains(&format!("the {} targets", targets.len())), "there are {} targets", targets.len());
+}
