@@ -3,6 +3,7 @@
 
 mod house {
     mod paths;
+    mod readme;
 
     use std::collections::BTreeMap;
     use std::fs;
