@@ -20,7 +20,7 @@ fn its_flags_exist() {
     let word = |c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.');
     let named: Vec<_> = readme
         .split(word)
-        .filter(|word| word.starts_with("--") && word.trim_matches('-') != "")
+        .filter(|word| word.starts_with("--") && !word.trim_matches('-').is_empty())
         .map(|word| word.trim_end_matches('.'))
         .collect();
     assert!(named.len() > 10, "{named:?}");
@@ -91,7 +91,7 @@ fn every_remedy_is_named() {
     let named = quoted(section(&readme, "Remedies"));
     let targets = keepalive_auditor::show::remedy::list().unwrap();
     let missing: Vec<_> =
-        targets.iter().map(|target| target.name.to_string()).filter(|name| !named.contains(name)).collect();
+        targets.iter().map(|target| target.name.clone()).filter(|name| !named.contains(name)).collect();
     assert!(missing.is_empty(), "README.md does not name {missing:?}");
     assert!(readme.contains(&format!("the {} targets", targets.len())), "there are {} targets", targets.len());
 }
