@@ -45,6 +45,14 @@ image:
 e2e:
     bash .ci/run '[6-9]*'
 
+# 2 000 connections of all kinds for so many minutes: every judgement held against what was done
+soak MINUTES="20":
+    tests/soak/run {{ MINUTES }}
+
+# what an audit of many connections costs beside ss
+against-ss:
+    cargo test --release --features measure --test against_ss -- --nocapture
+
 # audit this machine once
 audit *ARGS:
     cargo build --release
