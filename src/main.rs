@@ -1,6 +1,6 @@
 //! Exit codes, logging, dispatch.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -104,6 +104,7 @@ fn log_to_stderr(level: &str, format: LogFormat, dated: bool) -> Result<(), Usag
         ))
     })?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let logs = logs.with_ansi(std::io::stderr().is_terminal());
     match (format, dated) {
         (LogFormat::Json, _) => logs.json().init(),
         (LogFormat::Text, true) => logs.init(),
