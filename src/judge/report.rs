@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 pub use super::policy::{OverdueBy, Path};
 use super::silence::SilenceHistogram;
-use super::track::PeerProbes;
+use super::tracked::PeerProbes;
 use super::verdict::{Keepalive, Verdict};
 use crate::owner::{NsId, Owner};
 use crate::socket::{Cookie, Endpoint, KeepaliveOptions, Timer};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::policy::OverdueBy;
-use super::track::{Armed, PeerProbes};
+use super::tracked::{Armed, PeerProbes};
 
 /// What this end does to keep the path alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
