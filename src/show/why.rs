@@ -121,14 +121,24 @@ fn this_end(finding: &Finding) -> String {
         (Keepalive::Late, Some(idle)) if finding.timer.masks_keepalive() && in_time(idle, idle_timeout) => {
             format!("keepalive is on, but unsent data holds it back while a {} timer runs", masking(finding.timer))
         }
+        (Keepalive::Late, Some(idle)) if in_time(idle, idle_timeout) => {
+            let silence = finding.wire_idle.unwrap_or(0).saturating_add(finding.expires.unwrap_or(0));
+            format!(
+                "keepalive is on, but its next probe comes only after {} of silence: KEEPINTVL is too long",
+                Human(silence)
+            )
+        }
         (Keepalive::Late, Some(idle)) => {
-            let whose = match finding.tcp_keepalive_time {
-                Some(seconds) if u64::from(seconds) * 1000 == idle.next_multiple_of(1000) => {
-                    ", this namespace's tcp_keepalive_time"
+            let idle = idle.next_multiple_of(1000);
+            match finding.tcp_keepalive_time {
+                Some(seconds) if u64::from(seconds) * 1000 == idle => {
+                    format!(
+                        "keepalive is on but probes only after {}, this namespace's tcp_keepalive_time",
+                        Human(idle)
+                    )
                 }
-                _ => "",
-            };
-            format!("keepalive is on but probes only after {}{whose}", Human(idle.next_multiple_of(1000)))
+                _ => format!("keepalive is on but probes only after {} or more", Human(idle)),
+            }
         }
         (Keepalive::Late, None) => "keepalive is on but comes too late".to_owned(),
         (Keepalive::On, _) => "keepalive is on".to_owned(),
