@@ -8,14 +8,14 @@ use serde_json::json;
 
 use crate::judge::profiles::{PROFILES, Profile};
 
-const HEADINGS: [&str; 4] = ["PROFILE", "IDLE TIMEOUT", "CONFIGURABLE", "AT EXPIRY"];
+const HEADINGS: [&str; 5] = ["PROFILE", "IDLE TIMEOUT", "CONFIGURABLE", "AT EXPIRY", "SOURCE"];
 
 /// Every profile as a table; those that keepalive cannot help follow under a line that says so.
 #[must_use]
 pub fn table() -> String {
     let (helped, not_helped): (Vec<&Profile>, Vec<&Profile>) = PROFILES.iter().partition(|p| p.keepalive_helps);
-    let rows: Vec<[String; 4]> = PROFILES.iter().map(cells).collect();
-    let widths: [usize; 4] =
+    let rows: Vec<[String; 5]> = PROFILES.iter().map(cells).collect();
+    let widths: [usize; 5] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).fold(HEADINGS[column].len(), usize::max));
     let mut out = String::new();
     line(&mut out, &widths, &HEADINGS.map(String::from));
@@ -52,8 +52,14 @@ pub fn json() -> String {
     format!("{:#}\n", serde_json::Value::from(rows))
 }
 
-fn cells(profile: &Profile) -> [String; 4] {
-    [profile.name.into(), seconds(profile.idle_timeout), profile.range.into(), profile.at_expiry.into()]
+fn cells(profile: &Profile) -> [String; 5] {
+    [
+        profile.name.into(),
+        seconds(profile.idle_timeout),
+        profile.range.into(),
+        profile.at_expiry.into(),
+        profile.source.into(),
+    ]
 }
 
 /// `350s` as the configuration writes it, and what that is where seconds alone are hard to read.
@@ -62,7 +68,7 @@ fn seconds(idle: Duration) -> String {
     if seconds < 600 { format!("{seconds}s") } else { format!("{seconds}s ({})", format_duration(idle)) }
 }
 
-fn line(out: &mut String, widths: &[usize; 4], row: &[String; 4]) {
+fn line(out: &mut String, widths: &[usize; 5], row: &[String; 5]) {
     let mut text = String::new();
     for (cell, width) in row.iter().zip(widths) {
         // Writing to a String cannot fail.
