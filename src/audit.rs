@@ -24,7 +24,7 @@ use crate::show::json::{Document, connection};
 use crate::show::table;
 
 /// While `--for` watches, a sweep this often at least: a probe and its answer are noticed, not timed.
-const WATCH_STEP: Duration = Duration::from_secs(2);
+const WATCH_STEP: Duration = Duration::from_secs(1);
 
 /// Runs the command; `Ok(true)` where `--fail-on` found something.
 pub fn run(config: AuditConfig) -> Result<bool> {
@@ -75,7 +75,7 @@ fn watch(
 ) -> Result<()> {
     let begun = Instant::now();
     let span = span.unwrap_or_default();
-    let step = (span / 10).min(WATCH_STEP);
+    let step = (span / 40).min(WATCH_STEP);
     loop {
         sweep(host, digest, recorder)?;
         let left = span.saturating_sub(begun.elapsed());

@@ -70,7 +70,6 @@ fn help_and_version_say_what_there_is() {
             "agent",
             &[
                 "--web.listen-address",
-                "--web.config.file",
                 "--interval",
                 "--top-endpoints",
                 "--max-findings",

@@ -6,6 +6,7 @@ mod deploy {
     mod dashboards;
     mod docs;
     mod manifests;
+    mod program;
 
     mod rules;
 
@@ -60,7 +61,7 @@ mod deploy {
         names
     }
 
-    const METRICS: [&str; 17] = [
+    const METRICS: [&str; 18] = [
         "connections",
         "flagged_connections",
         "flagged_wire_idle_seconds_max",
@@ -71,6 +72,7 @@ mod deploy {
         "idle_timeout_seconds",
         "namespaces",
         "namespace_failures_total",
+        "owner_troubles_total",
         "sweeps_total",
         "dumps_interrupted_total",
         "last_sweep_timestamp_seconds",

@@ -1,6 +1,6 @@
 //! What went wrong, or disagreed, while owners were looked up: a closed set, because it becomes a metric label.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Why an owner is named less well than it could be. `Display` writes what it means and what to do.
@@ -74,13 +74,23 @@ impl fmt::Display for OwnerTrouble {
     }
 }
 
-/// Troubles counted since they were last taken.
+/// Troubles counted since they were last taken; each kind is also said in the log, once.
 #[derive(Debug, Default)]
-pub(super) struct Troubles(BTreeMap<OwnerTrouble, u64>);
+pub(super) struct Troubles {
+    counts: BTreeMap<OwnerTrouble, u64>,
+    said: BTreeSet<OwnerTrouble>,
+}
 
 impl Troubles {
     pub(super) fn note(&mut self, trouble: OwnerTrouble) {
-        *self.0.entry(trouble).or_default() += 1;
+        *self.counts.entry(trouble).or_default() += 1;
+        if self.said.insert(trouble) {
+            match trouble {
+                // ordinary for a moment while a pod starts
+                OwnerTrouble::PodName | OwnerTrouble::ContainerName => tracing::info!("{trouble}"),
+                _ => tracing::warn!("{trouble}"),
+            }
+        }
     }
 
     pub(super) fn note_if(&mut self, condition: bool, trouble: OwnerTrouble) {
@@ -90,6 +100,6 @@ impl Troubles {
     }
 
     pub(super) fn take(&mut self) -> BTreeMap<OwnerTrouble, u64> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.counts)
     }
 }
