@@ -7,7 +7,6 @@ use anyhow::Context;
 use clap::Parser;
 use keepalive_auditor::cli::{Cli, Command, Common, ListFormat, LogFormat};
 use keepalive_auditor::config::{AgentConfig, AuditConfig, Config, ConfigFile, UsageError};
-use keepalive_auditor::judge::profiles::find;
 use keepalive_auditor::show::profiles;
 use keepalive_auditor::show::remedy::{self, args::RemedyArgs};
 use keepalive_auditor::{agent, audit};
@@ -67,18 +66,10 @@ fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow:
         let texts: Vec<_> = remedy::list()?.iter().map(ToString::to_string).collect();
         return print_out(&texts.join("\n"));
     }
-    let helpless = common.profile.iter().filter_map(|name| find(name)).find(|profile| !profile.keepalive_helps);
-    if let Some(profile) = helpless {
-        let name = profile.name;
-        return Err(UsageError::new(format!(
-            "--profile {name}: no keepalive helps there, for its timeout counts payload bytes; let the application send \
-             something more often than every {} s, or raise the timeout",
-            profile.idle_timeout.as_secs()
-        ))
-        .into());
-    }
+    let refused = |error: remedy::RemedyError| UsageError::new(error.to_string());
+    remedy::helps_against(&common.profile).map_err(refused)?;
     let budget = Config::new(common, file)?.policy.default_path.idle_timeout;
-    let rendered = remedy::render(&args.request(budget)).map_err(|error| UsageError::new(error.to_string()))?;
+    let rendered = remedy::render(&args.request(budget)).map_err(refused)?;
     print_out(&rendered.stdout)?;
     for hint in rendered.hints {
         eprintln!("{hint}");

@@ -11,6 +11,7 @@ use std::time::Duration;
 use minijinja::{Environment, UndefinedBehavior, Value};
 use thiserror::Error;
 
+use crate::judge::profiles::{self, Profile};
 use keepalive::Keepalive;
 use place::Place;
 use target::Target;
@@ -75,6 +76,17 @@ pub enum RemedyError {
         /// The greatest KEEPIDLE that protects, in seconds.
         most: u64,
     },
+    /// A layer 7 timeout: probes carry no payload.
+    #[error(
+        "--profile {profile}: no keepalive helps there, for its timeout counts payload bytes; let the application send something \
+         more often than every {seconds} s, or raise the timeout"
+    )]
+    Helpless {
+        /// The profile's name.
+        profile: &'static str,
+        /// Its idle timeout, in seconds.
+        seconds: u64,
+    },
     /// An idle timeout that no whole second fits below.
     #[error(
         "no keepalive protects a path that forgets after {0:?}: the kernel counts whole seconds, and fires up to an eighth late"
@@ -113,6 +125,14 @@ pub enum RemedyError {
 /// Every remedy, in alphabetical order.
 pub fn list() -> Result<Vec<Target>, RemedyError> {
     target::all()
+}
+
+/// Whether keepalive helps against every middlebox of these profiles.
+pub fn helps_against(names: &[String]) -> Result<(), RemedyError> {
+    let helpless = names.iter().filter_map(|name| profiles::find(name)).find(|profile| !profile.keepalive_helps);
+    helpless.map_or(Ok(()), |Profile { name, idle_timeout, .. }| {
+        Err(RemedyError::Helpless { profile: name, seconds: idle_timeout.as_secs() })
+    })
 }
 
 /// Renders one remedy.
