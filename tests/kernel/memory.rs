@@ -49,8 +49,11 @@ kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
     for (subject, (case, _, verdict)) in subjects.iter().zip(&cases) {
         subject.check(&mut checks, silent_since);
         let Some(row) = subject.last() else { continue };
-        let peer = *verdict == "peer_protected";
-        checks.equal(&format!("{}: the other's probes", case.name), row.peer.probes_seen, peer);
+        // Where both ends keep alive, whoever's timer fires first keeps the other from probing: it may be either.
+        if !case.name.starts_with("Idle(1)–Idle(1)") {
+            let peer = *verdict == "peer_protected";
+            checks.equal(&format!("{}: the other's probes", case.name), row.peer.probes_seen, peer);
+        }
         checks.that(!row.peer.on_node, || format!("{}: an end that nobody sees is on no node", case.name));
         let idle = row.wire_idle_seconds.unwrap_or(-1.0);
         let fresh = idle < LIMIT.as_secs_f64();
