@@ -69,14 +69,14 @@ async fn serve(config: AgentConfig) -> Result<()> {
 async fn sweep_on(config: AgentConfig, published: Arc<Published>) -> Result<()> {
     let policy = Arc::new(config.config.policy);
     let node = host::node_name();
-    let mut state = Some((Host::new(config.config.places.clone()), Digest::new(policy.clone())));
+    let new = || (Host::new(config.config.places.clone()), Digest::new(policy.clone()).skipping());
+    let mut state = Some(new());
     let mut ticks = interval(config.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let begun = Instant::now();
-        let (mut host, mut digest) =
-            state.take().unwrap_or_else(|| (Host::new(config.config.places.clone()), Digest::new(policy.clone())));
+        let (mut host, mut digest) = state.take().unwrap_or_else(new);
         let node = node.clone();
         let swept = tokio::task::spawn_blocking(move || {
             let swept = host::on_own_thread(|| host.sweep_into(&mut digest, &mut |_| Ok(())));
@@ -103,7 +103,9 @@ fn log(report: &Report) {
     tracing::info!(
         connections = report.connections,
         flagged = report.flagged(),
-        namespaces = report.namespaces.dumped + report.namespaces.empty,
+        dumped = report.namespaces.dumped,
+        skipped = report.namespaces.skipped,
+        empty = report.namespaces.empty,
         failed = report.namespaces.failed,
         milliseconds = report.duration,
         "swept"

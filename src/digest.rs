@@ -7,14 +7,17 @@ use crate::judge::assess::{NsFacts, OwnerOf, assess, silence_keepalive};
 use crate::judge::policy::Policy;
 use crate::judge::report::{MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
 use crate::judge::silence::SHORTEST_MS;
+use crate::judge::skip::Activity;
 use crate::judge::track::{NsMemory, Tracked, Tracker};
 use crate::owner::{NsId, Owner, OwnerKind};
-use crate::record::{Audience, Loss, LossReason, Namespace, Record};
+use crate::record::{Audience, Counters, Loss, LossReason, Namespace, Record};
 use crate::wire::inet_diag::{Message, Messages};
 
 /// Turns sweeps into reports, and remembers from one to the next what the judgement needs.
 pub struct Digest {
     policy: Arc<Policy>,
+    /// A namespace whose counters say that nothing changed is not dumped again.
+    skips: bool,
     tracker: Tracker,
     owners: KnownOwners,
     totals: Totals,
@@ -32,7 +35,9 @@ struct Sweep {
     clock: u64,
     /// The latest moment that a record told.
     now: u64,
-    /// The namespace whose dump is under way has seen something undecodable or an error.
+    /// The namespace whose dump is under way: its counters before it, and when it began.
+    before_dump: Option<(NsId, Activity, u64)>,
+    /// That dump has seen something undecodable or an error.
     damaged: bool,
     counts: NamespaceCounts,
     namespaces: BTreeMap<NsId, NsFacts>,
@@ -49,6 +54,7 @@ impl Digest {
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
+            skips: false,
             tracker: Tracker::default(),
             owners: KnownOwners::default(),
             totals: Totals::default(),
@@ -56,6 +62,12 @@ impl Digest {
             first_clock: None,
             report: Report::default(),
         }
+    }
+
+    /// One that asks for a dump only where something may have changed since the last one; see [`crate::judge::skip`].
+    #[must_use]
+    pub fn skipping(self) -> Self {
+        Self { skips: true, ..self }
     }
 
     /// Takes one record of a sweep, in the order of the stream.
@@ -76,6 +88,9 @@ impl Digest {
                 let whole = !*interrupted && !std::mem::take(&mut self.sweep.damaged);
                 let mut count = count_silence(&self.policy, &mut self.totals, self.sweep.now);
                 self.tracker.end(whole, self.sweep.now, &mut count);
+                if let Some((id, activity, at)) = self.sweep.before_dump.take().filter(|_| whole) {
+                    self.tracker.looked(id, activity, at);
+                }
             }
             Record::Loss(loss) => self.loss(loss),
             Record::Owners { cgroups, inodes, troubles } => {
@@ -114,7 +129,13 @@ impl Digest {
             namespace.id,
             NsFacts { name: namespace.name.as_deref().map(Arc::from), tcp_keepalive_time: counters.tcp_keepalive_time },
         );
+        if namespace.skipped {
+            sweep.counts.skipped += 1;
+            self.tracker.skip(namespace.id);
+            return;
+        }
         sweep.damaged = false;
+        sweep.before_dump = activity(&counters).map(|activity| (namespace.id, activity, namespace.clock));
         self.tracker.begin(namespace.id);
         if namespace.empty {
             sweep.counts.empty += 1;
@@ -216,6 +237,15 @@ impl Audience for Digest {
         self.feed(record);
     }
 
+    fn needs_dump(&self, namespace: &Namespace) -> bool {
+        let activity = namespace.counters.as_ref().and_then(activity);
+        let look = self.tracker.namespace(namespace.id).and_then(|memory| memory.look());
+        match (activity, look) {
+            (Some(activity), Some(look)) => !self.skips || !look.holds(&activity, namespace.clock),
+            _ => true,
+        }
+    }
+
     fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
         let mut cgroups = BTreeSet::new();
         let mut inodes = BTreeSet::new();
@@ -229,6 +259,18 @@ impl Audience for Digest {
         }
         (cgroups, inodes)
     }
+}
+
+/// What the counters say of the connections; `None` where one of them is missing.
+fn activity(counters: &Counters) -> Option<Activity> {
+    Some(Activity {
+        opens: counters.active_opens?.wrapping_add(counters.passive_opens?),
+        established: counters.curr_estab?,
+        segs_in: counters.in_segs?,
+        segs_out: counters.out_segs?,
+        retransmitted: counters.retrans_segs?,
+        probes: counters.keepalive_probes?,
+    })
 }
 
 fn count_silence<'a>(

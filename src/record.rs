@@ -26,6 +26,7 @@ const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "
 /// One thing that happened during a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a record is made, heard and dropped; there is never more than one")]
 pub enum Record<'a> {
     /// The first record of a recording.
     Header(Header),
@@ -122,6 +123,9 @@ pub struct Namespace {
     /// No connection lives here (`CurrEstab` 0): it was not dumped.
     #[serde(default)]
     pub empty: bool,
+    /// Its connections are as its last dump found them, by its counters: it was not dumped again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
 }
 
 /// What a network namespace says of itself in `/proc/net/snmp`, `/proc/net/netstat` and `/proc/sys/net/ipv4`.
@@ -130,6 +134,16 @@ pub struct Namespace {
 pub struct Counters {
     /// `Tcp: CurrEstab`: sockets in ESTABLISHED or CLOSE-WAIT.
     pub curr_estab: Option<u64>,
+    /// `Tcp: ActiveOpens`.
+    pub active_opens: Option<u64>,
+    /// `Tcp: PassiveOpens`.
+    pub passive_opens: Option<u64>,
+    /// `Tcp: InSegs`.
+    pub in_segs: Option<u64>,
+    /// `Tcp: OutSegs`.
+    pub out_segs: Option<u64>,
+    /// `Tcp: RetransSegs`.
+    pub retrans_segs: Option<u64>,
     /// `Tcp: EstabResets`.
     pub estab_resets: Option<u64>,
     /// `TcpExt: TCPKeepAlive`: probes sent.
@@ -193,6 +207,8 @@ impl LossReason {
 pub trait Audience {
     /// Takes one record.
     fn hear(&mut self, record: &Record<'_>);
+    /// Whether this namespace, just entered, must be dumped; otherwise nothing can have changed in it since it was heard of last.
+    fn needs_dump(&self, namespace: &Namespace) -> bool;
     /// The cgroup v2 ids of sockets whose owner is not known yet, and, where `by_inode`, the inodes of all sockets.
     fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>);
 }

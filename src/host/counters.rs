@@ -17,6 +17,11 @@ pub fn read() -> Counters {
     };
     Counters {
         curr_estab: field(&snmp, "Tcp:", "CurrEstab"),
+        active_opens: field(&snmp, "Tcp:", "ActiveOpens"),
+        passive_opens: field(&snmp, "Tcp:", "PassiveOpens"),
+        in_segs: field(&snmp, "Tcp:", "InSegs"),
+        out_segs: field(&snmp, "Tcp:", "OutSegs"),
+        retrans_segs: field(&snmp, "Tcp:", "RetransSegs"),
         estab_resets: field(&snmp, "Tcp:", "EstabResets"),
         keepalive_probes: field(&netstat, "TcpExt:", "TCPKeepAlive"),
         abort_on_timeout: field(&netstat, "TcpExt:", "TCPAbortOnTimeout"),

@@ -53,28 +53,23 @@ impl Host {
         digest: &mut impl Audience,
         also: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
     ) -> Result<(), RecordError> {
-        self.sweep(&mut |record| {
-            digest.hear(record);
-            also(record)
-        })?;
-        let (cgroups, inodes) = digest.unknown_owners(!self.owners.has_cgroup2());
-        self.end_sweep(&cgroups, &inodes, &mut |record| {
-            digest.hear(record);
-            also(record)
-        })
+        let mut to = Listeners { digest, also };
+        self.sweep(&mut to)?;
+        let (cgroups, inodes) = to.digest.unknown_owners(!self.owners.has_cgroup2());
+        self.end_sweep(&cgroups, &inodes, &mut to)
     }
 
-    /// One pass over every network namespace. Every record is given to `each` as it comes; an error of `each` ends the sweep.
-    fn sweep(&mut self, each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>) -> Result<(), RecordError> {
-        each(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
+    /// One pass over every network namespace.
+    fn sweep(&mut self, to: &mut Listeners<'_, impl Audience>) -> Result<(), RecordError> {
+        to.tell(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
         self.owners.begin_sweep();
         let own = netns::own().ok();
-        let (namespaces, host) = self.find(own, each)?;
+        let (namespaces, host) = self.find(own, to)?;
         let mut denied = Denied::default();
         for (id, found) in namespaces {
-            self.namespace(id, &found, Some(id) == host, Some(id) == own, &mut denied, each)?;
+            self.namespace(id, &found, Some(id) == host, Some(id) == own, &mut denied, to)?;
         }
-        denied.tell(each)
+        denied.tell(to)
     }
 
     /// Answers what the listener does not know, and ends the sweep.
@@ -82,16 +77,16 @@ impl Host {
         &mut self,
         cgroups: &BTreeSet<u64>,
         inodes: &BTreeSet<u32>,
-        each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
+        to: &mut Listeners<'_, impl Audience>,
     ) -> Result<(), RecordError> {
         let cgroups = if cgroups.is_empty() { BTreeMap::new() } else { self.owners.of_cgroups(cgroups) };
         let inodes = if inodes.is_empty() { BTreeMap::new() } else { self.owners.of_inodes(inodes) };
         let troubles: BTreeMap<String, u64> =
             self.owners.troubles().into_iter().map(|(kind, count)| (kind.name().to_owned(), count)).collect();
         if !(cgroups.is_empty() && inodes.is_empty() && troubles.is_empty()) {
-            each(&Record::Owners { cgroups, inodes, troubles })?;
+            to.tell(&Record::Owners { cgroups, inodes, troubles })?;
         }
-        each(&Record::SweepEnd { clock: clock() })
+        to.tell(&Record::SweepEnd { clock: clock() })
     }
 
     /// The namespaces to enter, our own first: the thread is in it already, and may not be allowed to enter any other.
@@ -99,7 +94,7 @@ impl Host {
     fn find(
         &self,
         own: Option<NsId>,
-        each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
+        to: &mut Listeners<'_, impl Audience>,
     ) -> Result<(Vec<(NsId, Found)>, Option<NsId>), RecordError> {
         let procfs = &self.places.roots.procfs;
         let host = std::fs::read_link(procfs.join("1/ns/net")).ok().and_then(|link| netns::parse_link(&link)).or(own);
@@ -119,7 +114,7 @@ impl Host {
                 procfs.display(),
                 self.places.netns_dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(" or "),
             );
-            each(&Record::Loss(Loss { namespace: None, reason: LossReason::Permission, detail }))?;
+            to.tell(&Record::Loss(Loss { namespace: None, reason: LossReason::Permission, detail }))?;
         }
         let mut namespaces: Vec<_> = found.into_iter().collect();
         namespaces.sort_by_key(|&(id, _)| (Some(id) != own, id));
@@ -133,10 +128,10 @@ impl Host {
         is_host: bool,
         is_own: bool,
         denied: &mut Denied,
-        each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
+        to: &mut Listeners<'_, impl Audience>,
     ) -> Result<(), RecordError> {
         let name = found.name.clone().unwrap_or_else(|| id.to_string());
-        let mut lose = |namespace, reason, detail: String| each(&Record::Loss(Loss { namespace, reason, detail }));
+        let mut lose = |namespace, reason, detail: String| to.tell(&Record::Loss(Loss { namespace, reason, detail }));
         // a thread that has not left its namespace yet needs no capability to be in it
         let inside = netns::own().ok() == Some(id);
         match if inside { Ok(true) } else { netns::enter(id, found, &self.places.roots.procfs) } {
@@ -158,30 +153,47 @@ impl Host {
             }
         }
         let counters = counters::read();
-        let empty = counters.curr_estab == Some(0);
-        each(&Record::Namespace(Namespace {
+        let mut namespace = Namespace {
             id,
             name: found.name.clone(),
             clock: clock(),
             owner: self.owners.of_namespace(id, found.name.as_deref(), &found.pids, is_host),
             counters: Some(counters),
-            empty,
-        }))?;
-        if empty {
+            empty: counters.curr_estab == Some(0),
+            skipped: false,
+        };
+        namespace.skipped = !namespace.empty && !to.digest.needs_dump(&namespace);
+        let dumps = !namespace.empty && !namespace.skipped;
+        to.tell(&Record::Namespace(namespace))?;
+        if !dumps {
             return Ok(());
         }
         let dumped = diag::dump(&mut self.dialect, &mut self.buffer, |bytes| {
-            each(&Record::Datagram { clock: clock(), bytes: bytes.into() })
+            to.tell(&Record::Datagram { clock: clock(), bytes: bytes.into() })
         })?;
         let interrupted = match dumped {
             Ok(ended) => ended.interrupted,
             Err(error) => {
                 let detail = format!("network namespace {name}: {error}");
-                each(&Record::Loss(Loss { namespace: Some(id), reason: error.reason, detail }))?;
+                to.tell(&Record::Loss(Loss { namespace: Some(id), reason: error.reason, detail }))?;
                 true
             }
         };
-        each(&Record::DumpEnd { interrupted })
+        to.tell(&Record::DumpEnd { interrupted })
+    }
+}
+
+/// The two that hear of a sweep.
+struct Listeners<'a, A> {
+    digest: &'a mut A,
+    also: &'a mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
+}
+
+impl<A: Audience> Listeners<'_, A> {
+    /// Gives a record to both; an error of the second ends the sweep.
+    fn tell(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
+        self.digest.hear(record);
+        (self.also)(record)
     }
 }
 
@@ -192,7 +204,7 @@ struct Denied {
 }
 
 impl Denied {
-    fn tell(self, each: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>) -> Result<(), RecordError> {
+    fn tell(self, to: &mut Listeners<'_, impl Audience>) -> Result<(), RecordError> {
         let count = self.namespaces.len();
         for (at, (id, name)) in self.namespaces.into_iter().enumerate() {
             let detail = match at {
@@ -203,7 +215,7 @@ impl Denied {
                 ),
                 _ => String::new(),
             };
-            each(&Record::Loss(Loss { namespace: Some(id), reason: LossReason::Permission, detail }))?;
+            to.tell(&Record::Loss(Loss { namespace: Some(id), reason: LossReason::Permission, detail }))?;
         }
         Ok(())
     }

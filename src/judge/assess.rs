@@ -3,10 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::pair::{Pairs, Peer};
 use super::policy::{LocalScope, Path, Policy};
 use super::report::{Direction, Finding, MAX_ENDPOINTS, PeerFacts, Report, ServiceEndpoint, Tally};
+use super::skip::lasts;
 use super::track::{NsMemory, Tracked, Tracker};
 use super::verdict::{Facts, Keepalive, Verdict, judge, keepalive};
 use crate::owner::{NsId, Owner};
@@ -41,10 +43,12 @@ pub fn assess(
 ) {
     let pairs = Pairs::find(tracker);
     let mut marks = Vec::new();
+    let mut dues = Vec::new();
     let mut worst = Worst::new(policy.max_findings);
     for (id, memory) in tracker.namespaces() {
         let assessor = Assessor { tracker, policy, pairs: &pairs, now, id, memory };
         let mut groups = Groups::new(id, memory, policy, owners);
+        let mut due = u64::MAX;
         for (at, tracked) in memory.entries().iter().enumerate().filter(|(_, tracked)| tracked.seen()) {
             let group = groups.of(tracked);
             if !group.selected || !policy.select.takes(memory.local(tracked), tracked.remote) {
@@ -55,6 +59,7 @@ pub fn assess(
                 continue;
             }
             let judged = assessor.judge(at, tracked);
+            due = due.min(assessor.due(&judged, tracked));
             if judged.stale || judged.verdict == Verdict::Overdue {
                 marks.push((id, at, judged.verdict == Verdict::Overdue, judged.stale));
             }
@@ -69,6 +74,7 @@ pub fn assess(
             });
         }
         groups.pour_into(&mut report.tallies);
+        dues.push((id, due));
     }
     report.connections = report.verdicts.iter().sum();
     let ranks = worst.into_sorted();
@@ -83,6 +89,11 @@ pub fn assess(
             Some(assessor.finding(rank.at, entry, owner, namespaces.get(&rank.namespace)))
         })
         .collect();
+    for (id, due) in dues {
+        if let Some(memory) = tracker.namespace_mut(id) {
+            memory.set_due(due);
+        }
+    }
     for (id, at, overdue, stale) in marks {
         if let Some(tracked) = tracker.namespace_mut(id).and_then(|memory| memory.entries_mut().get_mut(at)) {
             if overdue {
@@ -190,7 +201,7 @@ impl<'a> Assessor<'a> {
         let idle_timeout = path.idle_timeout;
         let other = self.pairs.peer(self.id, at);
         let peer_keepalive =
-            other.and_then(|other| self.peer(other)).map(|peer| keepalive(idle_timeout, &facts(peer, self.now)));
+            other.and_then(|other| self.peer(other, idle_timeout)).map(|facts| keepalive(idle_timeout, &facts));
         let peer = PeerFacts {
             probes: tracked.peer_probes(self.now),
             on_node: other.is_some(),
@@ -201,7 +212,7 @@ impl<'a> Assessor<'a> {
         let facts = Facts {
             local: other.is_some_and(|other| self.is_local(other)),
             peer_keepalive,
-            ..facts(tracked, self.now)
+            ..self.facts(self.memory, tracked, idle_timeout)
         };
         let state = keepalive(idle_timeout, &facts);
         let verdict = judge(state, idle_timeout, self.policy.long_lived, self.policy.overdue_by, &facts);
@@ -209,8 +220,29 @@ impl<'a> Assessor<'a> {
         Judged { facts, keepalive: state, verdict, direction, path, peer, stale: watched_out }
     }
 
-    fn peer(&self, other: Peer) -> Option<&'a Tracked> {
-        self.tracker.namespace(other.namespace)?.entries().get(other.at)
+    fn peer(&self, other: Peer, idle_timeout: Duration) -> Option<Facts> {
+        let memory = self.tracker.namespace(other.namespace)?;
+        Some(self.facts(memory, memory.entries().get(other.at)?, idle_timeout))
+    }
+
+    /// The facts of one socket, as far as they do not depend on the other end. Where its namespace was not dumped again, a connection that
+    /// this end keeps alive may have probed meanwhile, as its timer told: it is as its last look found it.
+    fn facts(&self, memory: &NsMemory, tracked: &Tracked, idle_timeout: Duration) -> Facts {
+        if memory.skipped() {
+            let then = facts(tracked, tracked.seen_at(self.now));
+            if keepalive(idle_timeout, &then) == Keepalive::On {
+                return Facts { age: tracked.age(self.now), ..then };
+            }
+        }
+        facts(tracked, self.now)
+    }
+
+    /// When time alone will change what is said of a connection, monotonic milliseconds.
+    fn due(&self, judged: &Judged<'_>, tracked: &Tracked) -> u64 {
+        let Policy { long_lived, overdue_by, .. } = *self.policy;
+        let timeout = judged.path.idle_timeout;
+        lasts(judged.keepalive, judged.verdict, timeout, long_lived, overdue_by, &judged.facts, tracked.settled())
+            .map_or(u64::MAX, |ms| self.now.saturating_add(ms))
     }
 
     /// In one namespace there is nothing between the two ends; between two namespaces of a node there is, where addresses are translated.

@@ -32,11 +32,15 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn deadline(self) -> u32 {
+    /// When the timer fires, by the clock of `at`.
+    #[must_use]
+    pub fn deadline(self) -> u32 {
         self.at.wrapping_add(self.expires)
     }
 
-    fn sum(self) -> u32 {
+    /// What the timer was armed for, had it been armed when something was last heard.
+    #[must_use]
+    pub fn sum(self) -> u32 {
         self.expires.saturating_add(self.data_recv.min(self.ack_recv))
     }
 
@@ -80,7 +84,9 @@ pub fn infer(before: Option<(Sample, u32)>, now: Sample) -> u32 {
 }
 
 /// Whether two moments of a wrapping clock are the same one.
-fn same(one: u32, other: u32) -> bool {
+/// Whether two deadlines are one.
+#[must_use]
+pub fn same(one: u32, other: u32) -> bool {
     one.wrapping_sub(other).cast_signed().unsigned_abs() <= SAME_MS
 }
 

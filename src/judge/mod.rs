@@ -8,6 +8,7 @@ pub mod profiles;
 pub mod report;
 pub mod select;
 pub mod silence;
+pub mod skip;
 pub mod track;
 pub mod tracked;
 pub mod verdict;

@@ -136,6 +136,8 @@ pub struct NamespaceCounts {
     pub dumped: u64,
     /// Without connections, so not dumped.
     pub empty: u64,
+    /// Unchanged since their last dump, so not dumped again.
+    pub skipped: u64,
     /// Gone between finding and entering.
     pub vanished: u64,
     /// Not readable.

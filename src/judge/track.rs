@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::HashTable;
 
 use super::silence::SHORTEST_MS;
+use super::skip::{Activity, Look};
 pub use super::tracked::{Armed, PeerProbes, Tracked};
 use crate::owner::NsId;
 use crate::socket::{Cookie, Endpoint, Socket, State};
@@ -38,6 +39,10 @@ pub struct NsMemory {
     cursor: usize,
     /// Silences that ended during the dump under way: position and milliseconds.
     ended: Vec<(usize, u64)>,
+    /// The last dump, if it was whole.
+    look: Option<Look>,
+    /// The sweep under way, or the last one, did not dump it.
+    skipped: bool,
 }
 
 /// What became of a socket that a dump showed.
@@ -58,6 +63,8 @@ impl NsMemory {
     fn begin(&mut self) {
         self.listeners.clear();
         self.ended.clear();
+        self.look = None;
+        self.skipped = false;
         self.cursor = 0;
         for entry in &mut self.entries {
             entry.forget_look();
@@ -150,6 +157,25 @@ impl NsMemory {
         self.origins = kept;
     }
 
+    /// The last dump, if it was whole and its namespace can be read without one.
+    #[must_use]
+    pub fn look(&self) -> Option<&Look> {
+        self.look.as_ref()
+    }
+
+    /// Whether the last sweep found it unchanged and did not dump it: connections are as their last look found them, but for the time.
+    #[must_use]
+    pub fn skipped(&self) -> bool {
+        self.skipped
+    }
+
+    /// Remembers when time alone will change a verdict here, monotonic milliseconds.
+    pub fn set_due(&mut self, due: u64) {
+        if let Some(look) = &mut self.look {
+            look.due = due;
+        }
+    }
+
     /// The connections that the last dump showed.
     pub fn connections(&self) -> impl Iterator<Item = &Tracked> {
         self.entries.iter().filter(|entry| entry.seen())
@@ -220,6 +246,20 @@ impl Tracker {
     pub fn end(&mut self, whole: bool, now: u64, ended: impl FnMut(&NsMemory, &Tracked, u64)) {
         if let Some(memory) = self.current.take().and_then(|id| self.namespaces.get_mut(&id)) {
             memory.end(whole, now, ended);
+        }
+    }
+
+    /// Remembers a whole dump, so that the next ones may be skipped: the namespace's counters at `at` (monotonic milliseconds), before it began.
+    pub fn looked(&mut self, id: NsId, activity: Activity, at: u64) {
+        if let Some(memory) = self.namespaces.get_mut(&id) {
+            memory.look = Some(Look { activity, at, due: u64::MAX });
+        }
+    }
+
+    /// This namespace is not dumped this time: its connections are as its last dump found them.
+    pub fn skip(&mut self, id: NsId) {
+        if let Some(memory) = self.namespaces.get_mut(&id) {
+            memory.skipped = true;
         }
     }
 

@@ -89,6 +89,8 @@ const LATE_PEER: u8 = 16;
 const STALE: u8 = 32;
 /// The last movement showed in the segment counters alone.
 const UNEXPLAINED: u8 = 64;
+/// The bound of KEEPIDLE was read off a timer that was seen before and after it fired: more looks tell nothing more.
+const SETTLED: u8 = 128;
 
 const _: () = assert!(size_of::<Tracked>() <= 96, "the memory of one connection is at most 96 bytes");
 
@@ -132,6 +134,7 @@ impl Tracked {
         let before = self.clone();
         self.take(socket, now);
         self.infer_keepidle(&before);
+        self.settle(&before);
 
         let elapsed = self.seen_at.wrapping_sub(before.seen_at);
         let ran_on = |clocks: [u32; 3]| shortest(clocks) >= elapsed.saturating_add(JITTER_MS);
@@ -199,6 +202,17 @@ impl Tracked {
             }
             Armed::No => self.keepidle = 0,
             _ => {}
+        }
+    }
+
+    fn settle(&mut self, before: &Self) {
+        if self.armed == Armed::No {
+            self.set(SETTLED, false);
+        } else if self.timer == Timer::KeepAlive && before.timer == Timer::KeepAlive {
+            let (Some(now), Some(then)) = (self.sample(), before.sample()) else { return };
+            if self.keepidle == now.sum() && !keepidle::same(now.deadline(), then.deadline()) {
+                self.set(SETTLED, true);
+            }
         }
     }
 
@@ -275,6 +289,18 @@ impl Tracked {
         (self.keepidle > 0).then_some(self.keepidle)
     }
 
+    /// Whether more looks at the keepalive timer would tell nothing more of KEEPIDLE.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.is(SETTLED)
+    }
+
+    /// When it was last seen: the moment of the last look, given any `now` (milliseconds) after it.
+    #[must_use]
+    pub fn seen_at(&self, now: u64) -> u64 {
+        now.saturating_sub(self.since_seen(now))
+    }
+
     /// Lower bound of the connection's age at `now`, milliseconds.
     #[must_use]
     pub fn age(&self, now: u64) -> u64 {
@@ -302,7 +328,7 @@ impl Tracked {
 
     /// The silence as it was at the last look; `now` is any later moment.
     pub(super) fn last_silence(&self, now: u64) -> u64 {
-        self.wire_idle(now.saturating_sub(self.since_seen(now))).unwrap_or(0)
+        self.wire_idle(self.seen_at(now)).unwrap_or(0)
     }
 
     /// We sent last, and nothing came back since.

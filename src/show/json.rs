@@ -53,6 +53,7 @@ fn sweep(report: &Report) -> Value {
         "namespaces": {
             "dumped": report.namespaces.dumped,
             "empty": report.namespaces.empty,
+            "skipped": report.namespaces.skipped,
             "vanished": report.namespaces.vanished,
             "failed": report.namespaces.failed,
         },

@@ -285,8 +285,13 @@ fn own(report: &Report, dropped: u64) -> Vec<MetricFamily> {
         values.into_iter().map(|(name, value)| (vec![(label, name)], value)).collect()
     };
     let counts = report.namespaces;
-    let namespaces =
-        [("dumped", counts.dumped), ("empty", counts.empty), ("vanished", counts.vanished), ("failed", counts.failed)];
+    let namespaces = [
+        ("dumped", counts.dumped),
+        ("skipped", counts.skipped),
+        ("empty", counts.empty),
+        ("vanished", counts.vanished),
+        ("failed", counts.failed),
+    ];
     let failures = report.totals.failures.iter().map(|(reason, count)| ((*reason).to_owned(), float(*count))).collect();
     let troubles = report.totals.owner_troubles.iter().map(|(kind, count)| (kind.clone(), float(*count))).collect();
     // several rules may share a name: the shortest limit is the one to know

@@ -31,6 +31,8 @@ pub enum Action {
     Sends(u64),
     /// The other end sends data.
     Hears(u64),
+    /// The other end sends a keepalive probe.
+    Probed(u64),
 }
 
 /// The connection, from its handshake at 0.
@@ -81,6 +83,12 @@ impl Connection {
         }
     }
 
+    /// Its handshake was at this moment, and not at the start.
+    #[allow(dead_code, reason = "of the two test programs that share this file one opens connections later")]
+    pub fn born_at(&mut self, now: u64) {
+        (self.now, self.last_segment, self.data_sent, self.data_recv, self.ack_recv) = (now, now, now, now, now);
+    }
+
     /// `SO_KEEPALIVE`, with the other options set before: it arms a full KEEPIDLE from now.
     pub fn turn_on(&mut self, options: Options) {
         self.options = Some(options);
@@ -105,6 +113,7 @@ impl Connection {
                     events.push((start + after + ROUND_TRIP, Event::Acked));
                 }
                 Action::Hears(after) if after < pause => events.push((start + after, Event::Heard)),
+                Action::Probed(after) if after < pause => events.push((start + after, Event::Probed)),
                 _ => {}
             }
         }
@@ -140,6 +149,8 @@ impl Connection {
                 (*segs_in, *data_in) = (*segs_in + 1, *data_in + 1);
                 *segs_out += 1;
             }
+            // it is out of the window: answered, but no clock takes notice
+            Event::Probed => (*segs_in, *segs_out) = (*segs_in + 1, *segs_out + 1),
         }
     }
 
@@ -168,6 +179,12 @@ impl Connection {
                 self.happen(Event::Acked);
             }
         }
+    }
+
+    /// Segments received and sent, and probes among the sent ones: what it adds to the counters of its namespace.
+    #[allow(dead_code, reason = "of the two test programs that share this file one reads counters")]
+    pub fn counters(&self) -> [u64; 3] {
+        [self.segs[0], self.segs[1], self.probes].map(u64::from)
     }
 
     /// What `sock_diag` says.
@@ -206,4 +223,5 @@ enum Event {
     Sent,
     Acked,
     Heard,
+    Probed,
 }

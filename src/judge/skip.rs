@@ -1,0 +1,103 @@
+//! When a namespace need not be dumped: nothing moved since its last dump that could change a verdict, and none changes by time alone.
+//!
+//! A dump walks the host's whole table of connections, whatever namespace it is for; the namespace's own counters cost a hundredth of that.
+//! They count every segment, so that unmoved counters prove that each connection is as it was at the last dump: none opened, closed, spoke,
+//! was probed or answered. Keepalive probes of this end are counted apart (`TCPKeepAlive`); where they and their answers are all that
+//! moved, they belong to connections that this end keeps alive, and everything else was as silent as before.
+//!
+//! What no counter shows is a socket option that is set on an open connection: it is seen at the next dump, [`LONGEST_MS`] later at most. A verdict that
+//! time changes (`young`, `exposed`, `overdue`) is never told from memory: the namespace is dumped when the first of them is due.
+
+use std::time::Duration;
+
+use super::policy::OverdueBy;
+use super::verdict::{Facts, Keepalive, Verdict};
+
+/// The longest time without a dump of a namespace that has connections, milliseconds.
+pub const LONGEST_MS: u64 = 120_000;
+
+/// What a namespace's counters say of all its connections, without a look at any. All but `established` only rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// `Tcp: ActiveOpens` and `PassiveOpens`: connections that were begun.
+    pub opens: u64,
+    /// `Tcp: CurrEstab`: connections in ESTABLISHED or CLOSE-WAIT.
+    pub established: u64,
+    /// `Tcp: InSegs`.
+    pub segs_in: u64,
+    /// `Tcp: OutSegs`: all but pure retransmissions.
+    pub segs_out: u64,
+    /// `Tcp: RetransSegs`.
+    pub retransmitted: u64,
+    /// `TcpExt: TCPKeepAlive`: keepalive probes sent, which are among `segs_out`.
+    pub probes: u64,
+}
+
+impl Activity {
+    /// Whether nothing moved since `before` but keepalive probes of this end, and answers to them.
+    ///
+    /// Whatever else arrives for an established connection is answered or ends it; an answer that is still to come when this is asked (a
+    /// delayed acknowledgement, hidden behind a probe without an answer) is counted when it is asked again.
+    #[must_use]
+    pub fn only_probes_since(&self, before: &Self) -> bool {
+        let probes = self.probes.wrapping_sub(before.probes);
+        self.opens == before.opens
+            && self.established == before.established
+            && self.retransmitted == before.retransmitted
+            && self.segs_out.wrapping_sub(before.segs_out) == probes
+            && self.segs_in.wrapping_sub(before.segs_in) <= probes
+    }
+}
+
+/// A whole dump of a namespace, and for how long it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// The counters before the dump: what moved while it ran counts as movement after it.
+    pub activity: Activity,
+    /// When it began, monotonic milliseconds.
+    pub at: u64,
+    /// When time alone will change a verdict, monotonic milliseconds.
+    pub due: u64,
+}
+
+impl Look {
+    /// Whether the namespace, with these counters at `now` (monotonic milliseconds), is still as the look found it.
+    #[must_use]
+    pub fn holds(&self, activity: &Activity, now: u64) -> bool {
+        now < self.due && now.saturating_sub(self.at) < LONGEST_MS && activity.only_probes_since(&self.activity)
+    }
+}
+
+/// For how long a verdict stays what it is while nothing moves but this end's probes, milliseconds; `None`: for ever.
+///
+/// `settled`: what is known of KEEPIDLE is all that can be known.
+#[must_use]
+pub fn lasts(
+    keepalive: Keepalive,
+    verdict: Verdict,
+    idle_timeout: Duration,
+    long_lived: Duration,
+    by: OverdueBy,
+    facts: &Facts,
+    settled: bool,
+) -> Option<u64> {
+    let until = |limit: Duration, ms: u64| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_sub(ms);
+    let timer = match keepalive {
+        Keepalive::On if settled && !facts.probing => None,
+        // the next firing may show that KEEPIDLE is longer, or is the probe that ends a silence
+        Keepalive::On | Keepalive::Late => Some(facts.next_probe.filter(|_| !facts.probing).unwrap_or(0)),
+        Keepalive::Off => None,
+        Keepalive::Unknown => Some(0),
+    };
+    let verdict = match verdict {
+        Verdict::Blackholed | Verdict::Undetermined => Some(0),
+        Verdict::Young => Some(until(long_lived, facts.age)),
+        Verdict::Exposed => facts.wire_idle.map(|idle| {
+            let watched = if by == OverdueBy::Watch { until(idle_timeout, facts.watched) } else { 0 };
+            until(idle_timeout, idle).max(watched)
+        }),
+        Verdict::PeerProtected => facts.peer_probes.map(|probes| until(idle_timeout, probes.ago)),
+        Verdict::Overdue | Verdict::Protected | Verdict::Local => None,
+    };
+    timer.into_iter().chain(verdict).min()
+}

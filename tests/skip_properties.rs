@@ -1,0 +1,260 @@
+//! Skipping a dump loses nothing: whatever happens in a namespace, a tracker that looks only when its counters or the time ask for it
+//! comes to the same judgement, sweep by sweep, as one that looks every time.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "judge_properties/kernel.rs"]
+mod kernel;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use keepalive_auditor::judge::assess::{OwnerOf, assess};
+use keepalive_auditor::judge::policy::{OverdueBy, Policy};
+use keepalive_auditor::judge::report::Report;
+use keepalive_auditor::judge::skip::{Activity, LONGEST_MS};
+use keepalive_auditor::judge::track::Tracker;
+use keepalive_auditor::judge::verdict::Verdict;
+use keepalive_auditor::owner::{NsId, Owner};
+use keepalive_auditor::socket::{Cookie, Endpoint, Socket};
+use kernel::{Action, Connection, Options};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const NS: NsId = NsId(4_026_531_840);
+/// Between two sweeps, milliseconds.
+const INTERVAL: u64 = 15_000;
+
+/// What happens between two sweeps. Connections are chosen by a number modulo how many there are.
+#[derive(Clone, Debug)]
+enum Happens {
+    To(usize, Action),
+    Opens(Option<Options>),
+    Closes(usize),
+    /// The program sets `SO_KEEPALIVE`: no segment tells of it.
+    TurnsOn(usize, Options),
+}
+
+/// The connections of one namespace, and its counters.
+struct Namespace {
+    now: u64,
+    open: Vec<(Cookie, Connection)>,
+    opened: u64,
+    /// What closed connections have added: segments received, sent, probes.
+    closed: [u64; 3],
+}
+
+impl Namespace {
+    fn new(kinds: &[Option<Options>]) -> Self {
+        let start = Connection::without_keepalive().now;
+        let mut namespace = Self { now: start, open: Vec::new(), opened: 0, closed: [0; 3] };
+        kinds.iter().for_each(|kind| namespace.open(*kind));
+        namespace
+    }
+
+    fn open(&mut self, kind: Option<Options>) {
+        let mut connection = Connection::without_keepalive();
+        // a new connection's clocks start now
+        connection.born_at(self.now);
+        if let Some(options) = kind {
+            connection.turn_on(options);
+        }
+        self.opened += 1;
+        self.open.push((Cookie(self.opened), connection));
+    }
+
+    fn pass(&mut self, pause: u64, happens: &[Happens]) {
+        let mut actions: BTreeMap<usize, Vec<Action>> = BTreeMap::new();
+        for event in happens {
+            let which = |number: &usize| number.checked_rem(self.open.len());
+            match event {
+                Happens::To(number, action) => {
+                    if let Some(at) = which(number) {
+                        actions.entry(at).or_default().push(*action);
+                    }
+                }
+                Happens::TurnsOn(number, options) => {
+                    if let Some(at) = which(number) {
+                        self.open[at].1.turn_on(*options);
+                    }
+                }
+                Happens::Opens(_) | Happens::Closes(_) => {}
+            }
+        }
+        for (at, (_, connection)) in self.open.iter_mut().enumerate() {
+            connection.run(pause, actions.get(&at).map_or(&[], Vec::as_slice));
+        }
+        self.now += pause;
+        for event in happens {
+            match event {
+                Happens::Opens(kind) => self.open(*kind),
+                Happens::Closes(number) if !self.open.is_empty() => {
+                    let (_, connection) = self.open.remove(number % self.open.len());
+                    // a FIN each way, and its acknowledgement
+                    let [segs_in, segs_out, probes] = connection.counters();
+                    for (sum, more) in self.closed.iter_mut().zip([segs_in + 2, segs_out + 2, probes]) {
+                        *sum += more;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = Socket> {
+        self.open.iter().map(|(cookie, connection)| Socket {
+            cookie: *cookie,
+            local: Endpoint::new(Ipv4Addr::new(10, 0, 0, 1).into(), 40_000),
+            remote: Endpoint::new(Ipv4Addr::new(192, 0, 2, 1).into(), 443),
+            ..connection.socket()
+        })
+    }
+
+    fn activity(&self) -> Activity {
+        let mut sums = self.closed;
+        for (_, connection) in &self.open {
+            sums.iter_mut().zip(connection.counters()).for_each(|(sum, more)| *sum += more);
+        }
+        let [segs_in, segs_out, probes] = sums;
+        let established = self.open.len() as u64;
+        Activity { opens: self.opened, established, segs_in, segs_out, retransmitted: 0, probes }
+    }
+}
+
+/// An agent's memory, and how it sweeps.
+struct Agent {
+    tracker: Tracker,
+    skips: bool,
+    skipped: u32,
+    /// Silences that ended, of connections without keepalive in time.
+    silences: Vec<u64>,
+}
+
+impl Agent {
+    fn new(skips: bool) -> Self {
+        Self { tracker: Tracker::default(), skips, skipped: 0, silences: Vec::new() }
+    }
+
+    fn sweep(&mut self, namespace: &Namespace) -> Report {
+        let (now, activity) = (namespace.now, namespace.activity());
+        let look = self.tracker.namespace(NS).and_then(|memory| memory.look());
+        if self.skips && look.is_some_and(|look| look.holds(&activity, now)) {
+            self.tracker.skip(NS);
+            self.skipped += 1;
+        } else {
+            self.tracker.begin(NS);
+            namespace.sockets().for_each(|socket| {
+                self.tracker.see(&socket, now);
+            });
+            self.tracker.end(true, now, |_, tracked, silence| {
+                if tracked.keepidle().is_none() {
+                    self.silences.push(silence);
+                }
+            });
+            self.tracker.looked(NS, activity, now);
+        }
+        let policy = Policy { overdue_by: OverdueBy::Watch, ..Policy::default() };
+        let mut report = Report::default();
+        assess(&mut self.tracker, &policy, &BTreeMap::new(), &Nobody, now, &mut report);
+        report
+    }
+}
+
+struct Nobody;
+
+impl OwnerOf for Nobody {
+    fn owner(&self, _: NsId, _: Option<u64>, _: u32) -> Arc<Owner> {
+        Arc::default()
+    }
+
+    fn by_inode(&self) -> bool {
+        false
+    }
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    // in time for 350 s, too late for it, and the default
+    let idle = prop_oneof![4 => 20..320_u64, 1 => 320..500_u64, 1 => Just(7200)];
+    (idle, 5..100_u64, 0..=1000_u64, any::<bool>()).prop_map(|(idle, interval, slack, answered)| Options {
+        keepidle: idle * 1000,
+        keepintvl: interval * 1000,
+        slack,
+        answered,
+    })
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    (0..INTERVAL)
+        .prop_flat_map(|at| prop_oneof![Just(Action::Sends(at)), Just(Action::Hears(at)), Just(Action::Probed(at))])
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        4 => (any::<usize>(), action()).prop_map(|(at, action)| Happens::To(at, action)),
+        1 => prop::option::of(options()).prop_map(Happens::Opens),
+        1 => any::<usize>().prop_map(Happens::Closes),
+    ]
+}
+
+/// Twenty minutes, mostly quiet, with sweeps that come a little early or late.
+fn sweeps() -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
+    let events = prop_oneof![6 => Just(Vec::new()), 1 => vec(happens(), 1..3)];
+    vec((INTERVAL - 2_000..INTERVAL + 2_000, events), 1..80)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn each_sweep_is_judged_as_if_everything_had_been_dumped(
+        kinds in vec(prop::option::of(options()), 1..6), sweeps in sweeps(),
+    ) {
+        let mut namespace = Namespace::new(&kinds);
+        let (mut thorough, mut skipping) = (Agent::new(false), Agent::new(true));
+        for (at, (pause, happens)) in sweeps.iter().enumerate() {
+            namespace.pass(*pause, happens);
+            let (truth, report) = (thorough.sweep(&namespace), skipping.sweep(&namespace));
+            prop_assert_eq!(&truth.tallies, &report.tallies, "sweep {}", at);
+            prop_assert_eq!(truth.verdicts, report.verdicts);
+        }
+        prop_assert_eq!(thorough.silences, skipping.silences);
+    }
+
+    #[test]
+    fn an_option_that_is_set_on_a_silent_connection_is_seen_in_time(
+        kinds in vec(prop::option::of(options()), 1..6), sweeps in sweeps(), number in any::<usize>(), options in options(),
+    ) {
+        let mut namespace = Namespace::new(&kinds);
+        let (mut thorough, mut skipping) = (Agent::new(false), Agent::new(true));
+        let quiet = (0..=LONGEST_MS / INTERVAL + 1).map(|_| (INTERVAL, Vec::new()));
+        let set = (INTERVAL, vec![Happens::TurnsOn(number, options)]);
+        let mut last = None;
+        for (pause, happens) in sweeps.into_iter().chain([set]).chain(quiet) {
+            namespace.pass(pause, &happens);
+            last = Some((thorough.sweep(&namespace).verdicts, skipping.sweep(&namespace).verdicts));
+        }
+        let (truth, report) = last.unwrap();
+        prop_assert_eq!(truth, report);
+    }
+}
+
+#[test]
+fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
+    let kept = Options { keepidle: 60_000, keepintvl: 15_000, slack: 500, answered: true };
+    let mut namespace = Namespace::new(&[None, Some(kept), None, Some(kept)]);
+    let mut agent = Agent::new(true);
+    let mut overdue_at = None;
+    let sweeps = 80;
+    for _ in 0..sweeps {
+        namespace.pass(INTERVAL, &[]);
+        let report = agent.sweep(&namespace);
+        if report.count(Verdict::Overdue) == 2 {
+            overdue_at.get_or_insert(namespace.now);
+        }
+    }
+    let silent_since = Connection::without_keepalive().now + INTERVAL;
+    let due = silent_since + 350_000;
+    assert!(overdue_at.is_some_and(|at| (due..due + INTERVAL).contains(&at)), "{overdue_at:?}, due at {due}");
+    // every eighth sweep is its turn anyway; it grows old, overdue, and its timers are understood in five more
+    assert!(agent.skipped >= sweeps * 3 / 4, "{} of {sweeps} skipped", agent.skipped);
+}
