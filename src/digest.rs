@@ -131,7 +131,7 @@ impl Digest {
         );
         if namespace.skipped {
             sweep.counts.skipped += 1;
-            self.tracker.skip(namespace.id);
+            self.tracker.skip(namespace.id, namespace.clock);
             return;
         }
         sweep.damaged = false;

@@ -41,8 +41,8 @@ pub struct NsMemory {
     ended: Vec<(usize, u64)>,
     /// The last dump, if it was whole.
     look: Option<Look>,
-    /// The sweep under way, or the last one, did not dump it.
-    skipped: bool,
+    /// When the last sweeps found it unchanged and did not dump it: since the last dump, the last such moment, monotonic milliseconds.
+    held: Option<u64>,
 }
 
 /// What became of a socket that a dump showed.
@@ -64,10 +64,17 @@ impl NsMemory {
         self.listeners.clear();
         self.ended.clear();
         self.look = None;
-        self.skipped = false;
         self.cursor = 0;
+        self.catch_up();
         for entry in &mut self.entries {
             entry.forget_look();
+        }
+    }
+
+    /// Makes up for the dumps that were skipped: leaves the entries as those would have.
+    fn catch_up(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.entries.iter_mut().for_each(|entry| entry.unchanged_until(held));
         }
     }
 
@@ -166,7 +173,7 @@ impl NsMemory {
     /// Whether the last sweep found it unchanged and did not dump it: connections are as their last look found them, but for the time.
     #[must_use]
     pub fn skipped(&self) -> bool {
-        self.skipped
+        self.held.is_some()
     }
 
     /// Remembers when time alone will change a verdict here, monotonic milliseconds.
@@ -256,10 +263,10 @@ impl Tracker {
         }
     }
 
-    /// This namespace is not dumped this time: its connections are as its last dump found them.
-    pub fn skip(&mut self, id: NsId) {
+    /// This namespace is not dumped at `now` (monotonic milliseconds): its connections are as its last dump found them.
+    pub fn skip(&mut self, id: NsId, now: u64) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
-            memory.skipped = true;
+            memory.held = Some(now);
         }
     }
 
@@ -268,6 +275,7 @@ impl Tracker {
         self.namespaces.retain(|&id, memory| {
             let keep = keep(id);
             if !keep {
+                memory.catch_up();
                 memory.entries.iter().for_each(|entry| ended(memory, entry, entry.last_silence(now)));
             }
             keep

@@ -141,7 +141,8 @@ impl Tracked {
         let clocks_ran_on = self.clocks().is_none_or(ran_on);
         let sent = self.segs_out != before.segs_out;
         let received = self.segs_in != before.segs_in;
-        if !sent && !received && clocks_ran_on {
+        // no clock restarts without a segment; kernels before 4.2 do not count them
+        if !sent && !received && (clocks_ran_on || socket.tcp.segs_in.is_some()) {
             return None;
         }
         let silence = before.last_silence(now);
@@ -329,6 +330,20 @@ impl Tracked {
     /// The silence as it was at the last look; `now` is any later moment.
     pub(super) fn last_silence(&self, now: u64) -> u64 {
         self.wire_idle(self.seen_at(now)).unwrap_or(0)
+    }
+
+    /// Nothing moved from the last look until `held` (monotonic milliseconds), but for probes of this end: it becomes what a look at `held`
+    /// would have found, or, where the keepalive timer fired before, a look at that moment.
+    pub(super) fn unchanged_until(&mut self, held: u64) {
+        let mut passed = u32::try_from(self.since_seen(held)).unwrap_or(u32::MAX);
+        if self.armed == Armed::Yes {
+            passed = passed.min(self.expires);
+        }
+        self.seen_at = self.seen_at.wrapping_add(passed);
+        self.expires = self.expires.saturating_sub(passed);
+        for clock in [&mut self.data_sent, &mut self.data_recv, &mut self.ack_recv] {
+            *clock = clock.saturating_add(passed);
+        }
     }
 
     /// We sent last, and nothing came back since.

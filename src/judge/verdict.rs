@@ -137,7 +137,8 @@ pub fn keepalive(idle_timeout: Duration, facts: &Facts) -> Keepalive {
             let late = |ms: u64| !in_time(ms, idle_timeout);
             let silent = facts.wire_idle.filter(|_| !facts.probing).unwrap_or(0);
             let reached = u128::from(silent) >= idle_timeout.as_millis();
-            let next = facts.next_probe.map_or(0, |next| next.saturating_add(silent));
+            // a timer that is due fires any moment now: the silence may have eaten into its slack, and tells nothing of KEEPIDLE
+            let next = facts.next_probe.filter(|&next| next > 0).map_or(0, |next| next.saturating_add(silent));
             if reached || facts.keepidle.is_some_and(late) || late(next) { Keepalive::Late } else { Keepalive::On }
         }
     }
