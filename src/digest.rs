@@ -7,7 +7,7 @@ use crate::judge::assess::{NsFacts, OwnerOf, assess, silence_keepalive};
 use crate::judge::policy::Policy;
 use crate::judge::report::{MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
 use crate::judge::silence::SHORTEST_MS;
-use crate::judge::skip::Activity;
+use crate::judge::skip::{Activity, longest};
 use crate::judge::track::{NsMemory, Tracked, Tracker};
 use crate::owner::{NsId, Owner, OwnerKind};
 use crate::record::{Audience, Counters, Loss, LossReason, Namespace, Record};
@@ -16,8 +16,8 @@ use crate::wire::inet_diag::{Message, Messages};
 /// Turns sweeps into reports, and remembers from one to the next what the judgement needs.
 pub struct Digest {
     policy: Arc<Policy>,
-    /// A namespace whose counters say that nothing changed is not dumped again.
-    skips: bool,
+    /// A namespace whose counters say that nothing changed is not dumped again for so many milliseconds.
+    skips_for: u64,
     tracker: Tracker,
     owners: KnownOwners,
     totals: Totals,
@@ -54,7 +54,7 @@ impl Digest {
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
-            skips: false,
+            skips_for: 0,
             tracker: Tracker::default(),
             owners: KnownOwners::default(),
             totals: Totals::default(),
@@ -67,7 +67,7 @@ impl Digest {
     /// One that asks for a dump only where something may have changed since the last one; see [`crate::judge::skip`].
     #[must_use]
     pub fn skipping(self) -> Self {
-        Self { skips: true, ..self }
+        Self { skips_for: longest(&self.policy), ..self }
     }
 
     /// Takes one record of a sweep, in the order of the stream.
@@ -241,7 +241,7 @@ impl Audience for Digest {
         let activity = namespace.counters.as_ref().and_then(activity);
         let look = self.tracker.namespace(namespace.id).and_then(|memory| memory.look());
         match (activity, look) {
-            (Some(activity), Some(look)) => !self.skips || !look.holds(&activity, namespace.clock),
+            (Some(activity), Some(look)) => !look.holds(&activity, namespace.clock, self.skips_for),
             _ => true,
         }
     }

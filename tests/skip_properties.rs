@@ -12,7 +12,7 @@ use std::sync::Arc;
 use keepalive_auditor::judge::assess::{OwnerOf, assess};
 use keepalive_auditor::judge::policy::{OverdueBy, Policy};
 use keepalive_auditor::judge::report::Report;
-use keepalive_auditor::judge::skip::{Activity, LONGEST_MS};
+use keepalive_auditor::judge::skip::{Activity, longest};
 use keepalive_auditor::judge::track::{Armed, Tracker};
 use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::{NsId, Owner};
@@ -24,6 +24,11 @@ use proptest::prelude::*;
 const NS: NsId = NsId(4_026_531_840);
 /// Between two sweeps, milliseconds.
 const INTERVAL: u64 = 15_000;
+
+/// The agent's, with its defaults.
+fn policy() -> Policy {
+    Policy { overdue_by: OverdueBy::Watch, ..Policy::default() }
+}
 
 /// What happens between two sweeps. Connections are chosen by a number modulo how many there are.
 #[derive(Clone, Debug)]
@@ -138,7 +143,7 @@ impl Agent {
     fn sweep(&mut self, namespace: &Namespace) -> Report {
         let (now, activity) = (namespace.now, namespace.activity());
         let look = self.tracker.namespace(NS).and_then(|memory| memory.look());
-        if self.skips && look.is_some_and(|look| look.holds(&activity, now)) {
+        if self.skips && look.is_some_and(|look| look.holds(&activity, now, longest(&policy()))) {
             self.tracker.skip(NS, now);
             self.skipped += 1;
         } else {
@@ -153,9 +158,8 @@ impl Agent {
             });
             self.tracker.looked(NS, activity, now);
         }
-        let policy = Policy { overdue_by: OverdueBy::Watch, ..Policy::default() };
         let mut report = Report::default();
-        assess(&mut self.tracker, &policy, &BTreeMap::new(), &Nobody, now, &mut report);
+        assess(&mut self.tracker, &policy(), &BTreeMap::new(), &Nobody, now, &mut report);
         report
     }
 }
@@ -211,7 +215,7 @@ fn sweeps() -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn each_sweep_is_judged_as_if_everything_had_been_dumped(
@@ -235,7 +239,7 @@ proptest! {
         let mut namespace = Namespace::new(&kinds);
         let (mut thorough, mut skipping) = (Agent::new(false), Agent::new(true));
         // where it is seen at once, KEEPIDLE seems longer than it is until the timer has fired twice
-        let until = LONGEST_MS + 2 * (options.keepidle + options.keepintvl) * 9 / 8;
+        let until = longest(&policy()) + 2 * (options.keepidle + options.keepintvl) * 9 / 8;
         let quiet = (0..=until / INTERVAL + 1).map(|_| (INTERVAL, Vec::new()));
         let set = (INTERVAL, vec![Happens::TurnsOn(number, options)]);
         let mut last = None;

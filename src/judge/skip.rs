@@ -5,16 +5,24 @@
 //! was probed or answered. Keepalive probes of this end are counted apart (`TCPKeepAlive`); where they and their answers are all that
 //! moved, they belong to connections that this end keeps alive, and everything else was as silent as before.
 //!
-//! What no counter shows is a socket option that is set on an open connection: it is seen at the next dump, [`LONGEST_MS`] later at most. A verdict that
-//! time changes (`young`, `exposed`, `overdue`) is never told from memory: the namespace is dumped when the first of them is due.
+//! What no counter shows is a socket option that is set on an open connection: it is seen at the next dump, [`longest`] later at most. A verdict
+//! that time changes (`young`, `exposed`, `overdue`) is never told from memory: the namespace is dumped when the first of them is due.
 
 use std::time::Duration;
 
-use super::policy::OverdueBy;
+use super::policy::{OverdueBy, Policy};
 use super::verdict::{Facts, Keepalive, Verdict};
 
-/// The longest time without a dump of a namespace that has connections, milliseconds.
-pub const LONGEST_MS: u64 = 120_000;
+/// The longest time without a dump of a namespace that has connections, whatever the idle timeouts, milliseconds.
+const LONGEST_MS: u64 = 120_000;
+
+/// The longest time without a dump of a namespace that has connections, milliseconds: a quarter of the shortest idle timeout, so that an
+/// option that is set meanwhile is known long before it matters, and two minutes at most.
+#[must_use]
+pub fn longest(policy: &Policy) -> u64 {
+    let shortest = policy.paths().map(|path| path.idle_timeout).min().unwrap_or_default();
+    u64::try_from(shortest.as_millis() / 4).unwrap_or(u64::MAX).min(LONGEST_MS)
+}
 
 /// What a namespace's counters say of all its connections, without a look at any. All but `established` only rise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +69,11 @@ pub struct Look {
 }
 
 impl Look {
-    /// Whether the namespace, with these counters at `now` (monotonic milliseconds), is still as the look found it.
+    /// Whether the namespace, with these counters at `now` (monotonic milliseconds), is still as the look found it, and that look not older
+    /// than `longest` milliseconds.
     #[must_use]
-    pub fn holds(&self, activity: &Activity, now: u64) -> bool {
-        now < self.due && now.saturating_sub(self.at) < LONGEST_MS && activity.only_probes_since(&self.activity)
+    pub fn holds(&self, activity: &Activity, now: u64, longest: u64) -> bool {
+        now < self.due && now.saturating_sub(self.at) < longest && activity.only_probes_since(&self.activity)
     }
 }
 

@@ -211,7 +211,10 @@ impl Tracked {
             self.set(SETTLED, false);
         } else if self.timer == Timer::KeepAlive && before.timer == Timer::KeepAlive {
             let (Some(now), Some(then)) = (self.sample(), before.sample()) else { return };
-            if self.keepidle == now.sum() && !keepidle::same(now.deadline(), then.deadline()) {
+            // what was heard after it fired makes the sum smaller than what it was armed for
+            let fired = !keepidle::same(now.deadline(), then.deadline());
+            let since_due = i64::from(now.at.wrapping_sub(then.deadline()).cast_signed());
+            if fired && self.keepidle == now.sum() && i64::from(now.data_recv.min(now.ack_recv)) >= since_due {
                 self.set(SETTLED, true);
             }
         }
