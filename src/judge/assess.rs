@@ -180,6 +180,8 @@ struct Assessor<'a> {
 /// One connection, judged.
 struct Judged<'a> {
     facts: Facts,
+    /// The moment whose facts these are.
+    as_of: u64,
     keepalive: Keepalive,
     verdict: Verdict,
     direction: Direction,
@@ -209,32 +211,30 @@ impl<'a> Assessor<'a> {
             translated: other.is_some_and(|other| !other.exact),
             keepalive: peer_keepalive,
         };
-        let facts = Facts {
-            local: other.is_some_and(|other| self.is_local(other)),
-            peer_keepalive,
-            ..self.facts(self.memory, tracked, idle_timeout)
-        };
+        let (as_of, own) = self.facts(self.memory, tracked, idle_timeout);
+        let facts = Facts { local: other.is_some_and(|other| self.is_local(other)), peer_keepalive, ..own };
         let state = keepalive(idle_timeout, &facts);
         let verdict = judge(state, idle_timeout, self.policy.long_lived, self.policy.overdue_by, &facts);
         let watched_out = u128::from(facts.watched) >= idle_timeout.as_millis();
-        Judged { facts, keepalive: state, verdict, direction, path, peer, stale: watched_out }
+        Judged { facts, as_of, keepalive: state, verdict, direction, path, peer, stale: watched_out }
     }
 
     fn peer(&self, other: Peer, idle_timeout: Duration) -> Option<Facts> {
         let memory = self.tracker.namespace(other.namespace)?;
-        Some(self.facts(memory, memory.entries().get(other.at)?, idle_timeout))
+        Some(self.facts(memory, memory.entries().get(other.at)?, idle_timeout).1)
     }
 
-    /// The facts of one socket, as far as they do not depend on the other end. Where its namespace was not dumped again, a connection that
-    /// this end keeps alive may have probed meanwhile, as its timer told: it is as its last look found it.
-    fn facts(&self, memory: &NsMemory, tracked: &Tracked, idle_timeout: Duration) -> Facts {
+    /// The facts of one socket, as far as they do not depend on the other end, and of which moment they are. Where its namespace was not dumped
+    /// again, a connection that this end keeps alive may have probed meanwhile, as its timer told: it is as its last look found it.
+    fn facts(&self, memory: &NsMemory, tracked: &Tracked, idle_timeout: Duration) -> (u64, Facts) {
         if memory.skipped() {
-            let then = facts(tracked, tracked.seen_at(self.now));
+            let seen_at = tracked.seen_at(self.now);
+            let then = facts(tracked, seen_at);
             if keepalive(idle_timeout, &then) == Keepalive::On {
-                return Facts { age: tracked.age(self.now), ..then };
+                return (seen_at, Facts { age: tracked.age(self.now), ..then });
             }
         }
-        facts(tracked, self.now)
+        (self.now, facts(tracked, self.now))
     }
 
     /// When time alone will change what is said of a connection, monotonic milliseconds.
@@ -242,7 +242,7 @@ impl<'a> Assessor<'a> {
         let Policy { long_lived, overdue_by, .. } = *self.policy;
         let timeout = judged.path.idle_timeout;
         lasts(judged.keepalive, judged.verdict, timeout, long_lived, overdue_by, &judged.facts, tracked.settled())
-            .map_or(u64::MAX, |ms| self.now.saturating_add(ms))
+            .map_or(u64::MAX, |ms| judged.as_of.saturating_add(ms))
     }
 
     /// In one namespace there is nothing between the two ends; between two namespaces of a node there is, where addresses are translated.
