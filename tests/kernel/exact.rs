@@ -11,15 +11,18 @@ kernel_test!(the_options_themselves_are_read_and_inference_stays_below_them, || 
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
     let mut held = Vec::new();
-    for to in [v4(1, 2), v6(1, 2)] {
-        for idle in [1, 2, 15, 60, 300, 311, 312, 7200, 32_767] {
+    for idle in [32_767, 7200, 312, 311, 300, 60, 15, 2, 1] {
+        if idle == 2 {
+            // Ages are told in tenths of a second. The last ones need none: a socket that is first seen between its probes, a second
+            // later, shows no bound.
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+        for to in [v4(1, 2), v6(1, 2)] {
             let mut connection = listener.connect(&client, to, [Keep::Idle(idle), Keep::Off]);
             connection.talk();
             held.push((idle, connection));
         }
     }
-    // Ages are told in tenths of a second.
-    std::thread::sleep(std::time::Duration::from_millis(250));
     let rules = ["--local-scope", "namespace", "--netns", "client", "--long-lived", "1ms"];
     let (inferred, exact) = (audit(&rules), audit(&[&rules[..], &["--exact"]].concat()));
     let mut checks = Checks::default();

@@ -1,14 +1,16 @@
 //! What only watching can tell: who keeps a connection alive, and since when nobody does.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::hosts::{Hosts, INTERVAL, KEPT, LATE, LIMIT, RULES, agent, talk};
-use crate::support::binary::audit;
+use crate::hosts::{Case, Hosts, INTERVAL, KEPT, LATE, LIMIT, RULES, agent, talk};
+use crate::support::binary::{Agent, Report, audit};
 use crate::support::check::Checks;
 use crate::support::kernel_test;
+use crate::support::metrics::{Page, Sample};
 use crate::support::recording::Recording;
 use crate::support::socket::Keep;
-use crate::support::watch::{SLACK, Subject, check_all, watch};
+use crate::support::watch::{SLACK, Subject, check_all, watch, watch_until};
 
 kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
     let hosts = Hosts::new();
@@ -44,6 +46,7 @@ kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
         })
         .collect();
     watch(&agent, &mut subjects, LIMIT + Duration::from_secs(3), || ());
+    watch_until(&agent, &mut subjects, || ());
 
     let mut checks = Checks::default();
     for (subject, (case, _, verdict)) in subjects.iter().zip(&cases) {
@@ -107,7 +110,7 @@ kernel_test!(nothing_is_overdue_that_the_agent_has_not_itself_watched, || {
         let waits = row.is_some_and(|row| row.verdict == "exposed" && row.why.contains("watch"));
         checks.that(waits, || format!("{}: exposed, and says what is waited for: {row:?}", case.name));
     }
-    watch(&agent, &mut subjects, LIMIT + Duration::from_secs(2), || ());
+    watch_until(&agent, &mut subjects, || ());
     for subject in &subjects {
         subject.check(&mut checks, start);
         subject.check_between(&mut checks, "overdue", start + LIMIT, ready + LIMIT + INTERVAL + SLACK);
@@ -128,16 +131,19 @@ kernel_test!(traffic_of_any_kind_keeps_a_path_fresh, || {
             Subject::new(&case.name, &case.near, keepalive, "exposed").never(&["overdue", "undetermined", "blackholed"])
         })
         .collect();
-    // Every two seconds, one way, the other, and both, by turns.
+    // Every two seconds, one way, the other, and both: we ask and are answered. The last time long enough before the last look.
     let mut turns = 0_u32;
     watch(&agent, &mut subjects, LIMIT * 3, || {
-        if start.elapsed() > Duration::from_secs(2) * (turns + 1) {
+        if turns < 5 && start.elapsed() > Duration::from_secs(2) * (turns + 1) {
             turns += 1;
             for (at, case) in cases.iter_mut().enumerate() {
                 match at % 3 {
                     0 => case.say(),
                     1 => case.hear(),
-                    _ => case.talk(),
+                    _ => {
+                        case.say();
+                        case.hear();
+                    }
                 }
             }
         }
@@ -150,5 +156,63 @@ kernel_test!(traffic_of_any_kind_keeps_a_path_fresh, || {
         checks.equal(&format!("{} waits for a reply", case.name), row.waiting_for_reply, at % 3 == 0);
         checks.that(row.wire_idle_seconds < Some(4.0), || format!("{}: {row:?}", case.name));
     }
+    checks.finish();
+});
+
+kernel_test!(a_silence_that_ends_is_counted_by_its_length, || {
+    const COUNT: &str = "keepalive_auditor_silence_seconds_count";
+    let hosts = Hosts::new();
+    // Those that will talk again, those that will close, and those that were never silent for long.
+    let (mut talking, mut closing, mut busy) =
+        (hosts.four(Keep::Off, Keep::Off), hosts.four(LATE, Keep::Off), hosts.four(Keep::Default, Keep::Off));
+    let silent_since = Instant::now();
+    talk(&mut talking);
+    talk(&mut closing);
+    let agent = Agent::start(&["--local-scope", "namespace", "--long-lived", "1s", "--interval", "250ms"]);
+    let counts = || Page::read(&agent.page("/metrics")).sum(COUNT, &["keepalive"]);
+    // A silence counts from 30 s on, as far as the sweeps could see: what ends it waits until one has seen that much.
+    let silent = |report: &Report| {
+        let idle = |case: &Case| report.row(case.near.id).and_then(|row| row.wire_idle_seconds);
+        talking.iter().chain(&closing).all(|case| idle(case) >= Some(30.5))
+    };
+    let mut talked = Instant::now();
+    let enough = agent.wait(Duration::from_secs(60), |report| {
+        if talked.elapsed() > Duration::from_secs(5) {
+            talk(&mut busy);
+            talked = Instant::now();
+        }
+        silent(report)
+    });
+    enough.expect("30.5 s of silence");
+    let mut checks = Checks::default();
+    checks.equal("before any ends", counts(), BTreeMap::new());
+
+    talk(&mut talking);
+    drop(closing);
+    let ended = BTreeMap::from([(vec!["off".to_owned()], 4.0), (vec!["on".to_owned()], 4.0)]);
+    // Told below if it does not come.
+    let _ = agent.wait(Duration::from_secs(30), |_| counts() == ended);
+    let longest = silent_since.elapsed().as_secs_f64();
+    checks.equal("silences that ended, by keepalive", counts(), ended.clone());
+    let page = Page::read(&agent.page("/metrics"));
+    for keepalive in ["off", "on"] {
+        let of = |name: &str, le: Option<&str>| {
+            let wanted = |sample: &&Sample| {
+                sample.labels["keepalive"] == keepalive && sample.labels.get("le").map(String::as_str) == le
+            };
+            page.of(&format!("keepalive_auditor_silence_seconds_{name}")).find(wanted).map(|sample| sample.value)
+        };
+        checks.equal(&format!("{keepalive}: up to 30 s"), of("bucket", Some("30")), Some(0.0));
+        checks.equal(&format!("{keepalive}: up to 60 s"), of("bucket", Some("60")), Some(4.0));
+        let mean = of("sum", None).unwrap_or_default() / 4.0;
+        checks.that((30.5..=longest).contains(&mean), || format!("{keepalive}: {mean} s of {longest} s in the mean"));
+    }
+    // What goes on, or begins anew, is not counted.
+    talk(&mut busy);
+    let ids: Vec<_> = busy.iter().map(|case| case.near.id).collect();
+    drop(busy);
+    let gone = |report: &Report| ids.iter().all(|id| report.row(*id).is_none());
+    agent.wait(Duration::from_secs(30), gone).expect("what has closed is gone");
+    checks.equal("short ones", counts(), ended);
     checks.finish();
 });

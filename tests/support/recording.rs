@@ -7,6 +7,8 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::binary::{Outcome, Report, command, run};
 
@@ -40,6 +42,18 @@ impl Recording {
         live.args(span.iter().flat_map(|span| ["--for", span])).arg("--record").arg(&file);
         let child = live.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         Self { child, arguments, file, _temporary: temporary }
+    }
+
+    /// Waits until it has made so many sweeps more, the one under way not counted.
+    pub fn wait_for_sweeps(&self, count: usize) {
+        let made = || fs::read_to_string(&self.file).map_or(0, |text| text.matches("{\"sweep_end\":").count());
+        let (begun, end) = (made(), Instant::now() + Duration::from_secs(30));
+        // The first is under way, or there is none yet.
+        let wanted = begun + count + usize::from(begun > 0);
+        while made() < wanted {
+            assert!(Instant::now() < end, "{} has no {wanted} sweeps", self.file.display());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits for its end, and gives the report, which replay must give too.

@@ -86,17 +86,28 @@ impl Connection {
 
     /// The client writes until the server, which reads nothing, has closed its window.
     pub fn fill(&mut self) {
-        self.client.stream.set_nonblocking(true).expect("O_NONBLOCK is set");
-        // The buffer is full before the window is closed: what is on its way has to arrive.
-        let mut quiet = 0;
-        while quiet < 8 {
-            quiet += 1;
-            while self.client.stream.write(&[0; 16 << 10]).is_ok() {
+        fill(&mut [&mut self.client.stream]);
+    }
+}
+
+/// Each writes until its other end, which reads nothing, has closed its window.
+pub fn fill(streams: &mut [&mut TcpStream]) {
+    for stream in &mut *streams {
+        stream.set_nonblocking(true).expect("O_NONBLOCK is set");
+    }
+    // The buffer is full before the window is closed: what is on its way has to arrive.
+    let mut quiet = 0;
+    while quiet < 8 {
+        quiet += 1;
+        for stream in &mut *streams {
+            while stream.write(&[0; 16 << 10]).is_ok() {
                 quiet = 0;
             }
-            std::thread::sleep(Duration::from_millis(10));
         }
-        self.client.stream.set_nonblocking(false).expect("O_NONBLOCK is cleared");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for stream in streams {
+        stream.set_nonblocking(false).expect("O_NONBLOCK is cleared");
     }
 }
 

@@ -1,7 +1,7 @@
 //! An agent watched for a while: what it says of each socket at every moment, not only at the end.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::binary::{Agent, Report, Row};
 use super::check::Checks;
@@ -9,7 +9,9 @@ use super::socket::{End, Id};
 
 /// How often the agent is asked.
 const STEP: Duration = Duration::from_millis(100);
-/// What a loaded machine may add to a sweep, its publication and our question.
+/// How long we wait for what must come: a loaded machine may take its time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a loaded machine may add to the pause between two sweeps, and so to the moment at which a movement is noticed.
 pub const SLACK: Duration = Duration::from_millis(1500);
 
 /// One socket under watch.
@@ -19,15 +21,29 @@ pub struct Subject {
     /// Keepalive and verdict that must hold at the end.
     expected: (&'static str, &'static str),
     never: &'static [&'static str],
-    /// What was said: since when, keepalive and verdict; an entry for each change.
-    said: Vec<(Instant, String, String)>,
+    /// What was said: an entry for each change.
+    said: Vec<Word>,
+    /// When the last sweep that was noted began.
+    swept: Option<Instant>,
     last: Option<Row>,
+}
+
+/// Keepalive and verdict as an agent gave them for a while.
+#[derive(Debug)]
+struct Word {
+    /// When we first read it.
+    read: Instant,
+    /// When the last sweep began that said something else.
+    otherwise: Option<Instant>,
+    keepalive: String,
+    verdict: String,
 }
 
 impl Subject {
     /// A socket that must be judged so in the end.
     pub fn new(case: impl Into<String>, end: &End, keepalive: &'static str, verdict: &'static str) -> Self {
-        Self { case: case.into(), id: end.id, expected: (keepalive, verdict), never: &[], said: Vec::new(), last: None }
+        let (case, expected) = (case.into(), (keepalive, verdict));
+        Self { case, id: end.id, expected, never: &[], said: Vec::new(), swept: None, last: None }
     }
 
     /// Verdicts that must not be given at any moment.
@@ -36,9 +52,13 @@ impl Subject {
         self
     }
 
-    /// When a verdict was first seen.
-    pub fn first(&self, verdict: &str) -> Option<Instant> {
-        self.said.iter().find(|(_, _, said)| said == verdict).map(|(at, ..)| *at)
+    /// Whether a verdict was given at any moment.
+    pub fn was(&self, verdict: &str) -> bool {
+        self.first(verdict).is_some()
+    }
+
+    fn first(&self, verdict: &str) -> Option<&Word> {
+        self.said.iter().find(|word| word.verdict == verdict)
     }
 
     /// The last row seen.
@@ -52,45 +72,44 @@ impl Subject {
         self.said.clear();
     }
 
-    fn note(&mut self, report: &Report, at: Instant) {
+    fn note(&mut self, report: &Report, read: Instant, swept: Instant) {
         let Some(row) = report.row(self.id) else { return };
-        let news = self
-            .said
-            .last()
-            .is_none_or(|(_, keepalive, verdict)| (keepalive, verdict) != (&row.keepalive, &row.verdict));
-        if news {
-            self.said.push((at, row.keepalive.clone(), row.verdict.clone()));
+        if self.said.last().is_none_or(|word| (&word.keepalive, &word.verdict) != (&row.keepalive, &row.verdict)) {
+            let (keepalive, verdict) = (row.keepalive.clone(), row.verdict.clone());
+            self.said.push(Word { read, otherwise: self.swept, keepalive, verdict });
         }
+        self.swept = Some(swept);
         self.last = Some(row.clone());
     }
 
     fn arrived(&self) -> bool {
-        self.said.last().is_some_and(|(_, keepalive, verdict)| (&**keepalive, &**verdict) == self.expected)
+        self.said.last().is_some_and(|word| (&*word.keepalive, &*word.verdict) == self.expected)
     }
 
     /// Checks that the end is as expected, and that nothing forbidden was said on the way.
     pub fn check(&self, checks: &mut Checks, start: Instant) {
         let story = || {
-            let told = |(at, keepalive, verdict): &(Instant, String, String)| {
-                format!("{:.1} s {keepalive}/{verdict}", at.saturating_duration_since(start).as_secs_f64())
+            let told = |Word { read, keepalive, verdict, .. }: &Word| {
+                format!("{:.1} s {keepalive}/{verdict}", read.saturating_duration_since(start).as_secs_f64())
             };
             format!("said: {}\n    {:?}", self.said.iter().map(told).collect::<Vec<_>>().join(", "), self.last)
         };
         checks.that(self.arrived(), || format!("{}: expected {:?} at the end; {}", self.case, self.expected, story()));
-        let forbidden = self.said.iter().find(|(_, _, verdict)| self.never.contains(&&**verdict));
+        let forbidden = self.said.iter().find(|word| self.never.contains(&&*word.verdict));
         checks.that(forbidden.is_none(), || format!("{}: never {:?}; {}", self.case, self.never, story()));
     }
 
-    /// Checks that a verdict was first seen in a span of time.
+    /// Checks that a verdict was not given before `earliest`, and not withheld by a sweep that began after `latest`.
     pub fn check_between(&self, checks: &mut Checks, verdict: &str, earliest: Instant, latest: Instant) {
-        let Some(at) = self.first(verdict) else {
+        let Some(word) = self.first(verdict) else {
             checks.that(false, || format!("{}: never {verdict}; said {:?}", self.case, self.said));
             return;
         };
-        // Both are told: a verdict that comes early is wrong, one that comes late was missed.
-        let early = earliest.saturating_duration_since(at);
+        // Both are told: a verdict that comes early is wrong, one that comes late was missed. When we read a report says only that
+        // its sweep was before; so the late ones are told by when the sweeps began.
+        let early = earliest.saturating_duration_since(word.read);
         checks.that(early.is_zero(), || format!("{}: {verdict} {early:?} too early; {:?}", self.case, self.last));
-        let late = at.saturating_duration_since(latest);
+        let late = word.otherwise.map_or(Duration::ZERO, |swept| swept.saturating_duration_since(latest));
         checks.that(late.is_zero(), || format!("{}: {verdict} {late:?} too late; {:?}", self.case, self.last));
     }
 }
@@ -119,9 +138,9 @@ pub fn watch(agent: &Agent, subjects: &mut [Subject], span: Duration, mut meanwh
     }
 }
 
-/// Watches until every subject is as expected, at most for `patience`.
-pub fn watch_until(agent: &Agent, subjects: &mut [Subject], patience: Duration, mut meanwhile: impl FnMut()) {
-    let end = Instant::now() + patience;
+/// Watches until every subject is as expected; gives up when a loaded machine would have had time enough.
+pub fn watch_until(agent: &Agent, subjects: &mut [Subject], mut meanwhile: impl FnMut()) {
+    let end = Instant::now() + PATIENCE;
     loop {
         meanwhile();
         look(agent, subjects);
@@ -134,8 +153,10 @@ pub fn watch_until(agent: &Agent, subjects: &mut [Subject], patience: Duration, 
 
 fn look(agent: &Agent, subjects: &mut [Subject]) {
     let report = agent.report();
-    let now = Instant::now();
+    let read = Instant::now();
+    let started = humantime::parse_rfc3339(&report.sweep.started_at).expect("a sweep starts at a time");
+    let swept = read.checked_sub(SystemTime::now().duration_since(started).unwrap_or_default()).unwrap_or(read);
     for subject in subjects {
-        subject.note(&report, now);
+        subject.note(&report, read, swept);
     }
 }
