@@ -10,6 +10,17 @@ fail() {
     exit 1
 }
 
+# retry COMMAND… : for what comes over the network: when it fails, again after a pause, four times in all.
+retry() {
+    local pause
+    for pause in 5 15 45; do
+        "$@" && return
+        echo "failed, once more in $pause s: $*" >&2
+        sleep "$pause"
+    done
+    "$@"
+}
+
 # need PACKAGE… : installs the Debian packages that are missing.
 need() {
     local package missing=() log
@@ -17,17 +28,22 @@ need() {
         [[ $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) == "install ok installed" ]] || missing+=("$package")
     done
     ((${#missing[@]})) || return 0
+    ((EUID == 0)) || fail "${missing[*]} is missing: install it by hand, or run as root"
     echo "installing ${missing[*]}"
     log=$(mktemp)
-    if ! { apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 update -q &&
-        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \
-            install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+    if ! retry apt_install "${missing[@]}" >"$log" 2>&1 </dev/null; then
         cat "$log" >&2
-        echo "cannot install ${missing[*]}: install them by hand, or run as root" >&2
+        echo "cannot install ${missing[*]}: install it by hand" >&2
         rm -f "$log"
         return 1
     fi
     rm -f "$log"
+}
+
+apt_install() {
+    local apt=(apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+    "${apt[@]}" update -q &&
+        DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -q -y --no-install-recommends "$@"
 }
 
 # need_pip PACKAGE VERSION : unpacks a package of the Python index into $tools/PACKAGE-VERSION, its programs in bin/ there.
@@ -36,9 +52,13 @@ need_pip() {
     [[ -d $to ]] && return 0
     python3 -m pip --version >/dev/null 2>&1 || need python3-pip
     echo "installing $1 $2"
-    rm -rf "$to.part"
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$to.part" "$1==$2"
+    retry pip_unpack "$1==$2" "$to.part"
     mv "$to.part" "$to"
+}
+
+pip_unpack() { # REQUIREMENT FOLDER
+    rm -rf "$2" &&
+        python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$2" "$1"
 }
 
 # need_crate CRATE VERSION [CARGO INSTALL OPTION]… : builds a program into $tools/CRATE-VERSION/bin. It is used, not
@@ -52,7 +72,7 @@ need_crate() {
     echo "building $crate $version"
     CARGO_TARGET_DIR="$to/target" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-        cargo install --quiet --locked --root "$to" --version "$version" "$@" "$crate"
+        retry cargo install --quiet --locked --root "$to" --version "$version" "$@" "$crate"
     rm -rf "$to/target"
 }
 

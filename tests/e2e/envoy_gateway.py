@@ -103,6 +103,14 @@ class Envoy:
         lab.stop(self.process)
         return self.start()
 
+    def wait_for_change(self, kind):
+        """Until Envoy has the changed "listener" or "cluster" and its worker as well."""
+        modified = lambda: self.counter(f"{kind}_manager.{kind}_modified") == 1
+        self.test.wait_until(modified, f"Envoy to take the new {kind}")
+        if kind == "listener":
+            created = lambda: self.counter("listener_manager.listener_create_success") == len(self.ports) + 1
+            self.test.wait_until(created, "Envoy's worker to listen anew")
+
     def counter(self, name):
         """A number of Envoy's own statistics."""
         request = "import urllib.request;print(urllib.request.urlopen('http://127.0.0.1:15000/stats').read().decode())"

@@ -30,7 +30,7 @@ class SceneTest(lab.Lab):
         rule = ("istio-destination-rule", "--host", lab.BACKEND_IP, "--port", "5432")
         envoy.cluster = envoy_test.fragment(envoy_test.CLUSTER, *rule)
         envoy.write()
-        self.wait_until(lambda: envoy.counter("cluster_manager.cluster_modified") == 1, "Envoy to take the new cluster")
+        envoy.wait_for_change("cluster")
         lab.stop(application)
         self.dial(lab.CLIENT, lab.BACKEND_IP, 5432)
         after = self.connections(lab.CLIENT)

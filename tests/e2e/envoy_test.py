@@ -105,8 +105,7 @@ class EnvoyTest(lab.Lab):
         else:
             envoy.listeners[8443] = printed
         envoy.write()
-        manager = "listener_manager.listener_modified" if side == "listener" else "cluster_manager.cluster_modified"
-        self.wait_until(lambda: envoy.counter(manager) == 1, f"Envoy to take the new {side}")
+        envoy.wait_for_change(side)
         clients += self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8443)
         known = {(c["local"], c["remote"]) for c in before}
         after = self.connections(lab.GATEWAY, **wanted)

@@ -1,7 +1,6 @@
 """Three hosts in network namespaces (client - gateway - backend), real programs in them, and the auditor that looks on."""
 
 import json
-import math
 import os
 import pathlib
 import shutil
@@ -18,6 +17,8 @@ CLIENT, GATEWAY, BACKEND = "client", "gateway", "backend"
 # Address of each host as its neighbour sees it.
 GATEWAY_FRONT, CLIENT_IP = "10.77.1.1", "10.77.1.2"
 GATEWAY_BACK, BACKEND_IP = "10.77.2.1", "10.77.2.2"
+# What must come is waited for: a loaded machine may take its time.
+PATIENCE = 60
 
 
 class Lab(unittest.TestCase):
@@ -65,13 +66,12 @@ class Lab(unittest.TestCase):
         self.wait_for_port(host, port)
 
     def wait_for_port(self, host, port, process=None):
-        for _ in range(150):
-            if self.run_in(host, "ss", "-Hltn", f"sport = :{port}"):
-                return
+        def listens():
             if process is not None and process.poll() is not None:
                 self.fail(f"ended with {process.returncode}:\n{process.log.read_text()[-3000:]}")
-            time.sleep(0.1)
-        self.fail(f"nothing listens on {host}:{port}")
+            return self.run_in(host, "ss", "-Hltn", f"sport = :{port}")
+
+        self.wait_until(listens, f"something to listen on {host}:{port}")
 
     def dial(self, host, address, port, count=1, say="hello\n", until="answered"):
         """Opens connections without keepalive; each has been answered through to the backend when this returns."""
@@ -80,7 +80,7 @@ class Lab(unittest.TestCase):
             self.wait_until(lambda c=client: until in c.log.read_text(), f"{address}:{port} to be {until}")
         return clients
 
-    def wait_until(self, condition, what, seconds=15):
+    def wait_until(self, condition, what, seconds=PATIENCE):
         deadline = time.monotonic() + seconds
         while not condition():
             self.assertLess(time.monotonic(), deadline, f"waited {seconds} s for {what}")
@@ -110,11 +110,12 @@ class Lab(unittest.TestCase):
     def assert_protected(self, connections, idle):
         """Protected, and KEEPIDLE as inferred from the kernel's clocks is the value that was set.
 
-        The inference is a lower bound, short by how long the two ends talked after the timer was armed: less than a second.
+        The inference is a lower bound, short by how long the two ends talked after the timer was armed: a moment, or a few seconds on a
+        loaded machine.
         """
         for connection in connections:
             self.assertEqual((connection["verdict"], connection["keepalive"]), ("protected", "on"), connection)
-            self.assertEqual(math.ceil(connection["keepalive_idle_seconds"] - 0.05), idle, connection)
+            self.assertAlmostEqual(connection["keepalive_idle_seconds"], idle, delta=5, msg=connection)
 
 
 def inside(host, command):

@@ -87,19 +87,19 @@ def expect(what, got, wanted):
 
 def incident(scene, programs, prometheus, receiver):
     """From overdue connections to alerts, and back by keepalive."""
-    wait_for("twelve overdue connections of cart", 60, lambda: connections(prometheus, pod="cart-7d9c5b8f4c-x2x4z", verdict="overdue") == HELD)
+    wait_for("twelve overdue connections of cart", lambda: connections(prometheus, pod="cart-7d9c5b8f4c-x2x4z", verdict="overdue") == HELD)
     quiet_since = time.monotonic()
     for verdict in sorted(VERDICTS - {"blackholed"}):
-        wait_for(f"a connection that is {verdict}", 30, lambda v=verdict: connections(prometheus, verdict=v))
+        wait_for(f"a connection that is {verdict}", lambda v=verdict: connections(prometheus, verdict=v))
     print("ok: the scene has every verdict but blackholed")
     endpoint = f'{programs["store"].address}:7001'
     series = prometheus.query('keepalive_auditor_flagged_connections{cluster="one", pod="cart-7d9c5b8f4c-x2x4z", verdict="overdue"}')
     expect("cart's overdue connections, their labels", [({k: m.get(k) for k in ("namespace", "container", "direction", "endpoint")}, v) for m, v in series],
            [({"namespace": "shop", "container": "app", "direction": "outbound", "endpoint": endpoint}, float(HELD))])
-    outside = prometheus.query('namespace_workload:keepalive_auditor_flagged_connections:sum{cluster="one", namespace="", workload=~"ka.*-forge"}')
-    expect("connections outside pods, by the name of their namespace", [v for _, v in outside], [2.0])
+    outside = 'namespace_workload:keepalive_auditor_flagged_connections:sum{cluster="one", namespace="", workload=~"ka.*-forge"}'
+    wait_for("connections outside pods, by the name of their namespace", lambda: [v for _, v in prometheus.query(outside)] == [2.0])
 
-    wait_for("counters of ten seconds ago", 30, lambda: prometheus.query("keepalive_auditor_pod_tcp_keepalive_time_seconds offset 10s"))
+    wait_for("counters of ten seconds ago", lambda: prometheus.query("keepalive_auditor_pod_tcp_keepalive_time_seconds offset 10s"))
     scene.unplug(programs["orders"])
     programs["orders"].send(name="old")
     programs["orders"].send(name="impatient")
@@ -115,25 +115,25 @@ def incident(scene, programs, prometheus, receiver):
         ("KeepaliveAuditorNamespacesUnreadable", {"cluster": "two"}),
         ("KeepaliveAuditorSeriesDropped", {"cluster": "two"}),
     ]:
-        alert = wait_for(f"{name} arrives at the receiver", 60, lambda n=name, s=labels: receiver.find("firing", alertname=n, **s))[0]
+        alert = wait_for(f"{name} arrives at the receiver", lambda n=name, s=labels: receiver.heard("firing", alertname=n, **s))[0]
         print("ok:", name, "·", alert["annotations"]["summary"])
     for name in ("KeepaliveAuditorDown", "KeepaliveAuditorAbsent", "KeepaliveAuditorSweepsFailing"):
         expect(f"{name} does not fire", receiver.find("firing", alertname=name), [])
-    expect("no alert names the protected workload", [a for a in receiver.alerts.values() if a["labels"].get("workload") in ("good", "covered")], [])
+    expect("no alert names the protected workload", [a for a in receiver.words if a["labels"].get("workload") in ("good", "covered")], [])
 
     scene.remove(programs["gone"])
-    wait_for("the deleted pod's series are gone", 10, lambda: not prometheus.query('{pod="gone-0", __name__=~"keepalive_auditor_.*"}'))
+    wait_for("the deleted pod's series are gone", lambda: not prometheus.query('{pod="gone-0", __name__=~"keepalive_auditor_.*"}'))
     print("ok: a deleted pod leaves no series")
 
     # Silences count from 30 s on; these end now, by closing.
     time.sleep(max(0, 25 - (time.monotonic() - quiet_since)))
     programs["cart"].close(name="quiet")
     programs["cart"].connect(name="mended", host=programs["store"].address, port=7001, count=HELD, idle=3)
-    wait_for("the alert on cart is resolved at the receiver", 60,
+    wait_for("the alert on cart is resolved at the receiver",
              lambda: receiver.find("resolved", alertname="TCPKeepaliveMissingOnIdleConnections", **(one | {"workload": "cart"})))
-    expect("cart's connections with keepalive on", connections(prometheus, pod="cart-7d9c5b8f4c-x2x4z", verdict="protected"), float(HELD))
+    wait_for("cart's connections with keepalive on", lambda: connections(prometheus, pod="cart-7d9c5b8f4c-x2x4z", verdict="protected") == HELD)
     expect("the others' alert goes on", len(receiver.find("firing", alertname="TCPKeepaliveMissingOnIdleConnections", **(one | {"workload": "ledger"}))), 1)
-    wait_for("the ended silences are counted", 10,
+    wait_for("the ended silences are counted",
              lambda: prometheus.query('keepalive_auditor_silence_seconds_count{cluster="one", keepalive="off"} >= %d' % HELD))
 
 
@@ -193,7 +193,7 @@ def main():
         for server, name in ((blind, "KeepaliveAuditorDown"), (whole, "KeepaliveAuditorAbsent")):
             ending.remove(server)
             server.end()
-            wait_for(f"{name} arrives at the receiver", 60, lambda n=name: receiver.find("firing", alertname=n))
+            wait_for(f"{name} arrives at the receiver", lambda n=name: receiver.find("firing", alertname=n))
             print("ok:", name)
         ask_everything(prometheus, started)
     except BaseException:

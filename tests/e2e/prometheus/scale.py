@@ -45,7 +45,7 @@ def main():
                 agents.append(agent(directory, detail, binary, scene.logs, f"--metrics-detail={detail}").wait())
             time.sleep(15)
             for server in agents:
-                page = wait_for("a page", 30, lambda s=server: get(f"http://127.0.0.1:{s.port}/metrics"))
+                page = wait_for("a page", lambda s=server: get(f"http://127.0.0.1:{s.port}/metrics"))
                 describe(pathlib.Path(server.log).stem, page)
         finally:
             for thing in agents:

@@ -1,8 +1,10 @@
 """Real programs beside the scene: the agent, Prometheus, Alertmanager, and a receiver of its notifications."""
 
+import contextlib
 import http.server
 import json
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -14,6 +16,8 @@ import urllib.request
 
 import yaml
 
+# What must come is waited for, in seconds: a loaded machine may take its time.
+PATIENCE = 90
 # The rules wait for minutes; a test cannot. Nothing else in them is changed.
 FASTER = [
     (r"(?m)^(\s+for:) \d+[mh]$", r"\1 2s"),
@@ -24,20 +28,24 @@ FASTER = [
 
 
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nobody has, and that the kernel gives no connection before our server takes it."""
+    lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(min(10000, lowest - 1), lowest)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
-def wait_for(what, seconds, check):
+def wait_for(what, check):
     """The first true answer of `check`, or a failure that names what was waited for."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         answer = check()
         if answer:
             return answer
         time.sleep(0.5)
-    raise TimeoutError(f"{what}: not within {seconds} s")
+    raise TimeoutError(f"{what}: not within {PATIENCE} s")
 
 
 def get(url):
@@ -63,17 +71,22 @@ class Server:
                 raise RuntimeError(f"{self.name} has ended:\n{self.log.read_text()[-2000:]}")
             return get(self.ready) is not None
 
-        wait_for(f"{self.name} is ready", 30, check)
+        wait_for(f"{self.name} is ready", check)
         return self
 
     def end(self):
         self.process.terminate()
-        self.process.wait(10)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def agent(directory, name, binary, logs, *flags, wrapper=()):
+    """It sweeps between any two scrapes, so that none finds it idle."""
     port = free_port()
-    command = [*wrapper, binary, "agent", f"--web.listen-address=127.0.0.1:{port}", f"--pod-logs={logs}", "--interval=1s",
+    command = [*wrapper, binary, "agent", f"--web.listen-address=127.0.0.1:{port}", f"--pod-logs={logs}", "--interval=500ms",
                "--idle-timeout=10s", "--long-lived=5s", "--local-scope=namespace", *flags]
     server = Server(directory, name, command, f"http://127.0.0.1:{port}/readyz")
     server.port = port
@@ -81,16 +94,17 @@ def agent(directory, name, binary, logs, *flags, wrapper=()):
 
 
 class Receiver:
-    """Takes Alertmanager's notifications and remembers the last word on each alert."""
+    """Takes Alertmanager's notifications, and remembers the last word on each alert and every word."""
 
     def __init__(self):
-        alerts = self.alerts = {}
+        alerts, words = self.alerts, self.words = {}, []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 for alert in body["alerts"]:
                     alerts[tuple(sorted(alert["labels"].items()))] = alert
+                    words.append(alert)
                 self.send_response(200)
                 self.end_headers()
 
@@ -102,11 +116,19 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_port}/"
 
     def find(self, status, **labels):
-        """The notifications of that status with at least these labels."""
-        return [a for a in list(self.alerts.values()) if a["status"] == status and labels.items() <= a["labels"].items()]
+        """The alerts that are of that status now, with at least these labels."""
+        return select(list(self.alerts.values()), status, labels)
+
+    def heard(self, status, **labels):
+        """The notifications so far of that status with at least these labels; some alerts are over within seconds."""
+        return select(list(self.words), status, labels)
 
     def end(self):
         self.server.shutdown()
+
+
+def select(alerts, status, labels):
+    return [a for a in alerts if a["status"] == status and labels.items() <= a["labels"].items()]
 
 
 def alertmanager(directory, receiver):
