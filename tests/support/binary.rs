@@ -194,12 +194,12 @@ impl Agent {
             .spawn()
             .expect("the binary starts");
         let mut agent = Self { child, at };
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         while agent.get("/readyz").is_none_or(|(status, _)| status != 200) {
             if let Some(status) = agent.child.try_wait().expect("our child") {
                 panic!("the agent ended at once: {status}");
             }
-            assert!(Instant::now() < end, "the agent is not ready after 20 s");
+            assert!(Instant::now() < end, "the agent is not ready after 60 s");
             thread::sleep(Duration::from_millis(20));
         }
         agent
@@ -208,7 +208,7 @@ impl Agent {
     /// `GET path`: status and body, or nothing if nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect_timeout(&self.at, Duration::from_secs(1)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
         // 1.0: the answer is neither chunked nor kept alive.
         let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.at);
         stream.write_all(request.as_bytes()).ok()?;

@@ -21,7 +21,7 @@ const INSIDE: &str = "KERNEL_TEST_INSIDE";
 /// Set by CI: a test that cannot run is a failure.
 const REQUIRE: &str = "REQUIRE_KERNEL_TESTS";
 /// A world that lives longer is stuck. The soak sets its own.
-const LIMIT: Duration = Duration::from_secs(150);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// util-linux's way into a new world. `--kill-child`: nothing outlives the test.
 const UNSHARE: [&str; 9] =

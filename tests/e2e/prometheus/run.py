@@ -100,6 +100,9 @@ def incident(scene, programs, prometheus, receiver):
     wait_for("connections outside pods, by the name of their namespace", lambda: [v for _, v in prometheus.query(outside)] == [2.0])
 
     wait_for("counters of ten seconds ago", lambda: prometheus.query("keepalive_auditor_pod_tcp_keepalive_time_seconds offset 10s"))
+    # What is sent or reset before it is overdue is no incident.
+    for pod in ("orders-6b5c7f9d8b-q7w2z", "web-6b5c7f9d8b-x8x9z"):
+        wait_for(f"three overdue connections of {pod}", lambda p=pod: connections(prometheus, pod=p, verdict="overdue") == 3)
     scene.unplug(programs["orders"])
     programs["orders"].send(name="old")
     programs["orders"].send(name="impatient")

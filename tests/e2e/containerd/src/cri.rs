@@ -19,7 +19,7 @@ pub struct Cri(RuntimeServiceClient<Channel>);
 impl Cri {
     /// Waits for the runtime and its network to be ready.
     pub async fn connect() -> Result<Self> {
-        for _ in 0..150 {
+        for _ in 0..600 {
             if let Ok(channel) = Endpoint::from_shared(format!("unix://{SOCKET}"))?.connect().await {
                 let mut client = RuntimeServiceClient::new(channel);
                 if let Ok(answer) = client.status(StatusRequest::default()).await
@@ -35,7 +35,7 @@ impl Cri {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        bail!("containerd was not ready within 30 s")
+        bail!("containerd was not ready within 2 minutes")
     }
 
     /// Starts a sandbox; gives its id and address.
