@@ -100,6 +100,20 @@ impl Timer {
         }
     }
 
+    /// As `idiag_timer`: half the size.
+    #[must_use]
+    pub fn idiag(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Retransmit => 1,
+            Self::KeepAlive => 2,
+            Self::TimeWait => 3,
+            Self::Persist => 4,
+            Self::DelAck => 5,
+            Self::Unknown(other) => other,
+        }
+    }
+
     /// Whether this timer hides the state of the keepalive timer.
     #[must_use]
     pub fn masks_keepalive(self) -> bool {
@@ -141,6 +155,18 @@ pub struct TcpInfo {
     pub data_segs_in: Option<u32>,
     /// Segments sent that carried payload.
     pub data_segs_out: Option<u32>,
+    /// Bytes sent that were acknowledged; the SYN of the end that connected is one.
+    pub bytes_acked: Option<u64>,
+    /// Payload bytes sent, retransmissions included.
+    pub bytes_sent: Option<u64>,
+}
+
+impl TcpInfo {
+    /// Segments sent without payload: the handshake's, acknowledgements, probes.
+    #[must_use]
+    pub fn bare_segs_out(&self) -> Option<u32> {
+        Some(self.segs_out?.wrapping_sub(self.data_segs_out?))
+    }
 }
 
 /// One socket of a dump: what the kernel said, decoded and nothing more.

@@ -1,23 +1,21 @@
 //! Properties of the judgement: what holds for any facts and any history of a connection.
 //!
-//! A simulated kernel keeps the clocks and the keepalive timer of a connection as `tcp_keepalive_timer` does, and the tracker
-//! looks at it now and then, as sweeps do.
+//! Here: any facts. In `sequences`: any history, where a simulated kernel keeps the clocks and the keepalive timer of a connection as
+//! `tcp_keepalive_timer` does, and the tracker looks at it now and then, as sweeps do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "judge_properties/kernel.rs"]
 mod kernel;
+#[path = "judge_properties/sequences.rs"]
+mod sequences;
 
 use std::time::Duration;
 
 use keepalive_auditor::judge::policy::OverdueBy;
-use keepalive_auditor::judge::track::{Armed, PeerProbes, Tracked, Tracker};
+use keepalive_auditor::judge::track::{Armed, PeerProbes};
 use keepalive_auditor::judge::verdict::{Facts, Keepalive, Verdict, in_time, judge, keepalive};
-use keepalive_auditor::owner::NsId;
-use kernel::{Action, Connection, Options};
-use proptest::collection::vec;
 use proptest::prelude::*;
 
-const NS: NsId = NsId(4_026_531_840);
 const LIMIT: Duration = Duration::from_secs(350);
 const LONG_LIVED: Duration = Duration::from_secs(300);
 
@@ -43,7 +41,7 @@ fn peer_probes() -> impl Strategy<Value = PeerProbes> {
 prop_compose! {
     fn facts()(
         armed in prop::sample::select(vec![Armed::Unknown, Armed::No, Armed::Yes]),
-        keepidle in prop::option::of(ms()),
+        (keepidle, probes_after) in (prop::option::of(ms()), prop::option::of(ms())),
         next_probe in prop::option::of(ms()),
         wire_idle in prop::option::of(ms()),
         (watched, age) in (ms(), ms()),
@@ -52,7 +50,7 @@ prop_compose! {
         peer_keepalive in prop::option::of(prop::sample::select(Keepalive::ALL.to_vec())),
     ) -> Facts {
         Facts {
-            armed, keepidle, next_probe, probing, wire_idle, watched, age, unanswered, was_overdue, local, peer_probes, peer_keepalive,
+            armed, keepidle, probes_after, next_probe, probing, wire_idle, watched, age, unanswered, was_overdue, local, peer_probes, peer_keepalive,
         }
     }
 }
@@ -74,7 +72,7 @@ proptest! {
         let fresh = PeerProbes { ago: 0, period: None, late: false };
         let known = [
             // this end probes in time
-            Facts { armed: Armed::Yes, keepidle: Some(15_000), next_probe: Some(0), wire_idle: Some(0), ..facts },
+            Facts { armed: Armed::Yes, keepidle: Some(15_000), probes_after: None, next_probe: Some(0), wire_idle: Some(0), ..facts },
             // the other end's probes were just seen
             Facts { peer_probes: Some(fresh), ..facts },
             // the other end is on this node and probes in time
@@ -122,155 +120,17 @@ proptest! {
         if verdict(by, &facts) == Verdict::Protected {
             prop_assert_eq!(facts.armed, Armed::Yes);
             prop_assert!(facts.keepidle.is_none_or(|idle| in_time(idle, LIMIT)));
+            prop_assert!(facts.probes_after.is_none_or(|silence| in_time(silence, LIMIT)));
             prop_assert!(facts.probing || facts.wire_idle.is_none_or(|idle| idle < 350_000));
         }
     }
-}
-
-/// Looks at a connection with each pause, after its actions, and tells what is remembered after each look.
-fn follow(connection: &mut Connection, looks: &[(u64, Vec<Action>)], mut each: impl FnMut(&Connection, &Tracked, u64)) {
-    let mut memory = Tracker::default();
-    for (pause, actions) in looks {
-        connection.run(*pause, actions);
-        let now = connection.now;
-        memory.begin(NS);
-        memory.see(&connection.socket(), now);
-        memory.end(true, now, |_, _, _| ());
-        let tracked = memory.namespace(NS).unwrap().connections().next().unwrap();
-        each(connection, tracked, now);
-    }
-}
-
-/// Sweeps some seconds apart, with traffic between some of them.
-fn looks(
-    actions: impl Strategy<Value = Action> + Clone,
-    count: usize,
-) -> impl Strategy<Value = Vec<(u64, Vec<Action>)>> {
-    vec((200..40_000_u64, vec(actions, 0..3)), 1..count)
-}
-
-fn action() -> impl Strategy<Value = Action> + Clone {
-    prop_oneof![(0..40_000_u64).prop_map(Action::Sends), (0..40_000_u64).prop_map(Action::Hears)]
-}
-
-/// KEEPIDLE and KEEPINTVL in seconds, with the timer's slack in thousandths of the eighth that it may be.
-fn options() -> impl Strategy<Value = Options> {
-    (1..400_u64, 1..100_u64, 0..=1000_u64, any::<bool>()).prop_map(|(idle, interval, slack, answered)| Options {
-        keepidle: idle * 1000,
-        keepintvl: interval * 1000,
-        slack,
-        answered,
-    })
-}
-
-/// Deadlines closer than this are taken for one.
-const SAME: u64 = 500;
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
-    fn the_inferred_keepidle_is_never_above_the_truth(options in options(), looks in looks(action(), 60)) {
-        let mut connection = Connection::open(options);
-        let mut wrong = None;
-        // data right after a probe finds the timer running for KEEPINTVL: where that is longer, the next probe is that far away
-        let truth = options.keepidle.max(options.keepintvl);
-        follow(&mut connection, &looks, |connection, tracked, now| {
-            let bound = u64::from(tracked.keepidle().unwrap_or(0));
-            if bound > truth {
-                wrong.get_or_insert(format!("{bound} at {now} ms: {:?}", connection.socket()));
-            }
-        });
-        prop_assert_eq!(wrong, None);
-    }
-
-    #[test]
-    fn what_was_once_inferred_is_not_forgotten(options in options(), looks in looks(action(), 60)) {
-        let options = Options { keepintvl: options.keepintvl.min(options.keepidle), ..options };
-        let mut connection = Connection::open(options);
-        let mut best = 0;
-        let mut wrong = None;
-        follow(&mut connection, &looks, |connection, tracked, now| {
-            let bound = u64::from(tracked.keepidle().unwrap_or(0));
-            if bound + SAME < best {
-                wrong.get_or_insert(format!("{best} became {bound} at {now} ms: {:?}", connection.socket()));
-            }
-            best = best.max(bound);
-        });
-        prop_assert_eq!(wrong, None);
-    }
-
-    #[test]
-    fn the_inferred_keepidle_converges_within_one_period(
-        options in options(), before in looks(action(), 10), pause in 500..15_000_u64,
-    ) {
-        // sweeps that see the timer run for KEEPINTVL and then for the rest of KEEPIDLE
-        let keepidle = options.keepidle.max(3_000);
-        let keepintvl = options.keepintvl.min(keepidle / 2);
-        let pause = pause.min(keepintvl / 2);
-        let options = Options { keepidle, keepintvl, answered: true, ..options };
-        let mut connection = Connection::open(options);
-        // traffic, then silence until the timer has fired, and, where its slack made that a probe, until KEEPINTVL is over
-        let silence = keepidle * 9 / 8 * 2 + keepintvl * 9 / 8 + 2 * pause;
-        let looks: Vec<_> = before.into_iter().chain((0..=silence / pause).map(|_| (pause, Vec::new()))).collect();
-        let mut last = 0;
-        follow(&mut connection, &looks, |_, tracked, _| last = u64::from(tracked.keepidle().unwrap_or(0)));
-        prop_assert!(last + SAME >= keepidle, "{last} of {options:?}, sweeps each {pause} ms");
-    }
-
-    #[test]
-    fn the_agent_says_overdue_only_after_the_silence_that_it_watched(
-        options in prop::option::of(options()), looks in looks(action(), 60), limit in 5..60_u64,
-    ) {
-        let limit = Duration::from_secs(limit);
-        let mut connection = options.map_or_else(Connection::without_keepalive, Connection::open);
-        let mut wrong = None;
-        let mut watching_since = None;
-        follow(&mut connection, &looks, |connection, tracked, now| {
-            let since = *watching_since.get_or_insert(now);
-            let facts = Facts {
-                armed: tracked.armed,
-                keepidle: tracked.keepidle().map(u64::from),
-                next_probe: tracked.keepidle().map(|_| tracked.expires(now)),
-                probing: connection.socket().retransmits > 0,
-                wire_idle: tracked.wire_idle(now),
-                watched: tracked.watched(now),
-                age: tracked.age(now),
-                unanswered: tracked.unanswered(),
-                was_overdue: tracked.was_overdue(),
-                local: false,
-                peer_probes: tracked.peer_probes(now),
-                peer_keepalive: None,
-            };
-            let state = keepalive(limit, &facts);
-            let verdict = judge(state, limit, Duration::from_secs(1), OverdueBy::Watch, &facts);
-            let silence = now - connection.last_segment.max(since);
-            if verdict == Verdict::Overdue && u128::from(silence) < limit.as_millis() {
-                wrong.get_or_insert(format!("overdue at {now} ms after {silence} ms of silence, limit {limit:?}"));
-            }
-            if facts.age > now {
-                wrong.get_or_insert(format!("{} ms old at {now} ms", facts.age));
-            }
-        });
-        prop_assert_eq!(wrong, None);
-    }
-}
-
-/// The one named case in which the bound is above the truth, and its end.
-#[test]
-fn the_overshoot_of_a_keepalive_turned_on_while_idle_ends_after_two_probes() {
-    for keepintvl in [5_000, 60_000, 75_000] {
-        let options = Options { keepidle: 60_000, keepintvl, slack: 500, answered: true };
-        let mut connection = Connection::without_keepalive();
-        let mut bounds = Vec::new();
-        connection.run(20_000, &[]);
-        connection.turn_on(options);
-        let looks: Vec<_> = (0..30).map(|_| (10_000, Vec::new())).collect();
-        follow(&mut connection, &looks, |_, tracked, _| bounds.push(tracked.keepidle().unwrap_or(0)));
-        assert_eq!(bounds[0], 80_000, "KEEPINTVL {keepintvl}");
-        // a KEEPINTVL that is longer than KEEPIDLE is the time between probes, and the timer wheel adds its slack
-        let longest = 60_000.max(keepintvl) * 9 / 8;
-        let last = u64::from(*bounds.last().unwrap());
-        assert!((50_000..=longest).contains(&last), "KEEPINTVL {keepintvl}: {bounds:?}");
+    fn a_silence_that_has_reached_the_limit_without_a_probe_is_late(facts in facts(), by in by()) {
+        let silent = facts.wire_idle.is_some_and(|idle| idle >= 350_000) && !facts.probing;
+        if facts.armed == Armed::Yes && silent {
+            prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Late);
+            prop_assert_ne!(verdict(by, &facts), Verdict::Protected);
+        }
     }
 }

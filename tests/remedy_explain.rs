@@ -36,6 +36,7 @@ fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         retransmits: 0,
         keepalive: Keepalive::Off,
         keepidle: None,
+        probes_after: None,
         exact: None,
         data_idle: Some(60_000),
         wire_idle: Some(60_000),
@@ -60,11 +61,23 @@ fn inbound(owner: Owner, number: u16, port: u16) -> Finding {
 }
 
 fn late(f: Finding) -> Finding {
-    Finding { keepalive: Keepalive::Late, keepidle: Some(7_200_000), timer: Timer::KeepAlive, ..f }
+    Finding {
+        keepalive: Keepalive::Late,
+        keepidle: Some(7_200_000),
+        probes_after: Some(7_200_000),
+        timer: Timer::KeepAlive,
+        ..f
+    }
 }
 
 fn on(f: Finding) -> Finding {
-    Finding { keepalive: Keepalive::On, keepidle: Some(300_000), verdict: Verdict::Protected, ..f }
+    Finding {
+        keepalive: Keepalive::On,
+        keepidle: Some(300_000),
+        probes_after: Some(300_000),
+        verdict: Verdict::Protected,
+        ..f
+    }
 }
 
 fn report(findings: Vec<Finding>) -> Report {

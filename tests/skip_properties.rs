@@ -180,7 +180,7 @@ impl OwnerOf for Nobody {
 fn in_time() -> impl Strategy<Value = Options> {
     options().prop_map(|options| {
         let keepidle = options.keepidle % 280_000 + 20_000;
-        Options { keepidle, keepintvl: options.keepintvl.min(keepidle / 2), answered: true, ..options }
+        Options { keepidle, keepintvl: options.keepintvl.min(keepidle / 2), lost: 0, ..options }
     })
 }
 
@@ -191,7 +191,8 @@ fn options() -> impl Strategy<Value = Options> {
         keepidle: idle * 1000,
         keepintvl: interval * 1000,
         slack,
-        answered,
+        lost: if answered { 0 } else { 2 },
+        ..Options::PLAIN
     })
 }
 
@@ -254,7 +255,7 @@ proptest! {
 
 #[test]
 fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
-    let kept = Options { keepidle: 60_000, keepintvl: 15_000, slack: 500, answered: true };
+    let kept = Options { keepidle: 60_000, keepintvl: 15_000, slack: 500, ..Options::PLAIN };
     let mut namespace = Namespace::new(&[None, Some(kept), None, Some(kept)]);
     let mut agent = Agent::new(true);
     let mut overdue_at = None;

@@ -74,6 +74,8 @@ fn a_real_established_socket() {
             segs_out: Some(4),
             data_segs_in: Some(1),
             data_segs_out: Some(1),
+            bytes_acked: Some(6),
+            bytes_sent: Some(5),
         },
     };
     assert_eq!(socket, expected);

@@ -264,6 +264,7 @@ impl<'a> Assessor<'a> {
             retransmits: tracked.retransmits,
             keepalive: judged.keepalive,
             keepidle: judged.facts.keepidle,
+            probes_after: judged.facts.probes_after,
             exact: None,
             data_idle: tracked.data_idle(self.now),
             wire_idle: judged.facts.wire_idle,
@@ -288,6 +289,7 @@ fn facts(tracked: &Tracked, now: u64) -> Facts {
     Facts {
         armed: tracked.armed,
         keepidle: tracked.keepidle().map(u64::from),
+        probes_after: tracked.probes_after().map(u64::from),
         next_probe: keepalive_timer.then(|| tracked.expires(now)),
         probing: keepalive_timer && tracked.retransmits > 0,
         wire_idle: tracked.wire_idle(now),

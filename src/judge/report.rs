@@ -88,6 +88,8 @@ pub struct Finding {
     pub keepalive: Keepalive,
     /// Lower bound of KEEPIDLE.
     pub keepidle: Option<u64>,
+    /// Lower bound of the longest silence that this end's probes leave, be it KEEPIDLE or KEEPINTVL.
+    pub probes_after: Option<u64>,
     /// The true options, where they were asked for and could be had.
     pub exact: Option<KeepaliveOptions>,
     /// Since the last payload byte.

@@ -1,7 +1,8 @@
 //! One connection, as it is remembered from sweep to sweep: what was last seen of it, and what each look adds.
 
-use super::keepidle::{self, Sample};
-use crate::socket::{Cookie, Endpoint, Socket, Timer};
+use super::fresh::never_probed;
+use super::keepidle::{Known, Pending, Sample, infer};
+use crate::socket::{Cookie, Endpoint, Socket, TcpInfo, Timer};
 
 /// Sockets are read some milliseconds after the clock that dates them; a silence shorter than this proves nothing.
 const MARGIN_MS: u32 = 500;
@@ -61,36 +62,45 @@ pub struct Tracked {
     data_recv: u32,
     ack_recv: u32,
     expires: u32,
-    /// Lower bound of KEEPIDLE, milliseconds; 0: none yet.
+    /// [`Known::keepidle`].
     keepidle: u32,
+    /// [`Known::either`].
+    either: u32,
     /// The other end.
     pub remote: Endpoint,
     /// This end's port.
     pub local_port: u16,
-    timer: Timer,
+    /// The lowest bits of the number of segments that this end sent without data.
+    bare_out: u8,
+    /// [`Timer::idiag`].
+    timer: u8,
     /// Retransmissions, or unanswered probes.
     pub retransmits: u8,
     /// Whether a keepalive timer is armed, as far as is known.
     pub armed: Armed,
-    flags: u8,
+    flags: u16,
 }
 
 /// Shown by the dump that is under way, or was by the last one.
-const SEEN: u8 = 1;
+const SEEN: u16 = 1;
 /// We sent last.
-const WAITING: u8 = 2;
+const WAITING: u16 = 2;
 /// The verdict was `overdue`, and nothing was heard since.
-const OVERDUE: u8 = 4;
+const OVERDUE: u16 = 4;
 /// The three clocks are known.
-const CLOCKS: u8 = 8;
+const CLOCKS: u16 = 8;
 /// The other end's last probe came after the connection was [`STALE`].
-const LATE_PEER: u8 = 16;
+const LATE_PEER: u16 = 16;
 /// The path's idle timeout was watched in silence.
-const STALE: u8 = 32;
+const STALE: u16 = 32;
 /// The last movement showed in the segment counters alone.
-const UNEXPLAINED: u8 = 64;
-/// The bound of KEEPIDLE was read off a timer that was seen before and after it fired: more looks tell nothing more.
-const SETTLED: u8 = 128;
+const UNEXPLAINED: u16 = 64;
+/// [`Known::turned_on`].
+const TURNED_ON: u16 = 512;
+/// [`Known::settled`].
+const SETTLED: u16 = 128;
+/// [`Known::unprobed`].
+const UNPROBED: u16 = 256;
 
 const _: () = assert!(size_of::<Tracked>() <= 96, "the memory of one connection is at most 96 bytes");
 
@@ -113,9 +123,11 @@ impl Tracked {
             ack_recv: 0,
             expires: 0,
             keepidle: 0,
+            either: 0,
+            bare_out: 0,
             remote: socket.remote,
             local_port: socket.local.port,
-            timer: Timer::None,
+            timer: Timer::None.idiag(),
             retransmits: 0,
             armed: Armed::Unknown,
             flags: 0,
@@ -123,9 +135,7 @@ impl Tracked {
         tracked.take(socket, now);
         let oldest = tracked.clocks().map_or(0, |[sent, recv, ack]| sent.max(recv).max(ack));
         tracked.born = Tick::after(now.saturating_sub(u64::from(oldest)));
-        if socket.timer == Timer::KeepAlive && socket.retransmits == 0 {
-            tracked.keepidle = tracked.sample().map_or(0, |sample| keepidle::infer(None, sample));
-        }
+        tracked.infer_keepidle(None, &socket.tcp);
         tracked
     }
 
@@ -133,8 +143,7 @@ impl Tracked {
     pub(super) fn update(&mut self, socket: &Socket, now: u64) -> Option<u64> {
         let before = self.clone();
         self.take(socket, now);
-        self.infer_keepidle(&before);
-        self.settle(&before);
+        self.infer_keepidle(Some(&before), &socket.tcp);
 
         let elapsed = self.seen_at.wrapping_sub(before.seen_at);
         let ran_on = |clocks: [u32; 3]| shortest(clocks) >= elapsed.saturating_add(JITTER_MS);
@@ -167,7 +176,7 @@ impl Tracked {
     fn take(&mut self, socket: &Socket, now: u64) {
         self.seen_at = wrap(now);
         self.inode = socket.inode;
-        self.timer = socket.timer;
+        self.timer = socket.timer.idiag();
         self.expires = socket.expires;
         self.retransmits = socket.retransmits;
         let tcp = &socket.tcp;
@@ -181,6 +190,7 @@ impl Tracked {
         }
         self.segs_in = tcp.segs_in.unwrap_or(0);
         self.segs_out = tcp.segs_out.unwrap_or(0);
+        self.bare_out = tcp.bare_segs_out().unwrap_or(0).to_le_bytes()[0];
         match socket.timer {
             Timer::KeepAlive => self.armed = Armed::Yes,
             Timer::None | Timer::DelAck => self.armed = Armed::No,
@@ -189,44 +199,46 @@ impl Tracked {
         self.set(SEEN, true);
     }
 
-    fn infer_keepidle(&mut self, before: &Self) {
-        match self.armed {
-            Armed::Yes if self.timer == Timer::KeepAlive && self.retransmits == 0 => {
-                let Some(sample) = self.sample() else { return };
-                let previous = (before.timer == Timer::KeepAlive && before.retransmits == 0)
-                    .then(|| before.sample())
-                    .flatten()
-                    .map(|sample| (sample, before.keepidle));
-                let bound = keepidle::infer(previous, sample);
-                // after a mask the timer's deadline is unknown, the bound is not
-                self.keepidle = if previous.is_some() { bound } else { bound.max(before.keepidle) };
-            }
-            Armed::No => self.keepidle = 0,
-            _ => {}
+    fn infer_keepidle(&mut self, before: Option<&Self>, tcp: &TcpInfo) {
+        let Some(mut sample) = self.sample() else { return };
+        sample.never_probed = never_probed(tcp);
+        if tcp.bare_segs_out().is_none() {
+            sample.bare_out = None;
         }
+        let before = before.and_then(|before| Some((before.sample()?, before.known())));
+        let known = infer(before, sample);
+        (self.keepidle, self.either) = (known.keepidle, known.either);
+        self.set(UNPROBED, known.unprobed);
+        self.set(SETTLED, known.settled);
+        self.set(TURNED_ON, known.turned_on);
     }
 
-    fn settle(&mut self, before: &Self) {
-        if self.armed == Armed::No {
-            self.set(SETTLED, false);
-        } else if self.timer == Timer::KeepAlive && before.timer == Timer::KeepAlive {
-            let (Some(now), Some(then)) = (self.sample(), before.sample()) else { return };
-            // what was heard after it fired makes the sum smaller than what it was armed for
-            let fired = !keepidle::same(now.deadline(), then.deadline());
-            let since_due = i64::from(now.at.wrapping_sub(then.deadline()).cast_signed());
-            if fired && self.keepidle == now.sum() && i64::from(now.data_recv.min(now.ack_recv)) >= since_due {
-                self.set(SETTLED, true);
-            }
+    fn known(&self) -> Known {
+        Known {
+            keepidle: self.keepidle,
+            either: self.either,
+            unprobed: self.is(UNPROBED),
+            settled: self.is(SETTLED),
+            turned_on: self.is(TURNED_ON),
         }
     }
 
     fn sample(&self) -> Option<Sample> {
+        let timer = match self.timer() {
+            Timer::KeepAlive if self.retransmits > 0 => Pending::Probing(self.expires),
+            Timer::KeepAlive => Pending::Armed(self.expires),
+            Timer::None | Timer::DelAck => Pending::Off,
+            _ => Pending::Hidden,
+        };
         self.clocks().map(|[data_sent, data_recv, ack_recv]| Sample {
             at: self.seen_at,
-            expires: self.expires,
+            timer,
             data_sent,
             data_recv,
             ack_recv,
+            segs_out: self.segs_out,
+            bare_out: Some(self.bare_out),
+            never_probed: false,
         })
     }
 
@@ -234,11 +246,11 @@ impl Tracked {
         self.is(CLOCKS).then_some([self.data_sent, self.data_recv, self.ack_recv])
     }
 
-    fn is(&self, flag: u8) -> bool {
+    fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
-    fn set(&mut self, flag: u8, on: bool) {
+    fn set(&mut self, flag: u16, on: bool) {
         if on { self.flags |= flag } else { self.flags &= !flag }
     }
 
@@ -278,7 +290,7 @@ impl Tracked {
     /// The timer at the last look.
     #[must_use]
     pub fn timer(&self) -> Timer {
-        self.timer
+        Timer::from_idiag(self.timer)
     }
 
     /// Milliseconds from `now` until the timer fires.
@@ -291,6 +303,14 @@ impl Tracked {
     #[must_use]
     pub fn keepidle(&self) -> Option<u32> {
         (self.keepidle > 0).then_some(self.keepidle)
+    }
+
+    /// Lower bound in milliseconds of the longest silence that this end's probes leave, where one is known: of the longer one of KEEPIDLE and
+    /// KEEPINTVL, as far as the timer showed it.
+    #[must_use]
+    pub fn probes_after(&self) -> Option<u32> {
+        let longest = self.keepidle.max(self.either);
+        (longest > 0).then_some(longest)
     }
 
     /// Whether more looks at the keepalive timer would tell nothing more of KEEPIDLE.
@@ -358,7 +378,7 @@ impl Tracked {
     /// What is sent stays unacknowledged: retransmitting without an answer.
     #[must_use]
     pub fn unanswered(&self) -> bool {
-        self.timer == Timer::Retransmit && self.retransmits > 0
+        self.timer() == Timer::Retransmit && self.retransmits > 0
     }
 
     /// Whether its last verdict was `overdue`, and nothing was heard from the other end since.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::keepidle::SAME_MS;
 use super::policy::OverdueBy;
 use super::tracked::{Armed, PeerProbes};
 
@@ -98,6 +99,8 @@ pub struct Facts {
     pub armed: Armed,
     /// Lower bound of KEEPIDLE.
     pub keepidle: Option<u64>,
+    /// Lower bound of the longest silence that this end's probes leave: of the longer one of KEEPIDLE and KEEPINTVL.
+    pub probes_after: Option<u64>,
     /// Until the keepalive timer fires, where it is the one that the kernel reports.
     pub next_probe: Option<u64>,
     /// Our own probes are going out, unanswered: silence by the clocks is not silence on the wire.
@@ -137,9 +140,10 @@ pub fn keepalive(idle_timeout: Duration, facts: &Facts) -> Keepalive {
             let late = |ms: u64| !in_time(ms, idle_timeout);
             let silent = facts.wire_idle.filter(|_| !facts.probing).unwrap_or(0);
             let reached = u128::from(silent) >= idle_timeout.as_millis();
-            // a timer that is due fires any moment now: the silence may have eaten into its slack, and tells nothing of KEEPIDLE
-            let next = facts.next_probe.filter(|&next| next > 0).map_or(0, |next| next.saturating_add(silent));
-            if reached || facts.keepidle.is_some_and(late) || late(next) { Keepalive::Late } else { Keepalive::On }
+            // the silence at a timer that is due is no bound: it may be late, or try again
+            let next = facts.next_probe.filter(|&next| next > SAME_MS.into()).map(|next| next.saturating_add(silent));
+            let known = [facts.keepidle, facts.probes_after, next];
+            if reached || known.into_iter().flatten().any(late) { Keepalive::Late } else { Keepalive::On }
         }
     }
 }

@@ -98,7 +98,7 @@ fn why(keepalive: Keepalive, findings: &[&Finding], node: Option<u32>) -> String
 }
 
 fn late(findings: &[&Finding], limit: u64, path: &str) -> String {
-    let Some(idle) = findings.iter().filter_map(|f| f.keepidle).max() else {
+    let Some(idle) = findings.iter().filter_map(|f| f.probes_after).max() else {
         return format!(
             "Keepalive is on, but no probe came before the path ({path}) forgets a connection ({limit} s)."
         );
@@ -106,8 +106,11 @@ fn late(findings: &[&Finding], limit: u64, path: &str) -> String {
     let seconds = idle.div_ceil(1000);
     let system = findings.iter().any(|f| f.tcp_keepalive_time.is_some_and(|time| u64::from(time) == seconds));
     let whose = if system { ", the system's default" } else { "" };
+    // without that, it may be KEEPINTVL that is so long
+    let first = findings.iter().any(|f| f.keepidle == Some(idle));
+    let probe = if first { "its first probe comes" } else { "a probe may come only" };
     format!(
-        "Keepalive is on, but its first probe comes after {seconds} s of silence{whose}: too late for the path ({path}), which forgets \
+        "Keepalive is on, but {probe} after {seconds} s of silence{whose}: too late for the path ({path}), which forgets \
          a connection after {limit} s (the kernel's timer may take an eighth more)."
     )
 }

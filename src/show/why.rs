@@ -27,7 +27,7 @@ impl fmt::Display for Why<'_> {
             ),
             Verdict::Protected => {
                 f.write_str("keepalive ")?;
-                match finding.keepidle {
+                match finding.probes_after {
                     Some(idle) => write!(f, "probes after {} of silence", Human(idle))?,
                     None => match finding.expires {
                         Some(expires) => write!(f, "is armed, its next probe due in {}", Human(expires))?,
@@ -117,27 +117,29 @@ fn peer_protected(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Human) -
 /// What this end does, as the start of a sentence.
 fn this_end(finding: &Finding) -> String {
     let idle_timeout = finding.path.idle_timeout;
-    match (finding.keepalive, finding.keepidle) {
-        (Keepalive::Late, Some(idle)) if finding.timer.masks_keepalive() && in_time(idle, idle_timeout) => {
+    let early = |idle: Option<u64>| idle.is_some_and(|idle| in_time(idle, idle_timeout));
+    match (finding.keepalive, finding.probes_after) {
+        (Keepalive::Late, after @ Some(_)) if finding.timer.masks_keepalive() && early(after) => {
             format!("keepalive is on, but unsent data holds it back while a {} timer runs", masking(finding.timer))
         }
-        (Keepalive::Late, Some(idle)) if in_time(idle, idle_timeout) => {
+        (Keepalive::Late, after) if early(after) => {
             let silence = finding.wire_idle.unwrap_or(0).saturating_add(finding.expires.unwrap_or(0));
-            format!(
-                "keepalive is on, but its next probe comes only after {} of silence: KEEPINTVL is too long",
-                Human(silence)
-            )
+            format!("keepalive is on, but its next probe comes only after {} of silence", Human(silence))
         }
-        (Keepalive::Late, Some(idle)) => {
-            let idle = idle.next_multiple_of(1000);
+        (Keepalive::Late, Some(after)) if early(finding.keepidle) => format!(
+            "keepalive is on, but a probe may come only after {} of silence: KEEPIDLE or KEEPINTVL is too long",
+            Human(after.next_multiple_of(1000))
+        ),
+        (Keepalive::Late, Some(after)) => {
+            let after = after.next_multiple_of(1000);
             match finding.tcp_keepalive_time {
-                Some(seconds) if u64::from(seconds) * 1000 == idle => {
+                Some(seconds) if u64::from(seconds) * 1000 == after => {
                     format!(
                         "keepalive is on but probes only after {}, this namespace's tcp_keepalive_time",
-                        Human(idle)
+                        Human(after)
                     )
                 }
-                _ => format!("keepalive is on but probes only after {} or more", Human(idle)),
+                _ => format!("keepalive is on but probes only after {} or more", Human(after)),
             }
         }
         (Keepalive::Late, None) => "keepalive is on but comes too late".to_owned(),

@@ -5,22 +5,25 @@
 
 use crate::socket::TcpInfo;
 
-/// Byte offsets of the 32-bit fields that we read.
+/// Byte offsets of the fields that we read: 32 bits, byte counts 64.
 mod offset {
     pub const UNACKED: usize = 24;
     pub const LAST_DATA_SENT: usize = 44;
     pub const LAST_DATA_RECV: usize = 52;
     pub const LAST_ACK_RECV: usize = 56;
+    pub const BYTES_ACKED: usize = 120;
     pub const SEGS_OUT: usize = 136;
     pub const SEGS_IN: usize = 140;
     pub const DATA_SEGS_IN: usize = 152;
     pub const DATA_SEGS_OUT: usize = 156;
+    pub const BYTES_SENT: usize = 200;
 }
 
 /// Reads the fields that are there from a `tcp_info` of any length, in the machine's byte order.
 #[must_use]
 pub fn read(bytes: &[u8]) -> TcpInfo {
     let field = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+    let wide = |at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
     TcpInfo {
         last_data_sent: field(offset::LAST_DATA_SENT),
         last_data_recv: field(offset::LAST_DATA_RECV),
@@ -30,6 +33,8 @@ pub fn read(bytes: &[u8]) -> TcpInfo {
         segs_out: field(offset::SEGS_OUT),
         data_segs_in: field(offset::DATA_SEGS_IN),
         data_segs_out: field(offset::DATA_SEGS_OUT),
+        bytes_acked: wide(offset::BYTES_ACKED),
+        bytes_sent: wide(offset::BYTES_SENT),
     }
 }
 
@@ -40,6 +45,11 @@ mod tests {
     /// A `tcp_info` whose every 32-bit word holds its own offset.
     fn numbered(length: usize) -> Vec<u8> {
         (0..length.div_ceil(4)).flat_map(|word| (u32::try_from(word).unwrap() * 4).to_ne_bytes()).take(length).collect()
+    }
+
+    /// The 64 bits at an offset of [`numbered`].
+    fn two_words(at: u32) -> u64 {
+        u64::from_ne_bytes([at.to_ne_bytes(), (at + 4).to_ne_bytes()].concat().try_into().unwrap())
     }
 
     #[test]
@@ -54,6 +64,8 @@ mod tests {
             segs_in: Some(140),
             data_segs_in: Some(152),
             data_segs_out: Some(156),
+            bytes_acked: Some(two_words(120)),
+            bytes_sent: Some(two_words(200)),
         };
         assert_eq!(info, expected);
     }
@@ -62,6 +74,11 @@ mod tests {
     fn a_field_is_present_exactly_when_the_bytes_reach_past_it() {
         for length in 0..=300 {
             let info = read(&numbered(length));
+            assert_eq!(
+                (info.bytes_acked.is_some(), info.bytes_sent.is_some()),
+                (length >= 128, length >= 208),
+                "length {length}"
+            );
             let present = [
                 (info.unacked, 28),
                 (info.last_data_sent, 48),

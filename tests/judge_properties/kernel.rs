@@ -2,16 +2,17 @@
 //!
 //! The timer follows `tcp_keepalive_timer` of `net/ipv4/tcp_timer.c`: traffic does not re-arm it. When it fires and the silence is shorter than
 //! KEEPIDLE, it is armed for what is left; otherwise a probe goes out and it is armed for KEEPINTVL. An answer moves the ack clock.
-//! While data is unacknowledged it is armed for a full KEEPIDLE.
+//! While data is unacknowledged it is armed for a full KEEPIDLE; a socket in use is tried again after 50 ms, a full queue after 500 ms.
 
 use keepalive_auditor::socket::{Cookie, Endpoint, Socket, State, TcpInfo, Timer};
 
 /// The timer wheel's next granule: the timer fires late by up to an eighth of what it was armed for.
 const SLACK_PART: u64 = 8;
-/// An acknowledgement takes that long.
-const ROUND_TRIP: u64 = 20;
+/// `HZ / 20` and `TCP_RESOURCE_PROBE_INTERVAL`.
+const SOCKET_IN_USE: u64 = 50;
+const QUEUE_FULL: u64 = 500;
 
-/// The keepalive options of the socket, and what the simulation does with its probes.
+/// The keepalive options of the socket, and what the simulation does with its timer and its probes.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// `TCP_KEEPIDLE`, milliseconds.
@@ -20,22 +21,65 @@ pub struct Options {
     pub keepintvl: u64,
     /// How late the timer fires, in thousandths of the most it may.
     pub slack: u64,
-    /// Whether each probe is answered; otherwise every second one is lost.
-    pub answered: bool,
+    /// From a segment to its acknowledgement.
+    pub round_trip: u64,
+    /// This end connected; otherwise it accepted.
+    pub connected: bool,
+    /// Of so many probes one is lost; 0: none.
+    pub lost: u32,
+    /// Of so many times that the timer fires, it finds the socket in use once; 0: never.
+    pub in_use: u32,
+    /// Of so many probes one is not sent, for want of room; 0: none.
+    pub full: u32,
 }
 
-/// What the ends do, so many milliseconds after the last look; past the next look it does not happen.
+impl Options {
+    /// A timer that is not late, on a network that loses nothing.
+    pub const PLAIN: Self = Self {
+        keepidle: 7_200_000,
+        keepintvl: 75_000,
+        slack: 0,
+        round_trip: 0,
+        connected: false,
+        lost: 0,
+        in_use: 0,
+        full: 0,
+    };
+}
+
+/// What happens, so many milliseconds after the last look; the time of the next look is as late as it comes.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "two test programs share this file, and one lets less happen")]
 pub enum Action {
     /// We send data; it is acknowledged after a round trip.
     Sends(u64),
-    /// The other end sends data.
+    /// The other end sends data, which we acknowledge at once.
     Hears(u64),
-    /// The other end sends a keepalive probe.
+    /// The other end sends data that acknowledges nothing new: the kernel's fast path leaves the ack clock alone.
+    Streams(u64),
+    /// The other end sends data, and ours acknowledges it.
+    Replies(u64),
+    /// The other end's window changes.
+    Window(u64),
+    /// The other end probes.
     Probed(u64),
+    /// Our data waits for the other end's window for so long.
+    Stalls(u64, u64),
+    /// `TCP_KEEPIDLE` is set.
+    Keepidle(u64, u64),
+    /// `SO_KEEPALIVE` is turned off, or on again.
+    Switches(u64),
 }
 
-/// The connection, from its handshake at 0.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Does(Action),
+    Acked,
+    Answered,
+    WindowOpens,
+}
+
+/// The connection, from its handshake at [`START`].
 #[derive(Debug)]
 pub struct Connection {
     /// The kernel's clock.
@@ -43,6 +87,9 @@ pub struct Connection {
     /// When the last segment of any kind was on the wire.
     pub last_segment: u64,
     options: Option<Options>,
+    /// While `SO_KEEPALIVE` is turned off.
+    off: Option<Options>,
+    events: Vec<(u64, Event)>,
     data_sent: u64,
     data_recv: u64,
     ack_recv: u64,
@@ -50,43 +97,56 @@ pub struct Connection {
     deadline: u64,
     fires: u64,
     unacked: u32,
+    stalled: bool,
     probes_out: u8,
+    /// So far: probes, and times that the timer fired.
     probes: u32,
-    segs: [u32; 4],
+    fired: u32,
+    segs_in: u32,
+    segs_out: u32,
+    data_in: u32,
+    data_out: u32,
+    acked: u64,
 }
 
 const START: u64 = 10_000_000;
 
 impl Connection {
     /// Open, with keepalive set before the handshake.
+    #[allow(dead_code, reason = "of the two test programs that share this file one turns it on later")]
     pub fn open(options: Options) -> Self {
         let mut connection = Self::without_keepalive();
+        if options.connected {
+            (connection.segs_in, connection.segs_out, connection.acked) = (1, 2, 1);
+        }
         connection.turn_on(options);
         connection
     }
 
-    /// Open, without keepalive.
+    /// Accepted, without keepalive.
     pub fn without_keepalive() -> Self {
         Self {
             now: START,
             last_segment: START,
             options: None,
+            off: None,
+            events: Vec::new(),
             data_sent: START,
             data_recv: START,
             ack_recv: START,
             deadline: u64::MAX,
             fires: u64::MAX,
             unacked: 0,
+            stalled: false,
             probes_out: 0,
             probes: 0,
-            segs: [1, 1, 0, 0],
+            fired: 0,
+            segs_in: 2,
+            segs_out: 0,
+            data_in: 0,
+            data_out: 0,
+            acked: 0,
         }
-    }
-
-    /// Its handshake was at this moment, and not at the start.
-    #[allow(dead_code, reason = "of the two test programs that share this file one opens connections later")]
-    pub fn born_at(&mut self, now: u64) {
-        (self.now, self.last_segment, self.data_sent, self.data_recv, self.ack_recv) = (now, now, now, now, now);
     }
 
     /// `SO_KEEPALIVE`, with the other options set before: it arms a full KEEPIDLE from now.
@@ -95,112 +155,195 @@ impl Connection {
         self.arm(options.keepidle);
     }
 
+    /// Its handshake was at this moment, and not at the start.
+    #[allow(dead_code, reason = "of the two test programs that share this file one opens connections later")]
+    pub fn born_at(&mut self, now: u64) {
+        (self.now, self.last_segment, self.data_sent, self.data_recv, self.ack_recv) = (now, now, now, now, now);
+    }
+
+    /// Segments received and sent, and probes among the sent ones: what it adds to the counters of its namespace.
+    #[allow(dead_code, reason = "of the two test programs that share this file one reads counters")]
+    pub fn counters(&self) -> [u64; 3] {
+        [self.segs_in, self.segs_out, self.probes].map(u64::from)
+    }
+
+    /// When the timer should fire.
+    #[allow(dead_code, reason = "of the two test programs that share this file one asks")]
+    pub fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
     fn arm(&mut self, timeout: u64) {
         let slack = self.options.map_or(0, |options| options.slack);
         self.deadline = self.now + timeout;
         self.fires = self.deadline + timeout / SLACK_PART * slack / 1000;
     }
 
+    fn round_trip(&self) -> u64 {
+        self.options.or(self.off).map_or(20, |options| options.round_trip)
+    }
+
     /// Lets time pass, with what the ends do meanwhile.
     pub fn run(&mut self, pause: u64, actions: &[Action]) {
+        for &action in actions {
+            let (Action::Sends(after)
+            | Action::Hears(after)
+            | Action::Streams(after)
+            | Action::Replies(after)
+            | Action::Window(after)
+            | Action::Probed(after)
+            | Action::Stalls(after, _)
+            | Action::Keepidle(after, _)
+            | Action::Switches(after)) = action;
+            self.events.push((self.now + after.min(pause), Event::Does(action)));
+        }
         let end = self.now + pause;
-        let start = self.now;
-        let mut events: Vec<(u64, Event)> = Vec::new();
-        for action in actions {
-            match *action {
-                Action::Sends(after) if after + ROUND_TRIP < pause => {
-                    events.push((start + after, Event::Sent));
-                    events.push((start + after + ROUND_TRIP, Event::Acked));
-                }
-                Action::Hears(after) if after < pause => events.push((start + after, Event::Heard)),
-                Action::Probed(after) if after < pause => events.push((start + after, Event::Probed)),
-                _ => {}
+        loop {
+            self.events.sort_by_key(|(at, _)| *at);
+            let event = self.events.first().map_or(u64::MAX, |(at, _)| *at);
+            if event.min(self.fires) > end {
+                break;
+            }
+            self.now = event.min(self.fires);
+            if event <= self.fires {
+                let (_, event) = self.events.remove(0);
+                self.happen(event);
+            } else {
+                self.fire();
             }
         }
-        events.sort_by_key(|(at, _)| *at);
-        for (at, event) in events {
-            self.fire_until(at);
-            self.now = at;
-            self.happen(event);
-        }
-        self.fire_until(end);
         self.now = end;
     }
 
     fn happen(&mut self, event: Event) {
-        let now = self.now;
-        self.last_segment = now;
-        let [segs_in, segs_out, data_in, data_out] = &mut self.segs;
         match event {
-            Event::Sent => {
-                self.data_sent = now;
-                self.unacked += 1;
-                (*segs_out, *data_out) = (*segs_out + 1, *data_out + 1);
-            }
             Event::Acked => {
-                self.ack_recv = now;
-                self.unacked = self.unacked.saturating_sub(1);
-                self.probes_out = 0;
-                *segs_in += 1;
+                self.unacked -= 1;
+                self.acked += 1;
+                self.hear(false);
             }
-            Event::Heard => {
-                (self.data_recv, self.ack_recv) = (now, now);
-                self.probes_out = 0;
-                (*segs_in, *data_in) = (*segs_in + 1, *data_in + 1);
-                *segs_out += 1;
+            Event::Answered | Event::Does(Action::Window(_)) => self.hear(false),
+            Event::WindowOpens => {
+                self.stalled = false;
+                self.hear(false);
+                self.send();
             }
-            // it is out of the window: answered, but no clock takes notice
-            Event::Probed => (*segs_in, *segs_out) = (*segs_in + 1, *segs_out + 1),
+            Event::Does(Action::Sends(_)) => self.send(),
+            Event::Does(Action::Hears(_)) => {
+                self.hear(true);
+                self.segs_out += 1;
+            }
+            Event::Does(Action::Streams(_)) => {
+                let (ack_recv, probes_out) = (self.ack_recv, self.probes_out);
+                self.hear(true);
+                (self.ack_recv, self.probes_out) = (ack_recv, probes_out);
+                self.segs_out += 1;
+            }
+            Event::Does(Action::Replies(_)) => {
+                self.hear(true);
+                // the first data is acknowledged at once
+                self.segs_out += u32::from(self.data_in == 1);
+                self.send();
+            }
+            Event::Does(Action::Probed(_)) => {
+                self.last_segment = self.now;
+                self.segs_in += 1;
+                self.segs_out += 1;
+            }
+            Event::Does(Action::Stalls(_, span)) => {
+                if !self.stalled {
+                    self.stalled = true;
+                    self.events.push((self.now + span, Event::WindowOpens));
+                }
+            }
+            Event::Does(Action::Switches(_)) => self.switch(),
+            Event::Does(Action::Keepidle(_, keepidle)) => {
+                let elapsed = self.now - self.data_recv.max(self.ack_recv);
+                if let Some(options) = &mut self.options {
+                    options.keepidle = keepidle;
+                    self.arm(keepidle.saturating_sub(elapsed));
+                }
+            }
         }
     }
 
-    fn fire_until(&mut self, end: u64) {
-        while let Some(options) = self.options
-            && self.fires <= end
-        {
-            self.now = self.fires;
-            if self.unacked > 0 {
-                // it is alive without keepalive
-                self.arm(options.keepidle);
-                continue;
-            }
-            let elapsed = self.now - self.data_recv.max(self.ack_recv);
-            if elapsed < options.keepidle {
-                self.arm(options.keepidle - elapsed);
-                continue;
-            }
-            self.probes += 1;
-            self.probes_out = self.probes_out.saturating_add(1);
-            self.segs[1] += 1;
-            self.last_segment = self.now;
-            self.arm(options.keepintvl);
-            if options.answered || self.probes.is_multiple_of(2) {
-                // at once: the answer is never apart from its probe at a look
-                self.happen(Event::Acked);
-            }
+    fn switch(&mut self) {
+        if let Some(options) = self.options.take() {
+            self.off = Some(options);
+            (self.deadline, self.fires) = (u64::MAX, u64::MAX);
+        } else if let Some(options) = self.off.take() {
+            self.turn_on(options);
         }
     }
 
-    /// Segments received and sent, and probes among the sent ones: what it adds to the counters of its namespace.
-    #[allow(dead_code, reason = "of the two test programs that share this file one reads counters")]
-    pub fn counters(&self) -> [u64; 3] {
-        [self.segs[0], self.segs[1], self.probes].map(u64::from)
+    fn hear(&mut self, data: bool) {
+        self.last_segment = self.now;
+        self.ack_recv = self.now;
+        self.probes_out = 0;
+        self.segs_in += 1;
+        if data {
+            self.data_recv = self.now;
+            self.data_in += 1;
+        }
+    }
+
+    fn send(&mut self) {
+        if self.stalled {
+            return;
+        }
+        (self.last_segment, self.data_sent) = (self.now, self.now);
+        self.unacked += 1;
+        self.segs_out += 1;
+        self.data_out += 1;
+        self.events.push((self.now + self.round_trip(), Event::Acked));
+    }
+
+    fn fire(&mut self) {
+        let Some(options) = self.options else { return };
+        let every = |count: u32, nth: u32| nth > 0 && count.is_multiple_of(nth);
+        self.fired += 1;
+        if every(self.fired, options.in_use) {
+            return self.arm(SOCKET_IN_USE);
+        }
+        if self.unacked > 0 || self.stalled {
+            // it is alive without keepalive
+            return self.arm(options.keepidle);
+        }
+        let elapsed = self.now - self.data_recv.max(self.ack_recv);
+        if elapsed < options.keepidle {
+            return self.arm(options.keepidle - elapsed);
+        }
+        self.probes += 1;
+        self.segs_out += 1;
+        if every(self.probes, options.full) {
+            return self.arm(QUEUE_FULL);
+        }
+        self.last_segment = self.now;
+        self.probes_out = self.probes_out.saturating_add(1);
+        if !every(self.probes, options.lost) {
+            self.events.push((self.now + options.round_trip, Event::Answered));
+        }
+        self.arm(options.keepintvl);
     }
 
     /// What `sock_diag` says.
     pub fn socket(&self) -> Socket {
         let since = |at: u64| u32::try_from(self.now - at).ok();
-        let [segs_in, segs_out, data_segs_in, data_segs_out] = self.segs.map(Some);
-        let armed = self.options.is_some();
+        let (timer, expires) = match self.options {
+            _ if self.stalled => (Timer::Persist, 1_000),
+            _ if self.unacked > 0 => (Timer::Retransmit, 200),
+            Some(_) => (Timer::KeepAlive, u32::try_from(self.deadline.saturating_sub(self.now)).unwrap_or(0)),
+            None => (Timer::None, 0),
+        };
         Socket {
             cookie: Cookie(1),
             state: State::Established,
             local: Endpoint::UNSPECIFIED,
             remote: Endpoint::UNSPECIFIED,
             inet6: false,
-            timer: if armed { Timer::KeepAlive } else { Timer::None },
-            expires: if armed { u32::try_from(self.deadline.saturating_sub(self.now)).unwrap_or(0) } else { 0 },
-            retransmits: self.probes_out,
+            timer,
+            expires,
+            retransmits: if timer == Timer::KeepAlive { self.probes_out } else { 0 },
             uid: 0,
             inode: 1,
             cgroup: None,
@@ -209,19 +352,13 @@ impl Connection {
                 last_data_recv: since(self.data_recv),
                 last_ack_recv: since(self.ack_recv),
                 unacked: Some(self.unacked),
-                segs_in,
-                segs_out,
-                data_segs_in,
-                data_segs_out,
+                segs_in: Some(self.segs_in),
+                segs_out: Some(self.segs_out),
+                data_segs_in: Some(self.data_in),
+                data_segs_out: Some(self.data_out),
+                bytes_acked: Some(self.acked),
+                bytes_sent: Some(self.data_out.into()),
             },
         }
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    Sent,
-    Acked,
-    Heard,
-    Probed,
 }

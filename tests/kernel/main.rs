@@ -7,6 +7,7 @@ mod changes;
 mod exact;
 mod harness;
 mod hosts;
+mod keepidle;
 mod look;
 mod memory;
 mod namespaces;

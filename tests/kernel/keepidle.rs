@@ -1,0 +1,142 @@
+//! KEEPIDLE as it is inferred, against the options that were set: never above them, whatever KEEPINTVL is and whenever the first look comes.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+
+use crate::hosts::{Case, Hosts, RULES, agent, talk};
+use crate::support::binary::{Report, Row, audit};
+use crate::support::check::Checks;
+use crate::support::kernel_test;
+use crate::support::socket::Keep;
+
+/// Clocks of some milliseconds' grain are added.
+const GRAIN: f64 = 0.05;
+
+/// Connections of both families in both roles whose near end has these `TCP_KEEPIDLE` and `TCP_KEEPINTVL`, in seconds.
+fn probing(hosts: &Hosts, idle: u32, interval: u32) -> Vec<Case> {
+    let mut cases = hosts.four(Keep::Idle(idle), Keep::Off);
+    for case in &mut cases {
+        // no timer runs for it before the first probe
+        sockopt::set_tcp_keepintvl(&case.near.stream, Duration::from_secs(interval.into()))
+            .expect("TCP_KEEPINTVL is set");
+        case.name = format!("{idle} s, {interval} s {}", case.name);
+    }
+    cases
+}
+
+/// What is told without the options must be true of them; `read` was asked with `--exact`.
+fn hold(checks: &mut Checks, case: &Case, told: &Row, read: &Row) {
+    let truth = read.keepalive_idle_seconds.unwrap_or(-1.0);
+    checks.equal(&format!("{}: kind", case.name), read.keepalive_idle_is.as_deref(), Some("exact"));
+    checks.that(told.keepalive_idle_seconds.is_none_or(|idle| idle <= truth + GRAIN), || {
+        format!("{}: {:?} s was inferred, {truth} s is set\n    {told:?}", case.name, told.keepalive_idle_seconds)
+    });
+}
+
+kernel_test!(one_look_after_a_probe_and_data_does_not_take_keepintvl_for_keepidle, || {
+    let hosts = Hosts::new();
+    // A probe every 6 s once it is idle, whatever KEEPIDLE is; every 2 s; and a first probe that has not come yet.
+    let settings = [(2, 6, "late"), (2, 1, "on"), (60, 6, "late")];
+    let mut groups: Vec<_> = settings.iter().map(|&(idle, interval, _)| probing(&hosts, idle, interval)).collect();
+    for cases in &mut groups {
+        talk(cases);
+    }
+    sleep(Duration::from_millis(2600));
+    for cases in &mut groups {
+        talk(cases);
+    }
+    let (told, read) = (audit(&RULES), audit(&[&RULES[..], &["--exact"]].concat()));
+    let mut checks = Checks::default();
+    for (cases, (idle, interval, keepalive)) in groups.iter().zip(settings) {
+        for case in cases {
+            let (Some(told), Some(read)) = (told.row(case.near.id), read.row(case.near.id)) else {
+                checks.that(false, || format!("{}: not in the report", case.name));
+                continue;
+            };
+            hold(&mut checks, case, told, read);
+            checks.equal(&format!("{}: KEEPIDLE", case.name), read.keepalive_idle_seconds, Some(f64::from(idle)));
+            // Two exchanges may hide a probe from one look; the silence until the next one does not hide.
+            checks.equal(&format!("{}: inferred", case.name), told.keepalive_idle_seconds, None::<f64>);
+            checks.equal(&format!("{}: keepalive at 4 s", case.name), &*told.keepalive, keepalive);
+            let expires = told.timer.expires_seconds.unwrap_or(-1.0);
+            let next = if idle == 60 { 60 } else { interval };
+            checks.that(expires <= f64::from(next), || format!("{}: the next probe in {expires} s", case.name));
+        }
+    }
+    checks.finish();
+});
+
+kernel_test!(keepidle_is_found_between_the_probes_and_keepintvl_is_not_taken_for_it, || {
+    let hosts = Hosts::new();
+    // Found where sweeps of 250 ms meet both KEEPINTVL and what is left of KEEPIDLE; else there is no telling.
+    let settings = [(3, 1, true, "on"), (2, 6, false, "late"), (2, 2, false, "on"), (5, 1, true, "late")];
+    let mut groups: Vec<_> = settings.iter().map(|&(idle, interval, ..)| probing(&hosts, idle, interval)).collect();
+    for cases in &mut groups {
+        talk(cases);
+    }
+    // All have probed; none has sent data since.
+    sleep(Duration::from_millis(5800));
+    let agent = agent();
+    let start = Instant::now();
+    let mut checks = Checks::default();
+    let exact = audit(&[&RULES[..], &["--exact"]].concat());
+    let mut last = agent.report();
+    while start.elapsed() < Duration::from_secs(13) {
+        for case in groups.iter().flatten() {
+            if let (Some(told), Some(read)) = (last.row(case.near.id), exact.row(case.near.id)) {
+                hold(&mut checks, case, told, read);
+            }
+        }
+        sleep(Duration::from_millis(100));
+        last = agent.report();
+    }
+    for (cases, (idle, _, found, keepalive)) in groups.iter().zip(settings) {
+        for case in cases {
+            let Some(row) = last.row(case.near.id) else {
+                checks.that(false, || format!("{}: not in the report", case.name));
+                continue;
+            };
+            let idle = f64::from(idle);
+            let right = row.keepalive_idle_seconds.map_or(!found, |told| found && (told - idle).abs() <= GRAIN);
+            checks.that(right, || format!("{}: {:?} s inferred", case.name, row.keepalive_idle_seconds));
+            checks.equal(&format!("{}: keepalive", case.name), &*row.keepalive, keepalive);
+        }
+    }
+    checks.finish();
+});
+
+kernel_test!(turned_on_while_idle_overshoots_until_the_timer_has_fired_and_only_where_it_was_not_seen_off, || {
+    let hosts = Hosts::new();
+    let mut cases = hosts.four(Keep::Off, Keep::Off);
+    talk(&mut cases);
+    let silent_since = Instant::now();
+    let watching = agent();
+    sleep(Duration::from_secs(3));
+    for case in &cases {
+        Keep::Idle(3).apply(&case.near.stream);
+        sockopt::set_tcp_keepintvl(&case.near.stream, Duration::from_secs(1)).expect("TCP_KEEPINTVL is set");
+    }
+    let turned_on = silent_since.elapsed().as_secs_f64();
+    let mut checks = Checks::default();
+    sleep(Duration::from_secs(1));
+    let (watched, came_late) = (watching.report(), audit(&RULES));
+    for case in &cases {
+        let told =
+            |report: &Report| report.row(case.near.id).and_then(|row| row.keepalive_idle_seconds).unwrap_or(-1.0);
+        let (told, over) = (told(&watched), told(&came_late));
+        checks.that(told > 2.0 && told <= 3.0 + GRAIN, || format!("{}: {told} s, seen off before", case.name));
+        // The one named case: a full KEEPIDLE from then, at the end of the silence so far.
+        let next = turned_on + 3.0;
+        checks.that((over - next).abs() < 0.5, || format!("{}: {over} s, its first probe after {next} s", case.name));
+    }
+    // The first probe after 3 s, the next look at what is left after one more.
+    sleep(Duration::from_secs(4));
+    let report = watching.report();
+    for case in &cases {
+        let told = report.row(case.near.id).and_then(|row| row.keepalive_idle_seconds).unwrap_or(-1.0);
+        checks.that((told - 3.0).abs() <= GRAIN, || format!("{}: {told} s inferred in the end", case.name));
+    }
+    checks.finish();
+});
