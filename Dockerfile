@@ -4,7 +4,8 @@
 #       --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
 #
 # The compiler always runs on the machine's own architecture and crosses to the target: the Rust targets for musl bring
-# their C library, and Rust's own linker knows both architectures. CI builds and starts amd64; arm64 is not built there,
+# their C library, and Rust's own linker knows both architectures. What is C in the cryptography of TLS is built by the
+# image's gcc, or crosses by clang. CI builds and starts amd64; arm64 is not built there,
 # only its name for the compiler is checked.
 ARG BUILDER=docker.io/library/rust:1.95-slim-bookworm
 
@@ -31,6 +32,12 @@ RUN --mount=type=cache,target=/cargo/registry \
     --mount=type=cache,target=/target,sharing=locked \
     triple="$(cat /triple)" && \
     rustup target add "$triple" && \
+    cc=gcc && \
+    if [ "$triple" != "$(uname -m)-unknown-linux-musl" ]; then \
+        cc=clang && \
+        if ! command -v clang; then apt-get update -q && apt-get install -q -y --no-install-recommends clang; fi; \
+    fi && \
+    export "CC_$(echo "$triple" | tr - _)=$cc" && \
     find src -name '*.rs' -exec touch {} + && \
     cargo build --release --locked --bin keepalive-auditor --target "$triple" && \
     install -D "/target/$triple/release/keepalive-auditor" /out/keepalive-auditor

@@ -139,6 +139,9 @@ pub struct AgentArgs {
     /// Where to serve [default: 0.0.0.0:9986].
     #[arg(long = "web.listen-address", value_name = "ADDRESS", value_parser = listen_address, env = "KEEPALIVE_AUDITOR_WEB_LISTEN_ADDRESS")]
     pub listen_address: Option<SocketAddr>,
+    /// TLS and passwords of the agent's port, as Prometheus' exporters are given them [default: neither].
+    #[arg(long = "web.config.file", value_name = "FILE", env = "KEEPALIVE_AUDITOR_WEB_CONFIG_FILE")]
+    pub web_config: Option<PathBuf>,
     /// Time between the starts of two sweeps [default: 15s].
     #[arg(long, value_name = "DURATION", value_parser = duration, env = "KEEPALIVE_AUDITOR_INTERVAL")]
     pub interval: Option<Duration>,

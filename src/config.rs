@@ -19,6 +19,8 @@ use crate::judge::policy::{
 use crate::judge::profiles;
 use crate::judge::select::Select;
 use crate::show::metrics::{Detail, Limits};
+use crate::web::Access;
+use crate::yaml;
 
 /// A wrong flag, environment name or key: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +92,13 @@ struct LogKeys {
 #[serde(default, deny_unknown_fields)]
 struct WebKeys {
     listen_address: Option<AddressText>,
+    config: WebConfigKeys,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WebConfigKeys {
+    file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -245,29 +254,7 @@ impl ConfigFile {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(path)
             .map_err(|error| UsageError(format!("cannot read the configuration file {}: {error}", path.display())))?;
-        Self::parse(&text).map_err(|error| UsageError(format!("{}: {error}", path.display())))
-    }
-
-    /// Parses the file's text; the error names line and key.
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            return Ok(Self::default());
-        }
-        let mut key = String::new();
-        let options = serde_saphyr::options! { with_snippet: false };
-        serde_saphyr::with_deserializer_from_str_with_options(text, options, |from| {
-            serde_path_to_error::deserialize(from).map_err(|error| {
-                key = error.path().to_string();
-                error.into_inner()
-            })
-        })
-        .map_err(|error| {
-            let message = error.without_snippet().to_string();
-            let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-            let line = error.location().map_or(0, |location| location.line());
-            let key = if key.is_empty() || key == "." { String::new() } else { format!(", key {key}") };
-            format!("line {line}{key}: {message}")
-        })
+        yaml::parse(&text).map_err(|error| UsageError(format!("{}: {error}", path.display())))
     }
 }
 
@@ -408,6 +395,8 @@ pub struct AgentConfig {
     pub config: Config,
     /// Where to serve.
     pub listen_address: SocketAddr,
+    /// To whom, and by which certificate; `None`: to everybody, in plain text.
+    pub access: Option<Access>,
     /// Time between the starts of two sweeps.
     pub interval: Duration,
     /// What bounds the number of series.
@@ -420,8 +409,10 @@ impl AgentConfig {
         let mut config = Config::new(common, file)?;
         config.policy.overdue_by = OverdueBy::Watch;
         config.policy.max_findings = args.max_findings.or(file.max_findings).unwrap_or(10_000);
+        let access = args.web_config.as_ref().or(file.web.config.file.as_ref());
         Ok(Self {
             config,
+            access: access.map(|path| Access::load(path)).transpose().map_err(UsageError)?,
             listen_address: args
                 .listen_address
                 .or(file.web.listen_address.map(|address| address.0))
@@ -463,7 +454,7 @@ mod tests {
             ("ignore:\n  - {pod: \"[\"}", "line 2, key ignore[0].pod: `[` is not a glob"),
         ];
         for (text, expected) in cases {
-            let error = ConfigFile::parse(text).unwrap_err();
+            let error = yaml::parse::<ConfigFile>(text).unwrap_err();
             assert!(error.contains(expected), "{text:?}\n got: {error}\nwant: {expected}");
         }
     }
@@ -480,7 +471,7 @@ paths:
     idle_timeout: 300s
   - {name: rest, cidrs: [10.0.0.0/8], idle_timeout: 50s}
 "#;
-        let file = ConfigFile::parse(text).unwrap();
+        let file = yaml::parse::<ConfigFile>(text).unwrap();
         let policy = Config::new(&Common::default(), &file).unwrap().policy;
         let cases = [
             ("10.20.1.1", 443, "nlb", 240),
@@ -497,7 +488,7 @@ paths:
 
     #[test]
     fn flags_win_over_the_file() {
-        let file = ConfigFile::parse("idle_timeout: 100s\nlong_lived: 1m").unwrap();
+        let file = yaml::parse::<ConfigFile>("idle_timeout: 100s\nlong_lived: 1m").unwrap();
         let flags = Common { profile: vec!["azure-lb".to_owned()], ..Common::default() };
         let policy = Config::new(&flags, &file).unwrap().policy;
         assert_eq!(policy.default_path.idle_timeout.as_secs(), 240);

@@ -16,3 +16,4 @@ pub mod show;
 pub mod socket;
 pub mod web;
 pub mod wire;
+pub mod yaml;

@@ -70,6 +70,7 @@ fn help_and_version_say_what_there_is() {
             "agent",
             &[
                 "--web.listen-address",
+                "--web.config.file",
                 "--interval",
                 "--top-endpoints",
                 "--max-findings",

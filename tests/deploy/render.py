@@ -33,6 +33,8 @@ WRONG_VALUES = [
     {"podMonitor": {"enabled": True}},
     {"web": {"port": 0}},
     {"web": {"config": {"tls_server_config": {}}}},
+    {"web": {"configSecret": True}},
+    {"web": {"tls": True}},
     {"livenessProbe": {"path": "/healthz"}},
     {"prometheusRule": {"disabledAlerts": "TCPKeepaliveTooLate"}},
 ]

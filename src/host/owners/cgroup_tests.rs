@@ -43,9 +43,16 @@ fn a_container_of_a_pod() {
          kubelet-kubepods-besteffort-podPOD_.slice/cri-containerd-ID.scope",
         "/kubelet/kubepods/besteffort/podPOD/ID",
         "/docker/NODE/kubelet/kubepods/besteffort/podPOD/ID",
+        "/docker/NODE/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podPOD_.slice/cri-containerd-ID.scope",
+        "/system.slice/docker-NODE.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/\
+         kubelet-kubepods-burstable-podPOD_.slice/cri-containerd-ID.scope",
+        "/machine.slice/libpod-NODE.scope/container/kubelet.slice/kubelet-kubepods.slice/\
+         kubelet-kubepods-podPOD_.slice/cri-containerd-ID.scope",
         // k3d, k3s in a container, k3s without root
         "/docker/NODE/kubepods/burstable/podPOD/ID",
+        "/system.slice/docker-NODE.scope/kubepods/besteffort/podPOD/ID",
         "/system.slice/k3s.service/kubepods/podPOD/ID",
+        "/system.slice/rke2-server.service/kubepods/burstable/podPOD/ID",
         "/user.slice/user-1000.slice/user@1000.service/k3s-rootless.service/kubepods/besteffort/podPOD/ID",
         // a reader in a cgroup namespace: containers start as siblings of its own
         "/../../podPOD/ID",

@@ -1,6 +1,5 @@
-//! Names from the container runtime itself, over its CRI socket: the second source, asked only when the first is silent.
+//! The conversation with the container runtime over its CRI socket: the second source of names, asked only when the first is silent.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,11 +9,12 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
+use super::cri_answers::Answers;
 use super::cri_messages::{
     ListContainersRequest, ListContainersResponse, ListPodSandboxRequest, ListPodSandboxResponse,
     PodSandboxStatusRequest, PodSandboxStatusResponse,
 };
-use super::names::{ContainerName, PodName, is_label, is_uid};
+use super::names::{ContainerName, PodName};
 use super::patience::Patience;
 
 /// A runtime that takes longer than this for everything a sweep asks is left alone for a while.
@@ -23,41 +23,22 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_ANSWER: usize = 16 << 20;
 /// How many sandboxes are asked for their namespace in one sweep; the rest follow in the next.
 const MAX_STATUSES: usize = 64;
-/// `SANDBOX_READY`
-const READY: i32 = 0;
 
-/// What the runtime last said. Sandboxes are remembered by their id, which is never used again.
+/// A runtime, and what it last said.
 #[derive(Debug)]
 pub(super) struct Cri {
     socket: PathBuf,
     patience: Patience,
     /// Whether anybody wanted to know a sandbox's namespace.
     namespaces: bool,
-    pods: HashMap<String, PodName>,
-    containers: HashMap<String, ContainerName>,
-    sandboxes: HashMap<String, Sandbox>,
-}
-
-#[derive(Debug)]
-struct Sandbox {
-    uid: String,
-    name: PodName,
-    /// The file name of its network namespace; `None`: not asked yet, empty: it has none of its own.
-    netns: Option<String>,
+    answers: Answers,
 }
 
 impl Cri {
     /// Nothing is asked yet. `socket` may be written as runtimes write it, `unix:///run/containerd/containerd.sock`.
     pub fn new(socket: &Path) -> Self {
         let socket = socket.to_str().and_then(|text| text.strip_prefix("unix://")).map_or(socket, Path::new).to_owned();
-        Self {
-            socket,
-            patience: Patience::default(),
-            namespaces: false,
-            pods: HashMap::new(),
-            containers: HashMap::new(),
-            sandboxes: HashMap::new(),
-        }
+        Self { socket, patience: Patience::default(), namespaces: false, answers: Answers::default() }
     }
 
     /// Allows one more conversation.
@@ -82,18 +63,15 @@ impl Cri {
     }
 
     pub fn pod_by_uid(&self, uid: &str) -> Option<&PodName> {
-        self.pods.get(uid)
+        self.answers.pod_by_uid(uid)
     }
 
     pub fn container_by_id(&self, id: &str) -> Option<&ContainerName> {
-        self.containers.get(id)
+        self.answers.container_by_id(id)
     }
 
-    /// The uid and name of the pod whose network namespace is bound at this file name.
-    pub fn pod_by_netns(&self, name: &str) -> Option<(&str, &PodName)> {
-        let of_name =
-            |sandbox: &&Sandbox| sandbox.netns.as_deref().is_some_and(|netns| !netns.is_empty() && netns == name);
-        self.sandboxes.values().find(of_name).map(|sandbox| (sandbox.uid.as_str(), &sandbox.name))
+    pub fn pod_by_netns(&self, netns: &str) -> Option<(&str, &PodName)> {
+        self.answers.pod_by_netns(netns)
     }
 
     /// Asks for sandboxes and containers, and where namespaces are wanted for those of sandboxes not seen before.
@@ -117,46 +95,22 @@ impl Cri {
         let mut client = Grpc::new(channel).max_decoding_message_size(MAX_ANSWER);
         let sandboxes: ListPodSandboxResponse = call(&mut client, LIST_SANDBOXES, ListPodSandboxRequest {}).await?;
         let containers: ListContainersResponse = call(&mut client, LIST_CONTAINERS, ListContainersRequest {}).await?;
-        self.take(sandboxes, containers);
+        self.answers.take(sandboxes.items, containers.containers);
         if self.namespaces {
-            let unasked = self.sandboxes.iter_mut().filter(|(_, sandbox)| sandbox.netns.is_none());
-            for (id, sandbox) in unasked.take(MAX_STATUSES) {
+            for id in self.answers.without_netns(MAX_STATUSES) {
                 let request = PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: true };
                 let answer: Result<PodSandboxStatusResponse, Status> = call(&mut client, SANDBOX_STATUS, request).await;
                 // one that was removed in between fails by itself, not the whole conversation
-                sandbox.netns = Some(answer.ok().and_then(|status| netns_of(&status)).unwrap_or_default());
+                self.answers.take_status(&id, answer.ok().as_ref());
             }
         }
         Ok(())
     }
 
-    /// Keeps what the runtime answered, as far as Kubernetes would have accepted the names.
-    pub fn take(&mut self, sandboxes: ListPodSandboxResponse, containers: ListContainersResponse) {
-        let mut old = std::mem::take(&mut self.sandboxes);
-        let mut all = HashMap::new();
-        self.pods.clear();
-        self.containers.clear();
-        for sandbox in sandboxes.items {
-            let metadata = sandbox.metadata.unwrap_or_default();
-            let Some(name) = PodName::new(&metadata.namespace, &metadata.name) else { continue };
-            if !is_uid(&metadata.uid) {
-                continue;
-            }
-            let pod = ContainerName { pod: name.clone(), uid: Some(metadata.uid.clone()), container: None };
-            all.insert(sandbox.id.clone(), pod);
-            self.pods.insert(metadata.uid.clone(), name.clone());
-            if sandbox.state == READY {
-                let netns = old.remove(&sandbox.id).and_then(|known| known.netns);
-                self.sandboxes.insert(sandbox.id, Sandbox { uid: metadata.uid, name, netns });
-            }
-        }
-        for container in containers.containers {
-            let name = container.metadata.unwrap_or_default().name;
-            if let Some(pod) = all.get(&container.pod_sandbox_id).filter(|_| is_label(&name)) {
-                self.containers.insert(container.id, ContainerName { container: Some(name), ..pod.clone() });
-            }
-        }
-        self.containers.extend(all);
+    /// Stands for an answer of the runtime.
+    #[cfg(test)]
+    pub fn answer(&mut self, sandboxes: Vec<super::cri_messages::PodSandbox>) {
+        self.answers.take(sandboxes, Vec::new());
     }
 }
 
@@ -174,14 +128,21 @@ where
     Ok(client.unary(Request::new(request), PathAndQuery::from_static(method), codec).await?.into_inner())
 }
 
-/// The last part of the sandbox's network namespace path, from the OCI spec that containerd and CRI-O give in verbose answers.
-fn netns_of(status: &PodSandboxStatusResponse) -> Option<String> {
-    let info: serde_json::Value = serde_json::from_str(status.info.get("info")?).ok()?;
-    let namespaces = info.pointer("/runtimeSpec/linux/namespaces")?.as_array()?;
-    let network = namespaces.iter().find(|namespace| namespace["type"] == "network")?;
-    Some(Path::new(network["path"].as_str()?).file_name()?.to_str()?.to_owned())
-}
-
 #[cfg(test)]
-#[path = "cri_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_may_be_written_as_runtimes_write_it() {
+        let cri = Cri::new(Path::new("unix:///run/containerd/containerd.sock"));
+        assert_eq!(cri.socket, Path::new("/run/containerd/containerd.sock"));
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_no_answer() {
+        let mut cri = Cri::new(Path::new("/nonexistent/cri.sock"));
+        cri.begin_sweep();
+        assert!(!cri.ask_for("u1", false));
+        assert!(cri.ask_for("u2", false), "it is not asked twice, and one failure is told once");
+    }
+}

@@ -1,7 +1,7 @@
 //! The few messages and fields of the CRI (`runtime.v1`) that are read here; protobuf skips all others.
 //!
-//! They are declared by hand because every crate with the whole interface runs `protoc` when it is built, which `cargo install`
-//! cannot count on. The end-to-end test reads them against the whole interface.
+//! They are declared by hand because every crate with the whole interface runs `protoc` when it is built, which a machine with nothing
+//! but Rust does not have (ARCHITECTURE.md). That they agree with `k8s-cri` is shown by `tests/e2e/containerd/src/messages.rs`.
 
 use std::collections::HashMap;
 
@@ -22,6 +22,8 @@ pub(super) struct PodSandbox {
     pub metadata: Option<PodSandboxMetadata>,
     #[prost(int32, tag = "3")]
     pub state: i32,
+    #[prost(map = "string, string", tag = "5")]
+    pub labels: HashMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -32,6 +34,8 @@ pub(super) struct PodSandboxMetadata {
     pub uid: String,
     #[prost(string, tag = "3")]
     pub namespace: String,
+    #[prost(uint32, tag = "4")]
+    pub attempt: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -51,6 +55,8 @@ pub(super) struct Container {
     pub pod_sandbox_id: String,
     #[prost(message, optional, tag = "3")]
     pub metadata: Option<ContainerMetadata>,
+    #[prost(map = "string, string", tag = "8")]
+    pub labels: HashMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

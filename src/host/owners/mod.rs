@@ -12,6 +12,8 @@ mod cri;
 #[path = "no_cri.rs"]
 mod cri;
 #[cfg(feature = "cri")]
+mod cri_answers;
+#[cfg(feature = "cri")]
 mod cri_messages;
 mod dir;
 mod inodes;
@@ -197,12 +199,12 @@ fn owner_in_pod(place: &InPod, name: Option<PodName>, sources: &mut Sources, tro
         troubles.note_if(known.is_none(), OwnerTrouble::ContainerName);
         known
     });
-    troubles.note_if(
-        container.as_ref().is_some_and(|container| name.as_ref().is_some_and(|name| *name != container.pod)),
-        OwnerTrouble::Disagree,
-    );
+    // a source that tells the uid, too, tells of the very sandbox: an earlier one of this pod may have had another name
+    let of_sandbox = container.as_ref().is_some_and(|container| container.uid.as_ref() == Some(&place.uid));
     let (container, pod) = container.map_or((None, None), |known| (known.container, Some(known.pod)));
-    let name = name.or(pod);
+    let contradicted = !of_sandbox && name.is_some() && pod.is_some() && name != pod;
+    troubles.note_if(contradicted, OwnerTrouble::Disagree);
+    let name = if of_sandbox { pod } else { name.or(pod) };
     troubles.note_if(name.is_none() && !sources.logs_listed(), OwnerTrouble::PodLogs);
     troubles.note_if(name.is_none(), OwnerTrouble::PodName);
     Owner { container, container_id: place.container_id.clone(), ..pod_owner(place.uid.clone(), name) }

@@ -99,7 +99,9 @@ impl Sources {
 
 #[cfg(all(test, feature = "cri"))]
 mod tests {
-    use super::super::cri_messages::{ListContainersResponse, ListPodSandboxResponse, PodSandbox, PodSandboxMetadata};
+    use super::super::cgroup::{InPod, Place};
+    use super::super::cri_messages::{PodSandbox, PodSandboxMetadata};
+    use super::super::owner_of;
     use super::*;
 
     #[test]
@@ -122,16 +124,49 @@ mod tests {
         assert_eq!(troubles.take(), [(OwnerTrouble::Cri, 1)].into(), "the runtime is asked for what no folder tells");
 
         let sandbox = |uid: &str, name: &str| {
-            let metadata = PodSandboxMetadata { name: name.into(), uid: uid.into(), namespace: "shop".into() };
-            PodSandbox { id: format!("sandbox-of-{uid}"), metadata: Some(metadata), state: 0 }
+            let metadata =
+                PodSandboxMetadata { name: name.into(), uid: uid.into(), namespace: "shop".into(), attempt: 0 };
+            PodSandbox { id: format!("sandbox-of-{uid}"), metadata: Some(metadata), ..PodSandbox::default() }
         };
         let items = vec![sandbox("u1", "new"), sandbox("u2", "same"), sandbox("u3", "third")];
-        let cri = sources.cri.as_mut().expect("given");
-        cri.take(ListPodSandboxResponse { items }, ListContainersResponse::default());
+        sources.cri.as_mut().expect("given").answer(items);
         assert_eq!(sources.pod("u2", &mut troubles), PodName::new("shop", "same"));
         assert_eq!(sources.pod("u3", &mut troubles), PodName::new("shop", "third"));
         assert_eq!(troubles.take(), [].into());
         assert_eq!(sources.pod("u1", &mut troubles), PodName::new("shop", "new"));
         assert_eq!(troubles.take(), [(OwnerTrouble::Disagree, 1)].into());
+    }
+
+    #[test]
+    fn a_successor_of_the_same_uid_does_not_take_its_predecessors_sockets_over() {
+        let roots = Roots {
+            procfs: "/proc".into(),
+            cgroup: None,
+            logs: "/nonexistent".into(),
+            cri: Some("/nonexistent/cri.sock".into()),
+        };
+        let mut sources = Sources::new(&roots);
+        let mut troubles = Troubles::default();
+        sources.begin_sweep();
+        let sandbox = |id: &str, name: &str, attempt| PodSandbox {
+            id: id.into(),
+            metadata: Some(PodSandboxMetadata {
+                name: name.into(),
+                uid: "u1".into(),
+                namespace: "shop".into(),
+                attempt,
+            }),
+            ..PodSandbox::default()
+        };
+        let cri = sources.cri.as_mut().expect("given");
+        cri.answer(vec![sandbox("new", "renamed", 1), sandbox("old", "first", 0)]);
+        let mut owner = |id: Option<&str>| {
+            let pods = vec![InPod { uid: "u1".into(), container_id: id.map(str::to_owned) }];
+            owner_of(&Place { pods, ..Place::default() }, &mut sources, &mut troubles).to_string()
+        };
+        assert_eq!(owner(Some("old")), "shop/first");
+        assert_eq!(owner(Some("new")), "shop/renamed");
+        assert_eq!(owner(None), "shop/renamed");
+        assert_eq!(troubles.take(), [].into(), "one source does not disagree with itself");
     }
 }

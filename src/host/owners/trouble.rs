@@ -103,3 +103,48 @@ impl Troubles {
         std::mem::take(&mut self.counts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("one thread").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_trouble_is_counted_every_time_and_said_once() {
+        let said = Said::default();
+        let writer = said.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || {
+            let mut troubles = Troubles::default();
+            for _ in 0..3 {
+                troubles.note(OwnerTrouble::NoCgroup2);
+                troubles.note_if(true, OwnerTrouble::PodName);
+                troubles.note_if(false, OwnerTrouble::Cri);
+            }
+            assert_eq!(troubles.take(), [(OwnerTrouble::NoCgroup2, 3), (OwnerTrouble::PodName, 3)].into());
+            assert_eq!(troubles.take(), [].into());
+            troubles.note(OwnerTrouble::NoCgroup2);
+            assert_eq!(troubles.take(), [(OwnerTrouble::NoCgroup2, 1)].into());
+        });
+        let said = String::from_utf8(said.0.lock().expect("one thread").clone()).expect("text");
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 2, "{said}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("this host has no cgroup v2"), "{said}");
+        assert!(lines[1].contains("INFO") && lines[1].contains("a pod's uid is in no log directory"), "{said}");
+    }
+}

@@ -54,6 +54,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "keepalive-auditor.endpoint" -}}
 - port: metrics
   path: /metrics
+  {{- if .Values.web.tls }}
+  scheme: https
+  {{- end }}
+  {{- with .Values.monitor.tlsConfig }}
+  tlsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.monitor.basicAuth }}
+  basicAuth:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   interval: {{ .Values.monitor.interval }}
   scrapeTimeout: {{ .Values.monitor.scrapeTimeout }}
   # The agent's namespace, pod and container labels name the connection's owner, not the agent.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
-    ContainerConfig, CreateContainerRequest, PodSandboxConfig, PodSandboxStatusRequest, RemovePodSandboxRequest,
-    RunPodSandboxRequest, StartContainerRequest, StatusRequest, StopPodSandboxRequest,
+    ContainerConfig, CreateContainerRequest, ListPodSandboxRequest, PodSandboxConfig, PodSandboxState,
+    PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StatusRequest,
+    StopContainerRequest, StopPodSandboxRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -68,14 +69,37 @@ impl Cri {
         Ok(container_id)
     }
 
-    /// Stops and removes a sandbox with all its containers.
-    pub async fn remove_sandbox(&mut self, id: &str) -> Result<()> {
-        let pod_sandbox_id = id.to_owned();
-        self.0
-            .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })
-            .await
-            .context("StopPodSandbox")?;
-        self.0.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await.context("RemovePodSandbox")?;
+    /// Ends a container, which the runtime goes on listing.
+    pub async fn stop_container(&mut self, id: &str) -> Result<()> {
+        let request = StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
+        self.0.stop_container(request).await.context("StopContainer")?;
         Ok(())
+    }
+
+    /// Ends a sandbox with all its containers; the runtime goes on listing them.
+    pub async fn stop_sandbox(&mut self, id: &str) -> Result<()> {
+        let request = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        self.0.stop_pod_sandbox(request).await.context("StopPodSandbox")?;
+        Ok(())
+    }
+
+    /// Removes a sandbox that has ended.
+    pub async fn remove_sandbox(&mut self, id: &str) -> Result<()> {
+        let request = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        self.0.remove_pod_sandbox(request).await.context("RemovePodSandbox")?;
+        Ok(())
+    }
+
+    /// Whether each of these sandboxes that the runtime lists is ready, with how often its pod was tried.
+    pub async fn sandboxes(&mut self, uid: &str) -> Result<Vec<(u32, bool)>> {
+        let listed = self.0.list_pod_sandbox(ListPodSandboxRequest::default()).await.context("ListPodSandbox")?;
+        let of_pod = listed.into_inner().items.into_iter().filter_map(|sandbox| {
+            let ready = sandbox.state() == PodSandboxState::SandboxReady;
+            let metadata = sandbox.metadata.filter(|metadata| metadata.uid == uid)?;
+            Some((metadata.attempt, ready))
+        });
+        let mut attempts: Vec<_> = of_pod.collect();
+        attempts.sort_unstable();
+        Ok(attempts)
     }
 }

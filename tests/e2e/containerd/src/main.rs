@@ -8,6 +8,8 @@ mod deploy;
 mod http;
 mod image;
 mod load;
+#[cfg(test)]
+mod messages;
 mod node;
 mod pod;
 mod report;

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, LinuxContainerResources,
     LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode,
@@ -23,6 +23,10 @@ pub struct Pod {
     pub host_network: bool,
     pub host_pid: bool,
     pub sysctls: HashMap<String, String>,
+    /// How many sandboxes it had before this one.
+    pub attempt: u32,
+    /// The runtime is told its names by labels alone.
+    pub labels_only: bool,
     pub containers: Vec<Container>,
 }
 
@@ -43,7 +47,8 @@ pub struct Running {
     pub pod: Pod,
     pub sandbox: String,
     pub ip: String,
-    links: Vec<String>,
+    /// Of each container its id and its link in the folder of container logs.
+    containers: Vec<(String, String)>,
 }
 
 impl Pod {
@@ -57,32 +62,27 @@ impl Pod {
     pub async fn run(self, cri: &mut Cri, root: &str) -> Result<Running> {
         let config = self.sandbox(root);
         let (sandbox, ip) = cri.run_sandbox(&config).await?;
-        let mut links = Vec::new();
-        for container in &self.containers {
-            let folder = Path::new(&config.log_directory).join(&container.name);
-            fs::create_dir_all(&folder)?;
-            let id = cri.run_container(&sandbox, &config, container.config(&self)).await?;
-            let link = format!("/var/log/containers/{}_{}_{}-{id}.log", self.name, self.namespace, container.name);
-            symlink(folder.join("0.log"), &link)?;
-            links.push(link);
+        let mut running = Running { pod: self, sandbox, ip, containers: Vec::new() };
+        for container in running.pod.containers.clone() {
+            running.start(cri, &config, &container, 0).await?;
         }
-        Ok(Running { pod: self, sandbox, ip, links })
+        Ok(running)
     }
 
     fn sandbox(&self, root: &str) -> PodSandboxConfig {
         let folder = format!("/var/log/pods/{}_{}_{}", self.namespace, self.name, self.uid);
-        let labels = [("name", &self.name), ("namespace", &self.namespace), ("uid", &self.uid)];
+        let word = |word: &String| if self.labels_only { String::new() } else { word.clone() };
         PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
-                name: self.name.clone(),
-                uid: self.uid.clone(),
-                namespace: self.namespace.clone(),
-                attempt: 0,
+                name: word(&self.name),
+                uid: word(&self.uid),
+                namespace: word(&self.namespace),
+                attempt: self.attempt,
             }),
             // a pod of the host's network has the host's name too
             hostname: if self.host_network { String::new() } else { self.name.clone() },
             log_directory: folder,
-            labels: labels.iter().map(|(key, value)| (format!("io.kubernetes.pod.{key}"), (*value).clone())).collect(),
+            labels: self.labels().collect(),
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/{root}/kubepods/burstable/pod{}", self.uid),
                 security_context: Some(LinuxSandboxSecurityContext {
@@ -94,6 +94,12 @@ impl Pod {
             }),
             ..Default::default()
         }
+    }
+
+    /// kubelet's own labels, on the sandbox and on each container.
+    fn labels(&self) -> impl Iterator<Item = (String, String)> {
+        let labels = [("name", &self.name), ("namespace", &self.namespace), ("uid", &self.uid)];
+        labels.map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.clone())).into_iter()
     }
 
     fn namespaces(&self) -> NamespaceOption {
@@ -114,15 +120,18 @@ impl Container {
         Self { name: name.into(), image: crate::image::LOAD.into(), args, ..Self::default() }
     }
 
-    fn config(&self, pod: &Pod) -> ContainerConfig {
+    fn config(&self, pod: &Pod, attempt: u32) -> ContainerConfig {
         let env = self.env.iter().map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() });
+        let own = ("io.kubernetes.container.name".to_owned(), self.name.clone());
+        let name = if pod.labels_only { String::new() } else { self.name.clone() };
         ContainerConfig {
-            metadata: Some(ContainerMetadata { name: self.name.clone(), attempt: 0 }),
+            metadata: Some(ContainerMetadata { name, attempt }),
+            labels: pod.labels().chain([own]).collect(),
             image: Some(ImageSpec { image: self.image.clone(), ..Default::default() }),
             args: self.args.clone(),
             envs: env.collect(),
             mounts: self.mounts.clone(),
-            log_path: format!("{}/0.log", self.name),
+            log_path: format!("{}/{attempt}.log", self.name),
             linux: Some(LinuxContainerConfig {
                 resources: Some(LinuxContainerResources {
                     memory_limit_in_bytes: self.memory_limit,
@@ -145,10 +154,41 @@ impl Running {
         fs::read_to_string(format!("/var/log/pods/{namespace}_{name}_{uid}/{container}/0.log")).unwrap_or_default()
     }
 
+    async fn start(
+        &mut self,
+        cri: &mut Cri,
+        config: &PodSandboxConfig,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<()> {
+        let folder = Path::new(&config.log_directory).join(&container.name);
+        fs::create_dir_all(&folder)?;
+        let id = cri.run_container(&self.sandbox, config, container.config(&self.pod, attempt)).await?;
+        let Pod { namespace, name, .. } = &self.pod;
+        let link = format!("/var/log/containers/{name}_{namespace}_{}-{id}.log", container.name);
+        symlink(folder.join(format!("{attempt}.log")), &link)?;
+        self.containers.push((id, link));
+        Ok(())
+    }
+
+    /// Ends its only container and starts it again, as kubelet does when it fails: both are there, under one name.
+    pub async fn restart(&mut self, cri: &mut Cri, root: &str) -> Result<()> {
+        let [(id, _)] = &self.containers[..] else { bail!("one container is started again") };
+        cri.stop_container(id).await?;
+        let container = self.pod.containers[0].clone();
+        self.start(cri, &self.pod.sandbox(root), &container, 1).await
+    }
+
+    /// Ends it; the runtime goes on listing it, and its logs stay.
+    pub async fn stop(&self, cri: &mut Cri) -> Result<()> {
+        cri.stop_sandbox(&self.sandbox).await
+    }
+
     /// Ends it, and removes its logs as kubelet does.
     pub async fn remove(self, cri: &mut Cri) -> Result<()> {
+        self.stop(cri).await?;
         cri.remove_sandbox(&self.sandbox).await?;
-        for link in &self.links {
+        for (_, link) in &self.containers {
             fs::remove_file(link)?;
         }
         let Pod { namespace, name, uid, .. } = &self.pod;

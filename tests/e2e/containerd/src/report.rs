@@ -23,6 +23,13 @@ pub fn uids(report: &Value, pod: &str) -> Vec<String> {
     uids
 }
 
+/// The names that a recording gives the pod of this uid as the owner of a namespace.
+pub fn namespaces_of(recording: &str, uid: &str) -> Result<Vec<String>> {
+    let records: Vec<Value> = recording.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let owners = records.iter().map(|record| &record["namespace"]["owner"]);
+    Ok(owners.filter(|owner| owner["pod_uid"] == uid).map(|owner| word(&owner["pod"]).to_owned()).collect())
+}
+
 fn is_http(connection: &Value) -> bool {
     ["local", "remote"].iter().any(|end| word(&connection[end]).ends_with(":9986"))
 }

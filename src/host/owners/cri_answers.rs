@@ -1,0 +1,135 @@
+//! What a container runtime's answers say: the names of pods and containers, and which of a pod's sandboxes is meant.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::cri_messages::{Container, PodSandbox, PodSandboxMetadata, PodSandboxStatusResponse};
+use super::names::{ContainerName, PodName, is_label, is_uid};
+
+/// `SANDBOX_READY`
+const READY: i32 = 0;
+/// kubelet's labels: the pod's on every sandbox and container, the container's own on that.
+const POD_NAME: &str = "io.kubernetes.pod.name";
+const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+const POD_UID: &str = "io.kubernetes.pod.uid";
+const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+
+type Labels = HashMap<String, String>;
+
+/// The last answers. Sandboxes are remembered by their id, which is never used again.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// By uid: the name that the newest sandbox has.
+    pods: HashMap<String, Attempt>,
+    /// By container id; a sandbox is a container without a name of its own.
+    containers: HashMap<String, ContainerName>,
+    /// Those that are ready, by id: the others have no network namespace any more.
+    sandboxes: HashMap<String, Sandbox>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    /// Counted up by kubelet for each sandbox of a pod; of two that claim the same, the one that is ready is the newer.
+    order: (u32, bool),
+    name: PodName,
+}
+
+#[derive(Debug)]
+struct Sandbox {
+    uid: String,
+    attempt: u32,
+    name: PodName,
+    /// The file name of its network namespace; `None`: not asked yet, empty: it has none of its own.
+    netns: Option<String>,
+}
+
+impl Answers {
+    /// Keeps what the runtime listed, as far as Kubernetes would have accepted the names.
+    pub fn take(&mut self, sandboxes: Vec<PodSandbox>, containers: Vec<Container>) {
+        let mut old = std::mem::take(self);
+        for sandbox in sandboxes {
+            let metadata = sandbox.metadata.unwrap_or_default();
+            let Some((uid, name)) = pod(&metadata, &sandbox.labels) else { continue };
+            let ready = sandbox.state == READY;
+            let order = (metadata.attempt, ready);
+            if self.pods.get(&uid).is_none_or(|known| known.order < order) {
+                self.pods.insert(uid.clone(), Attempt { order, name: name.clone() });
+            }
+            let of_sandbox = ContainerName { pod: name.clone(), uid: Some(uid.clone()), container: None };
+            self.containers.insert(sandbox.id.clone(), of_sandbox);
+            if ready {
+                let netns = old.sandboxes.remove(&sandbox.id).and_then(|known| known.netns);
+                self.sandboxes.insert(sandbox.id, Sandbox { uid, attempt: metadata.attempt, name, netns });
+            }
+        }
+        for container in containers {
+            let metadata = container.metadata.unwrap_or_default();
+            let name = word(&metadata.name, &container.labels, CONTAINER_NAME);
+            // a sandbox that was made or removed between the two lists is missing from the first
+            let of_labels = || {
+                let (uid, pod) = pod(&PodSandboxMetadata::default(), &container.labels)?;
+                Some(ContainerName { pod, uid: Some(uid), container: None })
+            };
+            let of_pod = self.containers.get(&container.pod_sandbox_id).cloned().or_else(of_labels);
+            if let Some(of_pod) = of_pod.filter(|_| is_label(name)) {
+                let container_name = Some(name.to_owned());
+                self.containers.insert(container.id, ContainerName { container: container_name, ..of_pod });
+            }
+        }
+    }
+
+    pub fn pod_by_uid(&self, uid: &str) -> Option<&PodName> {
+        self.pods.get(uid).map(|attempt| &attempt.name)
+    }
+
+    /// Each attempt at a container has an id of its own, so none is mistaken for another.
+    pub fn container_by_id(&self, id: &str) -> Option<&ContainerName> {
+        self.containers.get(id)
+    }
+
+    /// The uid and name of the pod whose network namespace is bound at this file name; nobody's where two pods claim it.
+    pub fn pod_by_netns(&self, netns: &str) -> Option<(&str, &PodName)> {
+        let claims = || self.sandboxes.values().filter(|sandbox| sandbox.netns.as_deref() == Some(netns));
+        let newest = claims().filter(|_| !netns.is_empty()).max_by_key(|sandbox| sandbox.attempt)?;
+        claims().all(|sandbox| sandbox.uid == newest.uid).then_some((newest.uid.as_str(), &newest.name))
+    }
+
+    /// Ids of sandboxes whose network namespace was not asked for yet.
+    pub fn without_netns(&self, limit: usize) -> Vec<String> {
+        let unasked = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.netns.is_none());
+        unasked.map(|(id, _)| id.clone()).take(limit).collect()
+    }
+
+    /// Keeps what the runtime said of one sandbox; no answer is kept as none.
+    pub fn take_status(&mut self, sandbox: &str, status: Option<&PodSandboxStatusResponse>) {
+        if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
+            sandbox.netns = Some(status.and_then(netns_of).unwrap_or_default());
+        }
+    }
+}
+
+/// The uid and name of a sandbox's pod.
+fn pod(metadata: &PodSandboxMetadata, labels: &Labels) -> Option<(String, PodName)> {
+    let namespace = word(&metadata.namespace, labels, POD_NAMESPACE);
+    let name = PodName::new(namespace, word(&metadata.name, labels, POD_NAME))?;
+    let uid = word(&metadata.uid, labels, POD_UID);
+    is_uid(uid).then(|| (uid.to_owned(), name))
+}
+
+/// The word of the metadata, or where there is none that of a label.
+fn word<'a>(metadata: &'a str, labels: &'a Labels, label: &str) -> &'a str {
+    let of_label = || labels.get(label).map_or("", String::as_str);
+    if metadata.is_empty() { of_label() } else { metadata }
+}
+
+/// The last part of the sandbox's network namespace path, from the OCI spec that containerd and CRI-O give in verbose answers.
+fn netns_of(status: &PodSandboxStatusResponse) -> Option<String> {
+    let info: serde_json::Value = serde_json::from_str(status.info.get("info")?).ok()?;
+    let namespaces = info.pointer("/runtimeSpec/linux/namespaces")?.as_array()?;
+    let network = namespaces.iter().find(|namespace| namespace["type"] == "network")?;
+    Some(Path::new(network["path"].as_str()?).file_name()?.to_str()?.to_owned())
+}
+
+#[cfg(test)]
+#[path = "cri_answers_tests.rs"]
+mod tests;
