@@ -60,7 +60,11 @@ impl Netns {
 
     /// The namespace that the test started in.
     pub fn own() -> Self {
-        let path = PathBuf::from("/proc/self/ns/net");
+        Self::made_at(PathBuf::from("/proc/self/ns/net"))
+    }
+
+    /// A namespace that another process of this test made.
+    pub fn made_at(path: PathBuf) -> Self {
         Self { inode: inode(&path), path, holder: None }
     }
 
