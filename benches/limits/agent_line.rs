@@ -1,5 +1,6 @@
 //! The agent's line, called as the agent calls it: a sweep into a digest that lives on, and a report.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +19,11 @@ pub struct Line {
 }
 
 impl Line {
-    /// With defaults, but that connections are long-lived at once: what is flagged costs more than what is young.
-    pub fn new() -> Self {
-        let common = Common { long_lived: Some(Duration::from_millis(1)), ..Common::default() };
+    /// With defaults, but that connections are long-lived at once, for what is flagged costs more than what is young, and that nothing is
+    /// skipped; over the namespaces found in these directories, and our own.
+    pub fn over(directories: &[&str]) -> Self {
+        let netns_dir = directories.iter().map(PathBuf::from).collect();
+        let common = Common { long_lived: Some(Duration::from_millis(1)), netns_dir, ..Common::default() };
         let config = AgentConfig::new(&common, &AgentArgs::default(), &ConfigFile::default()).expect("defaults are valid");
         Self { host: Host::new(config.config.places), digest: Digest::new(Arc::new(config.config.policy)) }
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 use keepalive_auditor::wire::inet_diag::Request;
 
 use crate::agent_line::Line;
-use crate::load::Node;
+use crate::load::{NETNS, Node};
 use crate::measure::{Cpu, Runs, cost, cost_of};
 use crate::raw;
 use crate::support::binary::command;
@@ -25,7 +25,7 @@ struct Compared {
 /// Measures with each of these numbers of connections, in rising order.
 pub fn measure(counts: &[usize]) {
     let mut node = Node::new();
-    node.namespaces(1);
+    node.namespaces(NETNS, 1);
     let mut before: Option<(usize, f64)> = None;
     for &count in counts {
         node.connect(0..1, count - node.connections);
@@ -43,7 +43,7 @@ fn compare(node: &Node) -> Compared {
     let count = node.connections;
     let near = &node.namespaces[0];
     let rounds = if count < 50_000 { 31 } else { 11 };
-    let mut line = Line::new();
+    let mut line = Line::over(&[NETNS]);
     let (first, report) = line.sweep();
     assert_eq!(report.connections, count as u64, "the sweep sees every connection");
     let mut compared =

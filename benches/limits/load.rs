@@ -4,9 +4,11 @@
 //! for other machines. One process holds near ends, another the far ends, and no process more than its limit of descriptors allows; neither
 //! process is itself in the namespaces of its sockets.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +20,9 @@ use crate::support::world::allow_many_files;
 /// What is left of a process's descriptors for everything else.
 const SPARE: usize = 200;
 
+/// Where the program looks for namespaces by itself.
+pub const NETNS: &str = "/run/netns";
+
 /// A node and what it is connected to.
 pub struct Node {
     far: Netns,
@@ -26,37 +31,37 @@ pub struct Node {
     pub connections: usize,
     holders: Vec<Child>,
     next_port: u16,
-    linked: usize,
+    linked: BTreeSet<usize>,
 }
 
 impl Node {
     /// A node without namespaces.
     pub fn new() -> Self {
         let far = Netns::hidden("far");
-        Self { far, namespaces: Vec::new(), connections: 0, holders: Vec::new(), next_port: 8000, linked: 0 }
+        Self { far, namespaces: Vec::new(), connections: 0, holders: Vec::new(), next_port: 8000, linked: BTreeSet::new() }
     }
 
-    /// Makes namespaces until there are `count`, without connections and without a link.
-    pub fn namespaces(&mut self, count: usize) {
-        while self.namespaces.len() < count {
-            self.namespaces.push(Netns::named(&format!("pod{}", self.namespaces.len())));
-        }
+    /// Makes `count` more namespaces, found in this directory, without connections and without a link; gives their places.
+    pub fn namespaces(&mut self, directory: &str, count: usize) -> Range<usize> {
+        let first = self.namespaces.len();
+        let made = first..first + count;
+        self.namespaces.extend(made.clone().map(|at| Netns::within(directory, &format!("pod{at}"))));
+        made
     }
 
-    /// Links the first `count` namespaces to the far side.
-    fn link(&mut self, count: usize) {
-        for at in self.linked..count {
+    /// Links a namespace to the far side, if it is not.
+    fn link(&mut self, at: usize) {
+        if self.linked.insert(at) {
             let (near, far) = addresses(at);
             let near = [(IpAddr::V4(near), 30)];
             join(&format!("v{at}"), (&self.namespaces[at], &near), (&self.far, &[(IpAddr::V4(far), 30)]));
             self.namespaces[at].sysctl("net.ipv4.ip_local_port_range", "10000 65000");
         }
-        self.linked = self.linked.max(count);
     }
 
     /// Makes `each` more connections in each namespace of `within`, which end in the far side.
-    pub fn connect(&mut self, within: std::ops::Range<usize>, each: usize) {
-        self.link(within.end);
+    pub fn connect(&mut self, within: Range<usize>, each: usize) {
+        within.clone().for_each(|at| self.link(at));
         let most = usize::try_from(allow_many_files()).expect("a number of descriptors") - SPARE;
         let mut left: Vec<_> = within.map(|at| (at, each)).collect();
         while !left.is_empty() {

@@ -1,57 +1,70 @@
-//! What one more namespace costs a sweep, beside the dumps that it would take to ask it.
+//! What one more namespace costs a sweep, beside the dumps that it would take to ask it, in rounds of one of each.
 
 use keepalive_auditor::wire::inet_diag::Request;
 
 use crate::agent_line::Line;
 use crate::connections::raw_cost;
-use crate::load::Node;
+use crate::load::{NETNS, Node};
 use crate::measure::median;
-use crate::support::netns::Netns;
 use crate::table::row;
 
-/// Connections elsewhere on the node.
+/// Connections elsewhere on the node, in a namespace that is audited too.
 const ELSEWHERE: usize = 18_000;
-const FEW: usize = 50;
-const MANY: usize = 450;
-const ROUNDS: usize = 15;
+const EMPTY: usize = 400;
+const TALKING: usize = 50;
+const ROUNDS: usize = 21;
+
+/// What one more namespace costs, seconds, and raw dumps of one.
+#[derive(Default)]
+struct Costs {
+    ours: Vec<f64>,
+    one_walk: Vec<f64>,
+    two_dumps: Vec<f64>,
+}
 
 /// Measures with 18 000 connections in another namespace.
 pub fn measure() {
     let mut node = Node::new();
-    node.namespaces(1);
+    node.namespaces(NETNS, 1);
     node.connect(0..1, ELSEWHERE);
-    node.namespaces(1 + FEW);
-    let few = sweep();
-    node.namespaces(1 + MANY);
-    let many = sweep();
-    let per_family = dumps(&node.namespaces[1..], &[Request::Inet, Request::Inet6]);
-    let empty = (many - few) / difference(FEW, MANY);
-    println!("a namespace without connections, {ELSEWHERE} elsewhere: {:.0} µs in a sweep, two dumps of it {:.0} µs", empty * 1e6, per_family * 1e6);
-    row("2 a namespace without connections, to two dumps of it", empty / per_family, 1.0 / 20.0, "x");
+    let empty = ("/run/empty", node.namespaces("/run/empty", EMPTY));
+    let talking = ("/run/talking", node.namespaces("/run/talking", TALKING));
+    node.connect(talking.1.clone(), 4);
 
-    node.connect(1..1 + FEW, 4);
-    let talking = (sweep() - many) / difference(0, FEW) + empty;
-    let walk = dumps(&node.namespaces[1..=FEW], &[Request::BothFamilies]);
-    let walks = dumps(&node.namespaces[1..=FEW], &[Request::Inet, Request::Inet6]);
-    println!("a namespace with 4 connections: {:.0} µs in a sweep, one walk of it {:.0} µs, two {:.0} µs", talking * 1e6, walk * 1e6, walks * 1e6);
+    let mut without = Line::over(&[NETNS]);
+    let mut costs = [empty, talking].map(|(directory, places)| {
+        (Line::over(&[NETNS, directory]), &node.namespaces[places], Costs::default())
+    });
+    for round in 0..=ROUNDS {
+        let less = without.sweep().0.total;
+        for (line, namespaces, costs) in &mut costs {
+            let more = line.sweep().0.total;
+            let some = &namespaces[round % namespaces.len()];
+            let dumps = [&[Request::BothFamilies][..], &[Request::Inet, Request::Inet6]].map(|how| raw_cost(some, how).total);
+            // The first is not a steady one.
+            if round > 0 {
+                costs.ours.push((more - less) / f64::from(u32::try_from(namespaces.len()).expect("few")));
+                costs.one_walk.push(dumps[0]);
+                costs.two_dumps.push(dumps[1]);
+            }
+        }
+    }
+    let [empty, talking] = costs.map(|(.., costs)| costs);
+    empty.print(&format!("a namespace without connections, {ELSEWHERE} elsewhere"));
+    talking.print("a namespace with 4 connections");
+    row("2 a namespace without connections, to two dumps of it", empty.ratio(&empty.two_dumps), 1.0 / 20.0, "x");
     // One walk, not two: nearer to one than to two.
-    row("2 a namespace with 4 connections, to one walk of it", talking / walk, 1.5, "x");
+    row("2 a namespace with 4 connections, to one walk of it", talking.ratio(&talking.one_walk), 1.5, "x");
 }
 
-/// CPU of a steady sweep, seconds.
-fn sweep() -> f64 {
-    let mut line = Line::new();
-    line.sweep();
-    median((0..ROUNDS).map(|_| line.sweep().0.total))
-}
+impl Costs {
+    fn print(&self, what: &str) {
+        let micros = |costs: &[f64]| median(costs.iter().copied()) * 1e6;
+        let [ours, one, two] = [&self.ours, &self.one_walk, &self.two_dumps].map(|costs| micros(costs));
+        println!("{what}: {ours:.0} µs in a sweep; raw, one walk {one:.0} µs, one dump for each family {two:.0} µs");
+    }
 
-/// CPU of one round of these requests in one namespace, seconds: entering it and opening the socket are not counted.
-fn dumps(namespaces: &[Netns], requests: &[Request]) -> f64 {
-    let some = namespaces.len().min(50);
-    median((0..3).flat_map(|_| &namespaces[..some]).map(|netns| raw_cost(netns, requests).total))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "few namespaces")]
-fn difference(from: usize, to: usize) -> f64 {
-    (to - from) as f64
+    fn ratio(&self, to: &[f64]) -> f64 {
+        median(self.ours.iter().zip(to).map(|(ours, raw)| ours / raw))
+    }
 }

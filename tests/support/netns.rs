@@ -30,8 +30,13 @@ impl Netns {
 
     /// A namespace that nobody finds who does not know its path: it stands for another machine.
     pub fn hidden(name: &str) -> Self {
-        fs::create_dir_all("/run/elsewhere").expect("a place is made");
-        Self::bound(PathBuf::from("/run/elsewhere").join(name))
+        Self::within("/run/elsewhere", name)
+    }
+
+    /// A namespace with a name in another directory than the usual one.
+    pub fn within(directory: &str, name: &str) -> Self {
+        fs::create_dir_all(directory).expect("a place is made");
+        Self::bound(PathBuf::from(directory).join(name))
     }
 
     fn bound(path: PathBuf) -> Self {
