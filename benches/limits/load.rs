@@ -31,6 +31,8 @@ pub struct Node {
     pub connections: usize,
     holders: Vec<Child>,
     next_port: u16,
+    /// Every other connection that is made from now on says a byte every half minute.
+    pub talks: bool,
     linked: BTreeSet<usize>,
 }
 
@@ -38,7 +40,7 @@ impl Node {
     /// A node without namespaces.
     pub fn new() -> Self {
         let far = Netns::hidden("far");
-        Self { far, namespaces: Vec::new(), connections: 0, holders: Vec::new(), next_port: 8000, linked: BTreeSet::new() }
+        Self { far, namespaces: Vec::new(), connections: 0, holders: Vec::new(), next_port: 8000, talks: false, linked: BTreeSet::new() }
     }
 
     /// Makes `count` more namespaces, found in this directory, without connections and without a link; gives their places.
@@ -91,7 +93,8 @@ impl Node {
         let far = self.far.path.display().to_string();
         let mut server = start(&["accept".to_owned(), far, port.to_string(), count.to_string()]);
         wait_for("listening", &mut server);
-        let mut arguments = vec!["connect".to_owned(), port.to_string()];
+        let role = if self.talks { "talk" } else { "connect" };
+        let mut arguments = vec![role.to_owned(), port.to_string()];
         for &(at, count) in batch {
             let path = self.namespaces[at].path.display().to_string();
             arguments.extend([path, addresses(at).1.to_string(), count.to_string()]);
@@ -186,7 +189,7 @@ pub fn play(arguments: &[String]) -> bool {
             wait_for_the_end();
             drop(held);
         }
-        [role, port, rest @ ..] if role == "connect" => {
+        [role, port, rest @ ..] if role == "connect" || role == "talk" => {
             allow_many_files();
             let mut held = Vec::new();
             for group in rest.chunks(3) {
@@ -203,21 +206,19 @@ pub fn play(arguments: &[String]) -> bool {
                 held.extend(Netns::made_at(near.into()).enter(connect));
             }
             say("held");
-            if env::var_os(TALK).is_some() {
-                thread::spawn(move || talk(&held));
+            thread::scope(|scope| {
+                if role == "talk" {
+                    scope.spawn(|| talk(&held));
+                }
                 wait_for_the_end();
-            } else {
-                wait_for_the_end();
-                drop(held);
-            }
+                // Talkers do not end by themselves.
+                std::process::exit(0);
+            });
         }
         _ => return false,
     }
     true
 }
-
-/// Set for holders of which every other connection is to talk.
-pub const TALK: &str = "BENCH_TALK";
 
 /// Every other connection says one byte every half minute, evenly spread.
 fn talk(held: &[TcpStream]) {
