@@ -1,7 +1,5 @@
 //! What the parts cost that touch nothing: decoding, tracking, judging, rendering. `cargo bench --bench parts`.
 
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
-
 mod generated;
 
 use std::hint::black_box;

@@ -24,7 +24,8 @@ impl Line {
     pub fn over(directories: &[&str]) -> Self {
         let netns_dir = directories.iter().map(PathBuf::from).collect();
         let common = Common { long_lived: Some(Duration::from_millis(1)), netns_dir, ..Common::default() };
-        let config = AgentConfig::new(&common, &AgentArgs::default(), &ConfigFile::default()).expect("defaults are valid");
+        let config =
+            AgentConfig::new(&common, &AgentArgs::default(), &ConfigFile::default()).expect("defaults are valid");
         Self { host: Host::new(config.config.places), digest: Digest::new(Arc::new(config.config.policy)) }
     }
 

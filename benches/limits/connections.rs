@@ -46,8 +46,14 @@ fn compare(node: &Node) -> Compared {
     let mut line = Line::over(&[NETNS]);
     let (first, report) = line.sweep();
     assert_eq!(report.connections, count as u64, "the sweep sees every connection");
-    let mut compared =
-        Compared { count, first, raw: Runs::default(), ours: Runs::default(), ss: Runs::default(), audit: Runs::default() };
+    let mut compared = Compared {
+        count,
+        first,
+        raw: Runs::default(),
+        ours: Runs::default(),
+        ss: Runs::default(),
+        audit: Runs::default(),
+    };
     for _ in 0..rounds {
         compared.raw.add(raw_cost(near, &[Request::BothFamilies]));
         compared.ours.add(line.sweep().0);

@@ -40,7 +40,15 @@ impl Node {
     /// A node without namespaces.
     pub fn new() -> Self {
         let far = Netns::hidden("far");
-        Self { far, namespaces: Vec::new(), connections: 0, holders: Vec::new(), next_port: 8000, talks: false, linked: BTreeSet::new() }
+        Self {
+            far,
+            namespaces: Vec::new(),
+            connections: 0,
+            holders: Vec::new(),
+            next_port: 8000,
+            talks: false,
+            linked: BTreeSet::new(),
+        }
     }
 
     /// Makes `count` more namespaces, found in this directory, without connections and without a link; gives their places.

@@ -65,7 +65,9 @@ fn inside(words: &[&str]) {
     };
     world::run_program(limit, words, || match words {
         ["connections"] => connections::measure(&[20_000, 200_000]),
-        ["connections", counts @ ..] => connections::measure(&counts.iter().map(|word| number(word)).collect::<Vec<_>>()),
+        ["connections", counts @ ..] => {
+            connections::measure(&counts.iter().map(|word| number(word)).collect::<Vec<_>>())
+        }
         ["namespaces"] => namespaces::measure(),
         ["steady", more @ ..] if more.len() <= 2 => {
             let minutes = more.first().map_or(10, |word| number(word));

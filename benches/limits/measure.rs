@@ -26,8 +26,8 @@ pub fn cost<T: Send>(work: impl FnOnce() -> T + Send) -> (Cpu, T) {
         let given = work();
         (share(usage(UsageWho::RUSAGE_THREAD)), given)
     };
-    let (user, given) = thread::scope(|scope| scope.spawn(measured).join())
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let (user, given) =
+        thread::scope(|scope| scope.spawn(measured).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let total = clock() - before;
     (Cpu { total, user: total * user }, given)
 }

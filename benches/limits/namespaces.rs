@@ -32,15 +32,15 @@ pub fn measure() {
     node.connect(talking.1.clone(), 4);
 
     let mut without = Line::over(&[NETNS]);
-    let mut costs = [empty, talking].map(|(directory, places)| {
-        (Line::over(&[NETNS, directory]), &node.namespaces[places], Costs::default())
-    });
+    let mut costs = [empty, talking]
+        .map(|(directory, places)| (Line::over(&[NETNS, directory]), &node.namespaces[places], Costs::default()));
     for round in 0..=ROUNDS {
         let less = without.sweep().0.total;
         for (line, namespaces, costs) in &mut costs {
             let more = line.sweep().0.total;
             let some = &namespaces[round % namespaces.len()];
-            let dumps = [&[Request::BothFamilies][..], &[Request::Inet, Request::Inet6]].map(|how| raw_cost(some, how).total);
+            let dumps =
+                [&[Request::BothFamilies][..], &[Request::Inet, Request::Inet6]].map(|how| raw_cost(some, how).total);
             // The first is not a steady one.
             if round > 0 {
                 costs.ours.push((more - less) / f64::from(u32::try_from(namespaces.len()).expect("few")));

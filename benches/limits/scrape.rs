@@ -34,7 +34,8 @@ impl Site for Metrics {
 
 /// Measures with more and more connections in as many pods.
 pub fn measure() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     for each in [4, 40, 400] {
         let config = AgentConfig::new(&Common::default(), &AgentArgs::default(), &ConfigFile::default())
             .expect("defaults are valid");

@@ -41,9 +41,16 @@ pub fn measure(span: Duration, talking: usize) {
     let used = cpu(&agent) - before;
     let shown: Vec<_> = seen.iter().map(|(result, sum, count)| format!("{result} {:.0}", sum / count)).collect();
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{seconds:.0} s, {NAMESPACES} namespaces with {EACH} connections, {talking} of them talking: {used:.2} s of CPU");
+    println!(
+        "{seconds:.0} s, {NAMESPACES} namespaces with {EACH} connections, {talking} of them talking: {used:.2} s of CPU"
+    );
     println!("namespaces of a sweep, mean over the scrapes: {}", shown.join(", "));
-    row(&format!("3 the agent's CPU, {talking} of {NAMESPACES} namespaces talking, of one core"), 100.0 * used / seconds, 0.5, "%");
+    row(
+        &format!("3 the agent's CPU, {talking} of {NAMESPACES} namespaces talking, of one core"),
+        100.0 * used / seconds,
+        0.5,
+        "%",
+    );
 }
 
 /// CPU time that the agent has used, threads that ended included, seconds.
