@@ -17,19 +17,21 @@ pub struct Cpu {
 
 /// What `work` costs this process, on a thread of its own and in any that it starts; and what it gives.
 pub fn cost<T: Send>(work: impl FnOnce() -> T + Send) -> (Cpu, T) {
-    let clock = || {
-        let now = clock_gettime(ClockId::ProcessCPUTime);
-        Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).expect("a part of a second")).as_secs_f64()
-    };
-    let before = clock();
+    let before = cpu_clock();
     let measured = || {
         let given = work();
         (share(usage(UsageWho::RUSAGE_THREAD)), given)
     };
     let (user, given) =
         thread::scope(|scope| scope.spawn(measured).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let total = clock() - before;
+    let total = cpu_clock() - before;
     (Cpu { total, user: total * user }, given)
+}
+
+/// CPU time of this process so far, seconds.
+pub fn cpu_clock() -> f64 {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).expect("a part of a second")).as_secs_f64()
 }
 
 /// What a program costs from start to end; its output is thrown away, its success is required.

@@ -13,7 +13,7 @@ use keepalive_auditor::show::metrics::{Limits, SweepDurations, View, text};
 use keepalive_auditor::web::{self, Page, Site};
 
 use crate::generated;
-use crate::measure::median;
+use crate::measure::{cpu_clock, median};
 use crate::table::row;
 
 const PODS: u32 = 250;
@@ -53,15 +53,20 @@ pub fn measure() {
         let server = runtime.spawn(web::serve(listener, site, std::future::pending()));
         let mut stream = BufReader::new(TcpStream::connect(to).expect("the server answers"));
         let mut page = String::new();
+        let before = cpu_clock();
         let took = median((0..REQUESTS).map(|_| {
             let start = Instant::now();
             page = get(&mut stream);
             start.elapsed().as_secs_f64()
         }));
+        let used = (cpu_clock() - before) * 1e3 / f64::from(u32::try_from(REQUESTS).expect("few"));
         server.abort();
         let series = page.lines().filter(|line| !line.starts_with('#')).count();
         let connections = PODS * each;
-        println!("{PODS} pods, {connections} connections: {series} series, {} bytes", page.len());
+        println!(
+            "{PODS} pods, {connections} connections: {series} series, {} bytes, {used:.1} ms of CPU, the client's included",
+            page.len()
+        );
         row(&format!("5 GET /metrics, {PODS} pods, {connections} connections"), took * 1e3, 5.0, "ms");
     }
 }
