@@ -110,7 +110,8 @@ impl Node {
         let mut client = start(&arguments);
         wait_for("held", &mut client);
         wait_for("held", &mut server);
-        self.holders.extend([server, client]);
+        // Ended in this order: nobody talks to a server that is gone.
+        self.holders.extend([client, server]);
         self.connections += count;
     }
 }
@@ -228,15 +229,16 @@ pub fn play(arguments: &[String]) -> bool {
     true
 }
 
-/// Every other connection says one byte every half minute, evenly spread.
+/// Every other connection says one byte every half minute, evenly spread over time and namespaces.
 fn talk(held: &[TcpStream]) {
-    let talkers = held.len().div_ceil(2).max(1);
-    let pause = Duration::from_secs(30) / u32::try_from(talkers).expect("few connections");
-    loop {
-        for mut stream in held.iter().step_by(2) {
-            stream.write_all(b"?").expect("a byte is written");
-            thread::sleep(pause);
-        }
+    /// Prime, so that these steps reach every connection.
+    const STEP: usize = 7919;
+    let mut talkers: Vec<_> = held.iter().step_by(2).collect();
+    let pause = Duration::from_secs(30) / u32::try_from(talkers.len().max(1)).expect("few connections");
+    let count = talkers.len();
+    for at in (0..count).cycle() {
+        talkers[at * STEP % count].write_all(b"?").expect("a byte is written");
+        thread::sleep(pause);
     }
 }
 
