@@ -1,5 +1,6 @@
 //! What the parts cost that touch nothing: decoding, tracking, judging, rendering. `cargo bench --bench parts`.
 
+#[path = "limits/generated.rs"]
 mod generated;
 
 use std::hint::black_box;

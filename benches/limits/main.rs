@@ -2,15 +2,14 @@
 
 #![expect(clippy::panic, reason = "a benchmark that cannot measure ends, and says why")]
 
-#[path = "../generated.rs"]
-#[expect(dead_code, reason = "`parts` uses all of it")]
-mod generated;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
 mod agent_line;
 mod connections;
 mod digest;
+#[expect(dead_code, reason = "`parts` uses all of it")]
+mod generated;
 mod growth;
 mod load;
 mod measure;
@@ -66,7 +65,7 @@ fn inside(words: &[&str]) {
     world::run_program(limit, words, || match words {
         ["connections"] => connections::measure(&[20_000, 200_000]),
         ["connections", counts @ ..] => {
-            connections::measure(&counts.iter().map(|word| number(word)).collect::<Vec<_>>())
+            connections::measure(&counts.iter().map(|word| number(word)).collect::<Vec<_>>());
         }
         ["namespaces"] => namespaces::measure(),
         ["steady", more @ ..] if more.len() <= 2 => {

@@ -4,7 +4,7 @@ use keepalive_auditor::owner::{NsId, Owner, OwnerKind};
 use keepalive_auditor::record::{Counters, Namespace, Record};
 
 /// A real reply, `tests/wire/established-ipv4.hex`.
-const REPLY: &str = include_str!("../tests/wire/established-ipv4.hex");
+const REPLY: &str = include_str!("../../tests/wire/established-ipv4.hex");
 /// Monotonic clock of the first sweep, milliseconds.
 pub const FIRST: u64 = 1_000_000;
 /// From sweep to sweep.
