@@ -9,6 +9,7 @@ use std::env;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Range;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -37,9 +38,18 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node without namespaces.
+    /// A node without namespaces. Other machines' sockets are not in its table of connections: the far side gets a table of its own, where
+    /// the kernel (6.1 and later) can give it one.
     pub fn new() -> Self {
+        let (own, setting) = (Netns::own(), "net.ipv4.tcp_child_ehash_entries");
+        let separate = Path::new("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists();
+        if separate {
+            own.sysctl(setting, "262144");
+        }
         let far = Netns::hidden("far");
+        if separate {
+            own.sysctl(setting, "0");
+        }
         Self {
             far,
             namespaces: Vec::new(),
