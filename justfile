@@ -49,9 +49,21 @@ e2e:
 soak MINUTES="20":
     tests/soak/run {{ MINUTES }}
 
-# what an audit of many connections costs beside ss
-against-ss:
-    cargo test --release --features measure --test against_ss -- --nocapture
+# what the program costs, beside its limits; with arguments one of them, `just bench namespaces`
+bench *ARGS:
+    cargo bench --bench limits -- {{ ARGS }}
+
+# what the parts cost that touch nothing: decoding, judging, rendering
+bench-parts *ARGS:
+    cargo bench --bench parts -- {{ ARGS }}
+
+# instructions of a sweep: the same number on a busy machine
+bench-instructions CONNECTIONS="20000":
+    benches/callgrind {{ CONNECTIONS }}
+
+# the tables of growth in benches/README.md, measured anew
+bench-growth:
+    benches/growth
 
 # what naming connections costs on a node of 250 pods and 20 000 processes (as root)
 owners-budget:

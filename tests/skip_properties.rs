@@ -1,6 +1,5 @@
 //! Skipping a dump loses nothing: whatever happens in a namespace, a tracker that looks only when its counters or the time ask for it
 //! comes to the same judgement, sweep by sweep, as one that looks every time.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "judge_properties/kernel.rs"]
 mod kernel;
@@ -53,7 +52,9 @@ impl Namespace {
     fn new(kinds: &[Option<Options>]) -> Self {
         let start = Connection::without_keepalive().now;
         let mut namespace = Self { now: start, open: Vec::new(), opened: 0, closed: [0; 3] };
-        kinds.iter().for_each(|kind| namespace.open(*kind));
+        for kind in kinds {
+            namespace.open(*kind);
+        }
         namespace
     }
 

@@ -30,8 +30,13 @@ impl Netns {
 
     /// A namespace that nobody finds who does not know its path: it stands for another machine.
     pub fn hidden(name: &str) -> Self {
-        fs::create_dir_all("/run/elsewhere").expect("a place is made");
-        Self::bound(PathBuf::from("/run/elsewhere").join(name))
+        Self::within("/run/elsewhere", name)
+    }
+
+    /// A namespace with a name in another directory than the usual one.
+    pub fn within(directory: &str, name: &str) -> Self {
+        fs::create_dir_all(directory).expect("a place is made");
+        Self::bound(PathBuf::from(directory).join(name))
     }
 
     fn bound(path: PathBuf) -> Self {
@@ -60,7 +65,11 @@ impl Netns {
 
     /// The namespace that the test started in.
     pub fn own() -> Self {
-        let path = PathBuf::from("/proc/self/ns/net");
+        Self::made_at(PathBuf::from("/proc/self/ns/net"))
+    }
+
+    /// A namespace that another process of this test made.
+    pub fn made_at(path: PathBuf) -> Self {
         Self { inode: inode(&path), path, holder: None }
     }
 

@@ -141,6 +141,11 @@ impl Server {
         Self { listener, netns: netns.inode, port: addr.port() }
     }
 
+    /// The next connection that somebody else opens.
+    pub fn accept(&self) -> TcpStream {
+        self.listener.accept().expect("the server accepts").0
+    }
+
     /// A connection from `client` to `to`, where this server is reached, with keepalive as told.
     pub fn connect(&self, client: &Netns, to: IpAddr, keep: [Keep; 2]) -> Connection {
         self.connect_from(client, None, SocketAddr::new(to, self.port), keep)

@@ -7,7 +7,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{self, Command, Stdio};
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -47,10 +47,38 @@ pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce())
         writeln!(std::io::stderr(), "\n!!! SKIPPED, NOT PASSED: {name}: {reason}\n").expect("stderr takes a line");
         return;
     }
+    let mut passed = false;
+    let status = again(name, &["--exact", name, "--nocapture", "--include-ignored", "--test-threads=1"], |line| {
+        println!("{line}");
+        passed |= line.contains("1 passed");
+    });
+    assert!(status.success(), "{name} failed inside its namespaces ({status}), see above");
+    // A name that matches nothing would "pass" too.
+    assert!(passed, "{name} did not run inside its namespaces");
+}
+
+/// As [`run_for`] for a program without the test harness: `body` runs inside, once for these `arguments`.
+pub fn run_program(limit: Duration, arguments: &[&str], body: impl FnOnce()) {
+    let name = arguments.join(" ");
+    if env::var_os(INSIDE).is_some_and(|inside| inside == *name) {
+        watch_the_clock(limit);
+        settle();
+        body();
+        return;
+    }
+    if let Some(reason) = obstacle() {
+        panic!("`{name}` cannot run: {reason}");
+    }
+    let status = again(&name, arguments, |line| println!("{line}"));
+    assert!(status.success(), "`{name}` failed inside its namespaces ({status}), see above");
+}
+
+/// Runs this program again in a new world, which ends with it; `line` is given each line of its stdout.
+fn again(name: &str, arguments: &[&str], mut line: impl FnMut(&str)) -> ExitStatus {
     let mut child = Command::new("unshare")
         .args(UNSHARE)
         .arg(env::current_exe().expect("the test binary has a path"))
-        .args(["--exact", name, "--nocapture", "--include-ignored", "--test-threads=1"])
+        .args(arguments)
         .env(INSIDE, name)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -61,17 +89,11 @@ pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce())
     let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     let errors =
         thread::spawn(|| BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| eprintln!("{line}")));
-    let mut passed = false;
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        println!("{line}");
-        passed |= line.contains("1 passed");
-    }
+    BufReader::new(stdout).lines().map_while(Result::ok).for_each(|text| line(&text));
     let status = child.wait().expect("our child ends");
     drop(held);
     errors.join().expect("stderr is passed on");
-    assert!(status.success(), "{name} failed inside its namespaces ({status}), see above");
-    // A name that matches nothing would "pass" too.
-    assert!(passed, "{name} did not run inside its namespaces");
+    status
 }
 
 /// Raises the limit of open files as far as it goes, and tells it: each connection holds two.

@@ -1,0 +1,99 @@
+//! What a sweep costs a connection: beside a loop that only receives, and beside `ss -tnoi`, in rounds of one of each.
+
+use std::process::Command;
+
+use keepalive_auditor::wire::inet_diag::Request;
+
+use crate::agent_line::Line;
+use crate::load::{NETNS, Node};
+use crate::measure::{Cpu, Runs, cost, cost_of};
+use crate::raw;
+use crate::support::binary::command;
+use crate::support::netns::Netns;
+use crate::table::row;
+
+/// One median each, seconds, and ratios of the same rounds.
+struct Compared {
+    count: usize,
+    first: Cpu,
+    raw: Runs,
+    ours: Runs,
+    ss: Runs,
+    audit: Runs,
+}
+
+/// Measures with each of these numbers of connections, in rising order.
+pub fn measure(counts: &[usize]) {
+    let mut node = Node::new();
+    node.namespaces(NETNS, 1);
+    let mut before: Option<(usize, f64)> = None;
+    for &count in counts {
+        node.connect(0..1, count - node.connections);
+        let compared = compare(&node);
+        compared.print();
+        let each = compared.ours.median() / nanos(count);
+        if let Some((fewer, cheaper)) = before {
+            row(&format!("1 a connection of {count}, to one of {fewer}"), each / cheaper, 1.15, "x");
+        }
+        before = Some((count, each));
+    }
+}
+
+fn compare(node: &Node) -> Compared {
+    let count = node.connections;
+    let near = &node.namespaces[0];
+    let rounds = if count < 50_000 { 31 } else { 11 };
+    let mut line = Line::over(&[NETNS]);
+    let (first, report) = line.sweep();
+    assert_eq!(report.connections, count as u64, "the sweep sees every connection");
+    let mut compared = Compared {
+        count,
+        first,
+        raw: Runs::default(),
+        ours: Runs::default(),
+        ss: Runs::default(),
+        audit: Runs::default(),
+    };
+    for _ in 0..rounds {
+        compared.raw.add(raw_cost(near, &[Request::BothFamilies]));
+        compared.ours.add(line.sweep().0);
+        compared.ss.add(near.enter(|| cost_of(Command::new("ss").arg("-tnoi"))));
+        compared.audit.add(cost_of(&mut command(&["audit", "--long-lived", "1ms"])));
+    }
+    compared
+}
+
+/// What the raw loop costs in a namespace.
+pub fn raw_cost(near: &Netns, requests: &[Request]) -> Cpu {
+    near.enter(|| {
+        let socket = raw::open();
+        cost(|| raw::drain(&socket, requests)).0
+    })
+}
+
+impl Compared {
+    fn print(&self) {
+        let count = self.count;
+        let first = Runs::of(self.first);
+        println!("{count} connections: CPU, ns a connection (its part in user space, ns)");
+        for (name, runs) in [
+            ("raw loop", &self.raw),
+            ("sweep, first", &first),
+            ("sweep, steady", &self.ours),
+            ("audit, whole process", &self.audit),
+            ("ss -tnoi, whole process", &self.ss),
+        ] {
+            let each = runs.median() / nanos(count);
+            println!("  {name:<26} {each:>7.0} ({:.0})", each * runs.user_share());
+        }
+        row(&format!("1 sweep of {count} connections, to the raw loop"), self.ours.ratio(&self.raw), 1.25, "x");
+        row(&format!("1 sweep of {count} connections, to ss -tnoi"), self.ours.ratio(&self.ss), 0.25, "x");
+        row(&format!("- audit of {count} connections, to ss -tnoi"), self.audit.ratio(&self.ss), 1.0, "x");
+    }
+}
+
+/// Seconds a connection to nanoseconds a connection.
+#[expect(clippy::cast_precision_loss, reason = "numbers of connections are far below 2^52")]
+fn nanos(count: usize) -> f64 {
+    count as f64 / 1e9
+}

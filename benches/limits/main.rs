@@ -1,0 +1,92 @@
+//! The limits on what the program may cost, measured on this machine in namespaces made for it: `just bench`, benches/README.md.
+
+#![expect(clippy::panic, reason = "a benchmark that cannot measure ends, and says why")]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod agent_line;
+mod connections;
+mod digest;
+#[expect(dead_code, reason = "`parts` uses all of it")]
+mod generated;
+mod growth;
+mod load;
+mod measure;
+mod memory;
+mod namespaces;
+mod raw;
+mod scrape;
+mod start;
+mod steady;
+mod table;
+
+use std::env;
+use std::time::Duration;
+
+use support::world;
+
+/// Longer than anything here takes; who measures for longer says so.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+const USAGE: &str = "what to measure; without arguments everything but growth and digest:
+  connections [N…]             what a sweep of N connections costs (20000 200000)
+  namespaces                   what a namespace costs
+  steady [MINUTES [TALKING]]   what the agent costs over time (10), while so many of 250 namespaces talk (0)
+  memory [N]                   peak memory at N connections (200000)
+  scrape                       how long GET /metrics takes
+  start                        how long the program takes that finds almost nothing, and its size
+  growth WHAT                  tables over connections, namespaces or processes
+  digest CONNECTIONS SWEEPS    digests generated sweeps, for callgrind";
+
+fn main() {
+    // cargo bench adds it
+    let arguments: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if load::play(&arguments) || memory::play(&arguments) || digest::play(&arguments) {
+        return;
+    }
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => {
+            for all in ["connections", "namespaces", "memory", "scrape", "start", "steady"] {
+                inside(&[all]);
+            }
+        }
+        words => inside(words),
+    }
+}
+
+/// Measures in a world of its own.
+fn inside(words: &[&str]) {
+    let limit = match words {
+        ["steady", minutes, ..] => LIMIT + Duration::from_secs(60 * number(minutes) as u64),
+        _ => LIMIT,
+    };
+    world::run_program(limit, words, || match words {
+        ["connections"] => connections::measure(&[20_000, 200_000]),
+        ["connections", counts @ ..] => {
+            connections::measure(&counts.iter().map(|word| number(word)).collect::<Vec<_>>());
+        }
+        ["namespaces"] => namespaces::measure(),
+        ["steady", more @ ..] if more.len() <= 2 => {
+            let minutes = more.first().map_or(10, |word| number(word));
+            let talking = more.get(1).map_or(0, |word| number(word));
+            steady::measure(Duration::from_secs(60 * minutes as u64), talking);
+        }
+        ["memory"] => memory::measure(200_000),
+        ["memory", count] => memory::measure(number(count)),
+        ["scrape"] => scrape::measure(),
+        ["start"] => start::measure(),
+        ["growth", "connections"] => growth::connections(),
+        ["growth", "namespaces"] => growth::namespaces(),
+        ["growth", "processes"] => growth::processes(),
+        _ => {
+            eprintln!("{USAGE}");
+            std::process::exit(2);
+        }
+    });
+}
+
+fn number(word: &str) -> usize {
+    word.parse().unwrap_or_else(|_| panic!("`{word}` is no number"))
+}

@@ -1,0 +1,89 @@
+//! Peak resident memory of the agent and of `audit`, at 200 000 connections.
+
+use std::env;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+use crate::load::{NETNS, Node};
+use crate::support::binary::{Agent, command};
+use crate::support::metrics::Page;
+use crate::table::row;
+
+/// Measures with so many connections.
+pub fn measure(count: usize) {
+    let mut node = Node::new();
+    node.namespaces(NETNS, 1);
+    node.connect(0..1, count);
+    let limit = 12.0 + 128.0 * megabytes(count as u64);
+
+    let agent = Agent::start(&["--interval", "2s", "--long-lived", "1ms"]);
+    // Some sweeps, and every page read once while there are so many.
+    loop {
+        thread::sleep(Duration::from_millis(500));
+        let page = Page::read(&agent.page("/metrics"));
+        let one = |name| page.of(name).next().map_or(0.0, |sample| sample.value);
+        if one("keepalive_auditor_sweep_duration_seconds_count") >= 5.0 {
+            let tracked = one("keepalive_auditor_tracked_connections");
+            assert!(tracked >= limit, "only {tracked} connections are tracked");
+            break;
+        }
+    }
+    let swept = high_water(&agent);
+    agent.page("/");
+    agent.page("/api/v1/report?limit=1000");
+    row(&format!("4 the agent, {count} connections, swept and scraped: peak resident"), swept, limit, "MB");
+    let paged = high_water(&agent);
+    row(&format!("4 the agent, {count} connections, page and 1000 of the report read"), paged, limit, "MB");
+    drop(agent);
+
+    for more in [&[][..], &["--all", "--format", "jsonl"], &["--all"]] {
+        let arguments = [&["audit", "--long-lived", "1ms"], more].concat();
+        let peak = peak_of(&arguments);
+        row(&format!("4 {}, {count} connections: peak resident", arguments.join(" ")), peak, limit, "MB");
+    }
+}
+
+/// `VmHWM` of the agent, megabytes.
+fn high_water(agent: &Agent) -> f64 {
+    let path = format!("/proc/{}/status", agent.pid().as_raw_nonzero());
+    let status = fs::read_to_string(&path).expect("the agent runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it has memory");
+    let kibibytes: u64 = line.trim_end_matches("kB").trim().parse().expect("a number of kB");
+    megabytes(kibibytes * 1024)
+}
+
+/// Runs the program to its end and gives its peak, megabytes. A process of its own starts it: a program's peak is at least that of who
+/// started it, and the kernel keeps one for all children.
+fn peak_of(arguments: &[&str]) -> f64 {
+    let program = command(arguments);
+    let output = Command::new(env::current_exe().expect("this program has a path"))
+        .arg("peak")
+        .arg(program.get_program())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("this program starts again");
+    let text = String::from_utf8(output.stdout).expect("a number");
+    megabytes(text.trim().parse::<u64>().unwrap_or_else(|_| panic!("{arguments:?} failed: {text}")) * 1024)
+}
+
+/// The part of the process in between: runs the rest of the arguments and says the peak, KiB.
+pub fn play(arguments: &[String]) -> bool {
+    let [role, program, rest @ ..] = arguments else { return false };
+    if role != "peak" {
+        return false;
+    }
+    let status = Command::new(program).args(rest).stdout(Stdio::null()).status().expect("the program starts");
+    assert!(status.success(), "{program}: {status}");
+    println!("{}", getrusage(UsageWho::RUSAGE_CHILDREN).expect("the kernel tells usage").max_rss());
+    true
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a machine's memory is far below 2^52 bytes")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}

@@ -1,0 +1,79 @@
+//! What one more namespace costs a sweep, beside the dumps that it would take to ask it, in rounds of one of each.
+
+use keepalive_auditor::wire::inet_diag::Request;
+
+use crate::agent_line::Line;
+use crate::connections::raw_cost;
+use crate::load::{NETNS, Node};
+use crate::measure::median;
+use crate::table::row;
+
+/// Connections elsewhere on the node, in a namespace that is audited too.
+const ELSEWHERE: usize = 18_000;
+const EMPTY: usize = 400;
+const TALKING: usize = 50;
+/// How many of them a raw loop dumps each round.
+const DUMPED: usize = 50;
+const ROUNDS: usize = 21;
+
+/// What one more namespace costs, seconds, and raw dumps of one.
+#[derive(Default)]
+struct Costs {
+    ours: Vec<f64>,
+    one_walk: Vec<f64>,
+    two_dumps: Vec<f64>,
+}
+
+/// Measures with 18 000 connections in another namespace.
+pub fn measure() {
+    let mut node = Node::new();
+    node.namespaces(NETNS, 1);
+    node.connect(0..1, ELSEWHERE);
+    let empty = ("/run/empty", node.namespaces("/run/empty", EMPTY));
+    let talking = ("/run/talking", node.namespaces("/run/talking", TALKING));
+    node.connect(talking.1.clone(), 4);
+
+    let mut without = Line::over(&[NETNS]);
+    let mut costs = [empty, talking]
+        .map(|(directory, places)| (Line::over(&[NETNS, directory]), &node.namespaces[places], Costs::default()));
+    // The first round is not a steady one.
+    for round in 0..=ROUNDS {
+        let less = without.sweep().0.total;
+        for (line, namespaces, costs) in &mut costs {
+            let more = line.sweep().0.total;
+            // As many in a row: the second walk of a table that is in the cache costs half of the first.
+            let dumps = [&[Request::BothFamilies][..], &[Request::Inet, Request::Inet6]].map(|how| {
+                let some = &namespaces[..DUMPED];
+                some.iter().map(|netns| raw_cost(netns, how).total).sum::<f64>() / number(some.len())
+            });
+            if round > 0 {
+                costs.ours.push((more - less) / number(namespaces.len()));
+                costs.one_walk.push(dumps[0]);
+                costs.two_dumps.push(dumps[1]);
+            }
+        }
+    }
+    let [empty, talking] = costs.map(|(.., costs)| costs);
+    empty.print(&format!("a namespace without connections, {ELSEWHERE} elsewhere"));
+    talking.print("a namespace with 4 connections");
+    row("2 a namespace without connections, to two dumps of it", empty.ratio(&empty.two_dumps), 1.0 / 20.0, "x");
+    // One walk, not two: nearer to one than to two.
+    row("2 a namespace with 4 connections, to one walk of it", talking.ratio(&talking.one_walk), 1.5, "x");
+}
+
+impl Costs {
+    fn print(&self, what: &str) {
+        let micros = |costs: &[f64]| median(costs.iter().copied()) * 1e6;
+        let [ours, one, two] = [&self.ours, &self.one_walk, &self.two_dumps].map(|costs| micros(costs));
+        println!("{what}: {ours:.0} µs in a sweep; raw, one walk {one:.0} µs, one dump for each family {two:.0} µs");
+    }
+
+    fn ratio(&self, to: &[f64]) -> f64 {
+        median(self.ours.iter().zip(to).map(|(ours, raw)| ours / raw))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "few namespaces")]
+fn number(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,60 @@
+//! What the agent itself costs, with its defaults, on a node of 250 namespaces with 200 connections each, over minutes.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
+
+use crate::load::{NETNS, Node};
+use crate::support::binary::Agent;
+use crate::support::metrics::Page;
+use crate::table::row;
+
+const NAMESPACES: usize = 250;
+const EACH: usize = 200;
+/// About as Prometheus scrapes, but out of step with sweeps every 15 s; what scrapes cost is the agent's too.
+const SCRAPE: Duration = Duration::from_secs(25);
+
+/// Watches the agent for `span`; in `talking` of the namespaces every other connection says a byte every half minute.
+pub fn measure(span: Duration, talking: usize) {
+    let mut node = Node::new();
+    let all = node.namespaces(NETNS, NAMESPACES);
+    node.connect(talking..all.end, EACH);
+    node.talks = true;
+    node.connect(0..talking, EACH);
+
+    let agent = Agent::start(&[]);
+    let (begun, before) = (Instant::now(), cpu(&agent));
+    let mut seen: Vec<(String, f64, f64)> = Vec::new();
+    while begun.elapsed() < span {
+        thread::sleep(SCRAPE.min(span.saturating_sub(begun.elapsed())));
+        let page = Page::read(&agent.page("/metrics"));
+        for sample in page.of("keepalive_auditor_namespaces") {
+            let result = &sample.labels["result"];
+            match seen.iter_mut().find(|(known, ..)| known == result) {
+                Some((_, sum, count)) => (*sum, *count) = (*sum + sample.value, *count + 1.0),
+                None => seen.push((result.clone(), sample.value, 1.0)),
+            }
+        }
+    }
+    let used = cpu(&agent) - before;
+    let shown: Vec<_> = seen.iter().map(|(result, sum, count)| format!("{result} {:.0}", sum / count)).collect();
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{seconds:.0} s, {NAMESPACES} namespaces with {EACH} connections, {talking} of them talking: {used:.2} s of CPU"
+    );
+    println!("namespaces of a sweep, mean over the scrapes: {}", shown.join(", "));
+    row(
+        &format!("3 the agent's CPU, {talking} of {NAMESPACES} namespaces talking, of one core"),
+        100.0 * used / seconds,
+        0.5,
+        "%",
+    );
+}
+
+/// CPU time that the agent has used, threads that ended included, seconds.
+fn cpu(agent: &Agent) -> f64 {
+    let clock = clock_getcpuclockid(Pid::from_raw(agent.pid().as_raw_nonzero().get())).expect("the agent has a clock");
+    Duration::from(clock.now().expect("it runs")).as_secs_f64()
+}

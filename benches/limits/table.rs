@@ -1,0 +1,7 @@
+//! What was measured beside the limit.
+
+/// Prints one line of the table: what it is, what was measured, and the most that it may be.
+pub fn row(what: &str, measured: f64, limit: f64, unit: &str) {
+    let (state, digits) = (if measured <= limit { "ok" } else { "OVER" }, if limit < 0.1 { 4 } else { 2 });
+    println!("{what:<66} {measured:>8.digits$} {unit:<5} limit {limit:>8.digits$}  {state}");
+}
