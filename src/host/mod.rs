@@ -32,6 +32,7 @@ pub struct Places {
 pub struct Host {
     places: Places,
     owners: Owners,
+    counters: counters::Reader,
     dialect: Dialect,
     buffer: Vec<u8>,
 }
@@ -41,7 +42,7 @@ impl Host {
     #[must_use]
     pub fn new(places: Places) -> Self {
         let owners = Owners::new(&places.roots);
-        Self { places, owners, dialect: Dialect::default(), buffer: Vec::new() }
+        Self { places, owners, counters: counters::Reader::default(), dialect: Dialect::default(), buffer: Vec::new() }
     }
 
     /// One whole sweep into a digest: what it does not know of owners is answered before the end. `also` sees every record, too, and its
@@ -63,6 +64,7 @@ impl Host {
     fn sweep(&mut self, to: &mut Listeners<'_, impl Audience>) -> Result<(), RecordError> {
         to.tell(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
         self.owners.begin_sweep();
+        self.counters.begin_sweep();
         let own = netns::own().ok();
         let (namespaces, host) = self.find(own, to)?;
         let mut denied = Denied::default();
@@ -133,7 +135,7 @@ impl Host {
         let name = found.name.clone().unwrap_or_else(|| id.to_string());
         let mut lose = |namespace, reason, detail: String| to.tell(&Record::Loss(Loss { namespace, reason, detail }));
         // a thread that has not left its namespace yet needs no capability to be in it
-        let inside = netns::own().ok() == Some(id);
+        let inside = is_own && netns::own().ok() == Some(id);
         match if inside { Ok(true) } else { netns::enter(id, found, &self.places.roots.procfs) } {
             Ok(true) => {}
             Ok(false) if is_own => {
@@ -152,7 +154,7 @@ impl Host {
                 return lose(Some(id), LossReason::Other, format!("cannot enter network namespace {name}: {error}"));
             }
         }
-        let counters = counters::read();
+        let counters = self.counters.read(id);
         let mut namespace = Namespace {
             id,
             name: found.name.clone(),
