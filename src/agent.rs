@@ -25,6 +25,11 @@ const HEALTHY_INTERVALS: u32 = 3;
 /// What a sweep may take before the agent counts as stuck.
 const SLOWEST: Duration = Duration::from_secs(30);
 
+/// So many dumps of one sweep are worth a word if they are slow.
+const MANY_DUMPS: u64 = 20;
+/// A sweep below this is not slow, milliseconds.
+const LONG_SWEEP_MS: u64 = 100;
+
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: AgentConfig) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -72,6 +77,7 @@ async fn sweep_on(config: AgentConfig, published: Arc<Published>) -> Result<()> 
     let node = host::node_name();
     let new = || (Host::new(config.config.places.clone()), Digest::new(policy.clone()).skipping());
     let mut state = Some(new());
+    let mut hinted = false;
     let mut ticks = interval(config.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -90,6 +96,12 @@ async fn sweep_on(config: AgentConfig, published: Arc<Published>) -> Result<()> 
         match report {
             Ok(Ok(report)) => {
                 log(&report);
+                if !hinted && walks_dominate(&report) {
+                    hinted = true;
+                    tracing::info!(
+                        "most of a sweep goes into walking the node's table of connections, once for each network namespace that is dumped.                          `sysctl -w net.ipv4.tcp_child_ehash_entries=4096` on the node (Linux 6.1 or later) gives each namespace                          that is made from then on a table of its own"
+                    );
+                }
                 published.publish(report, begun.elapsed());
                 state = Some((host, digest));
             }
@@ -98,6 +110,12 @@ async fn sweep_on(config: AgentConfig, published: Arc<Published>) -> Result<()> 
             Err(error) => tracing::error!(%error, "a sweep failed; connections are watched anew"),
         }
     }
+}
+
+/// Whether a sweep spends its time on walks and not on connections, of which one costs about a microsecond (benches/README.md).
+fn walks_dominate(report: &Report) -> bool {
+    let connections_take = report.connections / 1000;
+    report.namespaces.dumped >= MANY_DUMPS && report.duration >= LONG_SWEEP_MS.max(4 * connections_take)
 }
 
 fn log(report: &Report) {

@@ -1,7 +1,7 @@
 //! From the memory of a node to a report: every connection judged, counted, and the worst kept in detail.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -367,26 +367,64 @@ struct Rank {
 /// The first `limit` ranks of all that are offered, in bounded memory.
 struct Worst {
     limit: usize,
-    /// The least bad on top.
-    heap: BinaryHeap<Rank>,
+    /// At most twice the limit: cut down to it now and then, which costs less than keeping them in order.
+    ranks: Vec<Rank>,
+    /// The first that was cut off: what does not come before it needs no place.
+    beyond: Option<Rank>,
 }
 
 impl Worst {
     fn new(limit: usize) -> Self {
-        Self { limit, heap: BinaryHeap::new() }
+        Self { limit, ranks: Vec::new(), beyond: None }
     }
 
     fn offer(&mut self, rank: Rank) {
-        if self.heap.len() < self.limit {
-            self.heap.push(rank);
-        } else if let Some(mut least) = self.heap.peek_mut()
-            && rank < *least
-        {
-            *least = rank;
+        if self.beyond.is_some_and(|beyond| rank >= beyond) {
+            return;
+        }
+        if self.ranks.len() >= self.limit.saturating_mul(2) {
+            self.cut();
+        }
+        self.ranks.push(rank);
+    }
+
+    fn cut(&mut self) {
+        if self.ranks.len() > self.limit {
+            self.beyond = Some(*self.ranks.select_nth_unstable(self.limit).1);
+            self.ranks.truncate(self.limit);
         }
     }
 
-    fn into_sorted(self) -> Vec<Rank> {
-        self.heap.into_sorted_vec()
+    fn into_sorted(mut self) -> Vec<Rank> {
+        self.cut();
+        self.ranks.sort_unstable();
+        self.ranks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_are_kept_in_order_whatever_comes_first() {
+        let rank = |number: u64| Rank {
+            verdict: Verdict::ALL[usize::try_from(number % 8).unwrap()],
+            idle: Reverse(number % 13),
+            namespace: NsId(1),
+            cookie: Cookie(number),
+            at: 0,
+        };
+        // every number below 1000 once, in no order
+        let numbers = || (0..1000).map(|number: u64| number * 617 % 1000);
+        let mut sorted: Vec<Rank> = numbers().map(rank).collect();
+        sorted.sort_unstable();
+        for limit in [0, 1, 2, 7, 500, 999, 1000, 5000, usize::MAX] {
+            let mut worst = Worst::new(limit);
+            numbers().for_each(|number| worst.offer(rank(number)));
+            let kept: Vec<u64> = worst.into_sorted().iter().map(|rank| rank.cookie.0).collect();
+            let expected: Vec<u64> = sorted.iter().take(limit).map(|rank| rank.cookie.0).collect();
+            assert_eq!(kept, expected, "limit {limit}");
+        }
     }
 }
