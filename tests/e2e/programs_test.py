@@ -119,7 +119,7 @@ listen gateway
         lab.stop(first)
 
         client = self.psql(lab.remedy("libpq", *where, *FLAGS).strip())
-        self.assert_protected(self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:5432"), IDLE)
+        self.assert_protected(self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:5432"), IDLE, talkative=True)
         lab.stop(client)
 
         with (data / "postgresql.conf").open("a") as settings:
@@ -127,7 +127,7 @@ listen gateway
         os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGHUP)
         self.wait_until(lambda: "reloading configuration" in server.log.read_text(), "the server to reload")
         self.psql(f"host={lab.BACKEND_IP} port=5432")
-        self.assert_protected(self.connections(lab.BACKEND, endpoint=":5432"), IDLE)
+        self.assert_protected(self.connections(lab.BACKEND, endpoint=":5432"), IDLE, talkative=True)
 
     def test_a_pods_sysctl_mends_a_late_client(self):
         """kubernetes#80298: the node's sysctl does not reach a pod, the pod's own does; neither helps keepalive off."""
