@@ -190,8 +190,9 @@ impl Published {
             Ok(wanted) => wanted,
             Err(error) => return Page::text(400, format!("{error}\n")),
         };
-        let keep = |finding: &Finding| wanted.takes(finding);
-        match serde_json::to_string(&Document { report: &report, keep, limit: wanted.limit }) {
+        let takes = |finding: &&Finding| wanted.takes(finding);
+        let findings = || report.findings.iter().filter(takes).take(wanted.limit);
+        match serde_json::to_string(&Document { report: &report, findings }) {
             Ok(body) => Page { status: 200, content_type: "application/json", body },
             Err(error) => Page::text(500, format!("cannot write the report: {error}\n")),
         }

@@ -1,5 +1,6 @@
 //! `audit`: one sweep (or a recording), digested and printed.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal, Write};
 use std::path::Path;
@@ -9,14 +10,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::cli::Format;
+use crate::cli::{AuditArgs, Format};
 use crate::config::AuditConfig;
 use crate::digest::Digest;
+use crate::host::exact::{self, Exact};
 use crate::host::netns::{self, Found};
-use crate::host::{self, Host, exact};
+use crate::host::{self, Host};
 use crate::judge::policy::Policy;
 use crate::judge::report::{Finding, Report};
 use crate::judge::verdict::Verdict;
+use crate::owner::NsId;
 use crate::record::{Header, Record, RecordError, Recorder, replay};
 use crate::show::compare::compare;
 use crate::show::explain::{Programs, explain};
@@ -31,9 +34,9 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     let AuditConfig { config, args } = config;
     let policy = Arc::new(config.policy);
     let mut places = config.places;
-    let mut before = args.compare.as_deref().map(|path| replayed(&policy, path)).transpose()?;
+    let mut before = args.compare.as_deref().map(|path| replayed(&policy, path)).transpose()?.map(Look::into_report);
     if let Some(path) = &args.replay {
-        return finish(&args, &replayed(&policy, path)?, before.as_ref(), &Programs::new());
+        return finish(&args, replayed(&policy, path)?, before.as_ref(), None);
     }
     places.only = chosen(args.netns.as_deref(), args.pid, &places)?;
     if let (Some(before), Some(only)) = (&mut before, &places.only) {
@@ -45,24 +48,57 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     let mut digest = Digest::new(policy);
     loop {
         watch(&mut host, &mut digest, &mut recorder, args.watch_for)?;
-        let mut report = digest.report(&host::node_name());
+        let mut look = Look::new(digest, &host::node_name());
         if args.exact {
-            read_exact(&mut report, &procfs, args.all);
+            look.read_exact(&procfs, args.all);
         }
-        for loss in &report.losses {
+        for loss in &look.report.losses {
             tracing::warn!("{loss}");
         }
-        let Some(pause) = args.watch else {
-            let advised = args.explain || before.is_some();
-            let programs = if advised { programs(&report, &procfs) } else { Programs::new() };
-            return finish(&args, &report, before.as_ref(), &programs);
-        };
+        let Some(pause) = args.watch else { return finish(&args, look, before.as_ref(), Some(&procfs)) };
+        let mut out = BufWriter::new(io::stdout().lock());
         if io::stdout().is_terminal() {
             // clear the screen, cursor home
-            write!(io::stdout(), "\x1b[2J\x1b[H")?;
+            write!(out, "\x1b[2J\x1b[H")?;
         }
-        finish(&args, &report, None, &Programs::new())?;
+        unless_closed(print(&mut out, &args, &look).and_then(|()| out.flush()))?;
+        digest = look.digest;
         sleep(pause);
+    }
+}
+
+/// What one look found: the counts, and the connections one by one.
+struct Look {
+    digest: Digest,
+    report: Report,
+    exact: Exact,
+}
+
+impl Look {
+    fn new(mut digest: Digest, node: &str) -> Self {
+        Self { report: digest.summary(node), digest, exact: Exact::default() }
+    }
+
+    /// The connections, worst first.
+    fn findings(&self) -> impl Iterator<Item = Finding> {
+        self.digest
+            .findings()
+            .map(|finding| Finding { exact: self.exact.options.get(&finding.inode).copied(), ..finding })
+    }
+
+    /// The report with all its findings, which are held from then on.
+    fn into_report(self) -> Report {
+        Report { findings: self.findings().collect(), ..self.report }
+    }
+
+    /// Adds the true socket options to flagged connections, or to all.
+    fn read_exact(&mut self, procfs: &Path, all: bool) {
+        let asked = |finding: &Finding| (all || finding.verdict.flagged()) && finding.inode != 0;
+        let wanted = self.findings().filter(asked).map(|finding| finding.inode).collect();
+        self.exact = exact::read(procfs, &wanted);
+        if let Some(missing) = &self.exact.missing {
+            tracing::warn!("{missing}");
+        }
     }
 }
 
@@ -83,19 +119,6 @@ fn watch(
             return Ok(());
         }
         sleep(step.min(left));
-    }
-}
-
-/// Adds the true socket options to flagged connections, or to all.
-fn read_exact(report: &mut Report, procfs: &Path, all: bool) {
-    let asked = |finding: &Finding| (all || finding.verdict.flagged()) && finding.inode != 0;
-    let wanted = report.findings.iter().filter(|finding| asked(finding)).map(|finding| finding.inode).collect();
-    let exact = exact::read(procfs, &wanted);
-    for finding in &mut report.findings {
-        finding.exact = exact.options.get(&finding.inode).copied();
-    }
-    if let Some(missing) = exact.missing {
-        tracing::warn!("{missing}");
     }
 }
 
@@ -128,11 +151,11 @@ fn replay_into(digest: &mut Digest, path: &Path) -> Result<String> {
     Ok(header.node)
 }
 
-/// The report of a recording.
-fn replayed(policy: &Arc<Policy>, path: &Path) -> Result<Report> {
+/// What a recording shows.
+fn replayed(policy: &Arc<Policy>, path: &Path) -> Result<Look> {
     let mut digest = Digest::new(Arc::clone(policy));
     let node = replay_into(&mut digest, path)?;
-    Ok(digest.report(&node))
+    Ok(Look::new(digest, &node))
 }
 
 /// The executables that hold the sockets of a report.
@@ -142,12 +165,8 @@ fn programs(report: &Report, procfs: &Path) -> Programs {
 }
 
 /// The namespace that `--netns` or `--pid` names.
-fn chosen(
-    netns: Option<&str>,
-    pid: Option<u32>,
-    places: &host::Places,
-) -> Result<Option<std::collections::BTreeMap<crate::owner::NsId, Found>>> {
-    let mut only = std::collections::BTreeMap::new();
+fn chosen(netns: Option<&str>, pid: Option<u32>, places: &host::Places) -> Result<Option<BTreeMap<NsId, Found>>> {
+    let mut only = BTreeMap::new();
     if let Some(pid) = pid {
         let path = places.roots.procfs.join(pid.to_string()).join("ns/net");
         let id = netns::id_of(&path)
@@ -171,40 +190,47 @@ fn chosen(
     Ok((!only.is_empty()).then_some(only))
 }
 
-fn finish(args: &crate::cli::AuditArgs, report: &Report, before: Option<&Report>, programs: &Programs) -> Result<bool> {
+/// Prints what was found; `procfs` tells which programs hold the sockets, where the look was at this machine.
+fn finish(args: &AuditArgs, look: Look, before: Option<&Report>, procfs: Option<&Path>) -> Result<bool> {
+    let failed = args.fail_on.is_some_and(|limit| {
+        Verdict::ALL.into_iter().any(|verdict| limit.includes(verdict) && look.report.count(verdict) > 0)
+    });
     let mut out = BufWriter::new(io::stdout().lock());
-    let written = match before {
-        Some(before) => out.write_all(compare(before, report, programs).as_bytes()),
-        None if args.explain => {
-            let explanation = explain(report, programs)?;
-            print(&mut out, args, report).and_then(|()| write!(out, "\n{explanation}"))
-        }
-        None => print(&mut out, args, report),
-    };
-    let written = written.and_then(|()| out.flush());
-    match written {
-        // the reader has seen enough, as in `| head`
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.context("cannot write to stdout")?,
+    let mut written = if before.is_some() { Ok(()) } else { print(&mut out, args, &look) };
+    if args.explain || before.is_some() {
+        let report = look.into_report();
+        let programs = procfs.map(|procfs| programs(&report, procfs)).unwrap_or_default();
+        let advice = match before {
+            Some(before) => compare(before, &report, &programs),
+            None => format!("\n{}", explain(&report, &programs)?),
+        };
+        written = written.and_then(|()| out.write_all(advice.as_bytes()));
     }
-    Ok(args.fail_on.is_some_and(|limit| {
-        Verdict::ALL.into_iter().any(|verdict| limit.includes(verdict) && report.count(verdict) > 0)
-    }))
+    unless_closed(written.and_then(|()| out.flush()))?;
+    Ok(failed)
 }
 
-fn print(out: &mut impl Write, args: &crate::cli::AuditArgs, report: &Report) -> io::Result<()> {
-    let shown = |finding: &Finding| args.all || finding.verdict.flagged();
+/// The reader may have seen enough, as in `| head`.
+fn unless_closed(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
+}
+
+fn print(out: &mut impl Write, args: &AuditArgs, look: &Look) -> io::Result<()> {
+    let findings = || look.findings().filter(|finding| args.all || finding.verdict.flagged());
     match args.format.unwrap_or_default() {
         format @ (Format::Table | Format::Wide) => {
-            table::write(out, report, table::Options { all: args.all, wide: format == Format::Wide })
+            table::write(out, &look.report, findings, table::Options { wide: format == Format::Wide })
         }
         Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, &Document { report, keep: shown, limit: usize::MAX })?;
+            serde_json::to_writer_pretty(&mut *out, &Document { report: &look.report, findings })?;
             writeln!(out)
         }
         Format::Jsonl => {
-            for finding in report.findings.iter().filter(|finding| shown(finding)) {
-                serde_json::to_writer(&mut *out, &connection(finding))?;
+            for finding in findings() {
+                serde_json::to_writer(&mut *out, &connection(&finding))?;
                 writeln!(out)?;
             }
             Ok(())

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::judge::assess::{NsFacts, OwnerOf, assess, silence_keepalive};
+use crate::judge::assess::{Assessment, NsFacts, assess, silence_keepalive};
+use crate::judge::groups::OwnerOf;
 use crate::judge::policy::Policy;
-use crate::judge::report::{MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
+use crate::judge::report::{Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
 use crate::judge::silence::SHORTEST_MS;
 use crate::judge::skip::{Activity, longest};
 use crate::judge::track::{NsMemory, Tracked, Tracker};
@@ -25,6 +26,8 @@ pub struct Digest {
     /// Monotonic clock at the start of the first sweep.
     first_clock: Option<u64>,
     /// The last sweep's judgement: every sweep is judged once, because a judgement marks what the next one must know.
+    assessment: Assessment,
+    /// What it counted.
     report: Report,
 }
 
@@ -60,6 +63,7 @@ impl Digest {
             totals: Totals::default(),
             sweep: Sweep::default(),
             first_clock: None,
+            assessment: Assessment::default(),
             report: Report::default(),
         }
     }
@@ -76,6 +80,7 @@ impl Digest {
             Record::Header(_) => {}
             Record::Sweep { started_at, clock } => {
                 self.first_clock.get_or_insert(*clock);
+                std::mem::take(&mut self.assessment).settle(&mut self.tracker);
                 self.sweep = Sweep { started_at: *started_at, clock: *clock, now: *clock, ..Sweep::default() };
                 self.owners.namespaces.clear();
                 self.owners.inodes.clear();
@@ -192,16 +197,30 @@ impl Digest {
         self.tracker.retain(known, sweep.now, &mut count);
         drop(count);
         self.totals.sweeps += 1;
-        self.report = self.judge();
+        self.judge();
+    }
+
+    /// The last sweep's report, which leaves the digest; its findings are left to [`Digest::findings`].
+    #[must_use]
+    pub fn summary(&mut self, node: &str) -> Report {
+        Report { node: node.to_owned(), ..std::mem::take(&mut self.report) }
+    }
+
+    /// The connections of the last sweep in detail, worst first, each made when it is asked for: two hundred thousand need not be held at once.
+    pub fn findings(&self) -> impl Iterator<Item = Finding> {
+        self.assessment.findings(&self.tracker, &self.policy, &self.sweep.namespaces, &self.owners)
     }
 
     /// The last sweep's report, which leaves the digest.
     #[must_use]
     pub fn report(&mut self, node: &str) -> Report {
-        Report { node: node.to_owned(), ..std::mem::take(&mut self.report) }
+        // at once in the right size: growing would touch twice the memory, sweep after sweep
+        let mut findings = Vec::with_capacity(self.assessment.len());
+        findings.extend(self.findings());
+        Report { findings, ..self.summary(node) }
     }
 
-    fn judge(&mut self) -> Report {
+    fn judge(&mut self) {
         let sweep = &self.sweep;
         let mut report = Report {
             started_at: sweep.started_at,
@@ -227,8 +246,8 @@ impl Digest {
                 _ => {}
             }
         }
-        assess(&mut self.tracker, &self.policy, &self.sweep.namespaces, &self.owners, self.sweep.now, &mut report);
-        report
+        self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now, &mut report);
+        self.report = report;
     }
 }
 

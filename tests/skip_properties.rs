@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use keepalive_auditor::judge::assess::{OwnerOf, assess};
+use keepalive_auditor::judge::assess::assess;
+use keepalive_auditor::judge::groups::OwnerOf;
 use keepalive_auditor::judge::policy::{OverdueBy, Policy};
 use keepalive_auditor::judge::report::Report;
 use keepalive_auditor::judge::skip::{Activity, longest};
@@ -160,7 +161,7 @@ impl Agent {
             self.tracker.looked(NS, activity, now);
         }
         let mut report = Report::default();
-        assess(&mut self.tracker, &policy(), &BTreeMap::new(), &Nobody, now, &mut report);
+        assess(&self.tracker, &policy(), &Nobody, now, &mut report).settle(&mut self.tracker);
         report
     }
 }

@@ -1,18 +1,19 @@
-//! From the memory of a node to a report: every connection judged, counted, and the worst kept in detail.
+//! From the memory of a node to a report: every connection judged and counted, and the worst told in detail.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::groups::{Groups, OwnerOf};
 use super::pair::{Pairs, Peer};
 use super::policy::{LocalScope, Path, Policy};
-use super::report::{Direction, Finding, MAX_ENDPOINTS, PeerFacts, Report, ServiceEndpoint, Tally};
+use super::report::{Direction, Finding, PeerFacts, Report, ServiceEndpoint};
 use super::skip::lasts;
 use super::track::{NsMemory, Tracked, Tracker};
 use super::verdict::{Facts, Keepalive, Verdict, judge, keepalive};
+use super::worst::{Rank, Worst};
 use crate::owner::{NsId, Owner};
-use crate::socket::{Cookie, Timer};
+use crate::socket::Timer;
 
 /// What the sweep knows of a namespace beside its sockets.
 #[derive(Clone, Debug)]
@@ -23,35 +24,50 @@ pub struct NsFacts {
     pub tcp_keepalive_time: Option<u32>,
 }
 
-/// Who owns a socket.
-pub trait OwnerOf {
-    /// The best known owner of a socket of this namespace, by its cgroup and inode.
-    fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner>;
-    /// Whether sockets of one cgroup may have several owners, told apart by inode: on hosts without cgroup v2.
-    fn by_inode(&self) -> bool;
+/// The judgement of one sweep: which connections are the worst, and what the memory must know before the next one.
+#[derive(Debug, Default)]
+pub struct Assessment {
+    /// The worst first.
+    ranks: Vec<Rank>,
+    pairs: Pairs,
+    /// By namespace, in the tracker's order.
+    namespaces: Vec<NsAssessment>,
+    /// When it was judged, monotonic milliseconds.
+    now: u64,
 }
 
-/// Judges every connection that the last sweep showed, and fills in the report's counts and findings. `now` is the monotonic clock in
-/// milliseconds. What is overdue, or was watched in silence for its path's idle timeout, is marked in the tracker for the next sweep.
-pub fn assess(
-    tracker: &mut Tracker,
-    policy: &Policy,
-    namespaces: &BTreeMap<NsId, NsFacts>,
-    owners: &dyn OwnerOf,
-    now: u64,
-    report: &mut Report,
-) {
+#[derive(Debug)]
+struct NsAssessment {
+    id: NsId,
+    /// By origin; empty where inodes tell owners.
+    owners: Vec<Arc<Owner>>,
+    /// Connections that are overdue, or were watched in silence for their path's idle timeout.
+    marks: Vec<Mark>,
+    /// When time alone will change a verdict, monotonic milliseconds.
+    due: u64,
+}
+
+#[derive(Debug)]
+struct Mark {
+    at: u32,
+    overdue: bool,
+    stale: bool,
+}
+
+/// Judges every connection that the last sweep showed, and fills in the report's counts. `now` is the monotonic clock in milliseconds.
+#[must_use]
+pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64, report: &mut Report) -> Assessment {
     let pairs = Pairs::find(tracker);
-    let mut marks = Vec::new();
-    let mut dues = Vec::new();
-    let mut worst = Worst::new(policy.max_findings);
-    for (id, memory) in tracker.namespaces() {
+    let mut worst = Worst::new(policy.max_findings, tracker.len());
+    let mut namespaces = Vec::new();
+    for (position, (id, memory)) in (0_u32..).zip(tracker.namespaces()) {
         let assessor = Assessor { tracker, policy, pairs: &pairs, now, id, memory };
         let mut groups = Groups::new(id, memory, policy, owners);
+        let mut marks = Vec::new();
         let mut due = u64::MAX;
-        for (at, tracked) in memory.entries().iter().enumerate().filter(|(_, tracked)| tracked.seen()) {
+        for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
             let group = groups.of(tracked);
-            if !group.selected || !policy.select.takes(memory.local(tracked), tracked.remote) {
+            if !group.selected || !policy.select.takes(|| memory.local(tracked), tracked.remote) {
                 continue;
             }
             if group.ignored {
@@ -59,109 +75,79 @@ pub fn assess(
                 continue;
             }
             let judged = assessor.judge(at, tracked);
-            due = due.min(assessor.due(&judged, tracked));
-            if judged.stale || judged.verdict == Verdict::Overdue {
-                marks.push((id, at, judged.verdict == Verdict::Overdue, judged.stale));
+            if memory.look().is_some() {
+                due = due.min(assessor.due(&judged, tracked));
+            }
+            let overdue = judged.verdict == Verdict::Overdue;
+            if overdue || judged.stale {
+                marks.push(Mark { at, overdue, stale: judged.stale });
             }
             report.verdicts[judged.verdict as usize] += 1;
-            judged.count_in(&mut group.tallies[judged.direction as usize], tracked);
-            worst.offer(Rank {
-                verdict: judged.verdict,
-                idle: Reverse(judged.facts.wire_idle.unwrap_or(0)),
-                namespace: id,
-                cookie: tracked.cookie(),
-                at,
-            });
+            group.count(judged.direction, judged.keepalive, judged.verdict);
+            if judged.verdict.flagged() {
+                let endpoint = match judged.direction {
+                    Direction::Outbound => ServiceEndpoint::Remote(tracked.remote),
+                    Direction::Inbound => ServiceEndpoint::Local(tracked.local_port),
+                };
+                group.flag(judged.direction, endpoint, judged.path, judged.verdict, judged.facts.wire_idle);
+            }
+            let silence = judged.facts.wire_idle.unwrap_or(0);
+            worst.offer(Rank::new(judged.verdict, silence, position, tracked.cookie(), at));
         }
-        groups.pour_into(&mut report.tallies);
-        dues.push((id, due));
+        namespaces.push(NsAssessment { id, owners: groups.pour_into(&mut report.tallies), marks, due });
     }
-    report.connections = report.verdicts.iter().sum();
     let ranks = worst.into_sorted();
+    report.connections = report.verdicts.iter().sum();
     report.truncated = report.connections.saturating_sub(ranks.len() as u64);
-    report.findings = ranks
-        .iter()
-        .filter_map(|rank| {
-            let memory = tracker.namespace(rank.namespace)?;
-            let entry = memory.entries().get(rank.at)?;
-            let assessor = Assessor { tracker, policy, pairs: &pairs, now, id: rank.namespace, memory };
-            let owner = owners.owner(rank.namespace, memory.origin(entry).cgroup, entry.inode);
-            Some(assessor.finding(rank.at, entry, owner, namespaces.get(&rank.namespace)))
+    Assessment { ranks, pairs, namespaces, now }
+}
+
+impl Assessment {
+    /// How many connections are told in detail.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ranks.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ranks.is_empty()
+    }
+
+    /// The worst connections in detail, one after the other, the worst first; the tracker is the one that was judged, and unchanged since.
+    pub fn findings<'a>(
+        &'a self,
+        tracker: &'a Tracker,
+        policy: &'a Policy,
+        facts: &'a BTreeMap<NsId, NsFacts>,
+        owners: &'a dyn OwnerOf,
+    ) -> impl Iterator<Item = Finding> + use<'a> {
+        let namespaces: Vec<_> =
+            self.namespaces.iter().map(|of| Some((of, tracker.namespace(of.id)?, facts.get(&of.id)))).collect();
+        self.ranks.iter().filter_map(move |rank| {
+            let (of, memory, facts) = (*namespaces.get(rank.namespace as usize)?)?;
+            let entry = memory.entries().get(rank.at as usize)?;
+            let assessor = Assessor { tracker, policy, pairs: &self.pairs, now: self.now, id: of.id, memory };
+            let owner = of.owners.get(entry.origin()).cloned();
+            let owner = owner.unwrap_or_else(|| owners.owner(of.id, memory.origin(entry).cgroup, entry.inode));
+            Some(assessor.finding(rank.at, entry, owner, facts))
         })
-        .collect();
-    for (id, due) in dues {
-        if let Some(memory) = tracker.namespace_mut(id) {
+    }
+
+    /// Marks in the tracker what the next sweep must know: what is overdue, what was watched in silence for its path's idle timeout, and when
+    /// time alone will change a verdict.
+    pub fn settle(self, tracker: &mut Tracker) {
+        for NsAssessment { id, marks, due, .. } in self.namespaces {
+            let Some(memory) = tracker.namespace_mut(id) else { continue };
             memory.set_due(due);
-        }
-    }
-    for (id, at, overdue, stale) in marks {
-        if let Some(tracked) = tracker.namespace_mut(id).and_then(|memory| memory.entries_mut().get_mut(at)) {
-            if overdue {
-                tracked.mark_overdue();
-            }
-            if stale {
-                tracked.mark_stale();
-            }
-        }
-    }
-}
-
-/// The connections of one namespace by owner: what an owner decides is found out once, not for each connection.
-struct Groups<'a> {
-    all: Vec<Group>,
-    /// Positions in `all`, by origin.
-    by_origin: Vec<usize>,
-    id: NsId,
-    memory: &'a NsMemory,
-    policy: &'a Policy,
-    owners: &'a dyn OwnerOf,
-}
-
-struct Group {
-    owner: Arc<Owner>,
-    ignored: bool,
-    selected: bool,
-    /// By direction.
-    tallies: [Tally; 2],
-}
-
-impl<'a> Groups<'a> {
-    fn new(id: NsId, memory: &'a NsMemory, policy: &'a Policy, owners: &'a dyn OwnerOf) -> Self {
-        let mut groups = Self { all: Vec::new(), by_origin: Vec::new(), id, memory, policy, owners };
-        if !owners.by_inode() {
-            groups.by_origin =
-                memory.origins().iter().map(|origin| groups.position(owners.owner(id, origin.cgroup, 0))).collect();
-        }
-        groups
-    }
-
-    fn position(&mut self, owner: Arc<Owner>) -> usize {
-        self.all.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
-            self.all.push(Group {
-                ignored: self.policy.ignores(&owner),
-                selected: self.policy.select.takes_owner(&owner),
-                owner,
-                tallies: Default::default(),
-            });
-            self.all.len() - 1
-        })
-    }
-
-    fn of(&mut self, tracked: &Tracked) -> &mut Group {
-        let at = if let Some(&at) = self.by_origin.get(tracked.origin()) {
-            at
-        } else {
-            let cgroup = self.memory.origin(tracked).cgroup;
-            self.position(self.owners.owner(self.id, cgroup, tracked.inode))
-        };
-        &mut self.all[at]
-    }
-
-    fn pour_into(self, tallies: &mut BTreeMap<(Arc<Owner>, Direction), Tally>) {
-        for group in self.all {
-            for (direction, tally) in [Direction::Inbound, Direction::Outbound].into_iter().zip(group.tallies) {
-                if tally != Tally::default() {
-                    tallies.entry((group.owner.clone(), direction)).or_default().add(tally);
+            for Mark { at, overdue, stale } in marks {
+                let Some(entry) = memory.entries_mut().get_mut(at as usize) else { continue };
+                if overdue {
+                    entry.mark_overdue();
+                }
+                if stale {
+                    entry.mark_stale();
                 }
             }
         }
@@ -192,7 +178,7 @@ struct Judged<'a> {
 }
 
 impl<'a> Assessor<'a> {
-    fn judge(&self, at: usize, tracked: &Tracked) -> Judged<'a> {
+    fn judge(&self, at: u32, tracked: &Tracked) -> Judged<'a> {
         let local = self.memory.local(tracked);
         let (direction, service_port) = if self.memory.listens(local) {
             (Direction::Inbound, local.port)
@@ -250,7 +236,7 @@ impl<'a> Assessor<'a> {
         other.namespace == self.id || (other.exact && self.policy.local_scope == LocalScope::Node)
     }
 
-    fn finding(&self, at: usize, tracked: &Tracked, owner: Arc<Owner>, namespace: Option<&NsFacts>) -> Finding {
+    fn finding(&self, at: u32, tracked: &Tracked, owner: Arc<Owner>, namespace: Option<&NsFacts>) -> Finding {
         let judged = self.judge(at, tracked);
         Finding {
             netns: self.id,
@@ -284,7 +270,8 @@ impl<'a> Assessor<'a> {
 }
 
 /// The facts of one socket, as far as they do not depend on the other end.
-fn facts(tracked: &Tracked, now: u64) -> Facts {
+#[must_use]
+pub fn facts(tracked: &Tracked, now: u64) -> Facts {
     let keepalive_timer = tracked.timer() == Timer::KeepAlive;
     Facts {
         armed: tracked.armed,
@@ -312,119 +299,4 @@ pub fn silence_keepalive(policy: &Policy, memory: &NsMemory, tracked: &Tracked, 
     let local = memory.local(tracked);
     let service_port = if memory.listens(local) { local.port } else { tracked.remote.port };
     Some(keepalive(policy.path(tracked.remote.addr, service_port).idle_timeout, &facts(tracked, now)))
-}
-
-impl Judged<'_> {
-    fn count_in(&self, tally: &mut Tally, tracked: &Tracked) {
-        tally.counts[self.keepalive as usize][self.verdict as usize] += 1;
-        if self.verdict.flagged() {
-            let endpoint = match self.direction {
-                Direction::Outbound => ServiceEndpoint::Remote(tracked.remote),
-                Direction::Inbound => ServiceEndpoint::Local(tracked.local_port),
-            };
-            tally.flag(endpoint, self.path, self.verdict, self.facts.wire_idle);
-        }
-    }
-}
-
-impl Tally {
-    fn flag(&mut self, endpoint: ServiceEndpoint, path: &Arc<Path>, verdict: Verdict, wire_idle: Option<u64>) {
-        self.flagged_wire_idle_max = self.flagged_wire_idle_max.max(wire_idle);
-        let known = self.endpoints.len() < MAX_ENDPOINTS;
-        let key = (Some(endpoint), path.clone(), verdict);
-        match self.endpoints.get_mut(&key) {
-            Some(count) => *count += 1,
-            None if known => {
-                self.endpoints.insert(key, 1);
-            }
-            None => *self.endpoints.entry((None, path.clone(), verdict)).or_default() += 1,
-        }
-    }
-
-    /// Adds another owner's counts to these.
-    pub fn add(&mut self, other: Self) {
-        for (mine, theirs) in self.counts.iter_mut().flatten().zip(other.counts.into_iter().flatten()) {
-            *mine += theirs;
-        }
-        self.flagged_wire_idle_max = self.flagged_wire_idle_max.max(other.flagged_wire_idle_max);
-        for ((endpoint, path, verdict), count) in other.endpoints {
-            let endpoint = endpoint.filter(|_| self.endpoints.len() < MAX_ENDPOINTS);
-            *self.endpoints.entry((endpoint, path, verdict)).or_default() += count;
-        }
-    }
-}
-
-/// The order in which connections are shown: worst first, then the longest silence, then what stays the same from run to run.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    verdict: Verdict,
-    idle: Reverse<u64>,
-    namespace: NsId,
-    cookie: Cookie,
-    at: usize,
-}
-
-/// The first `limit` ranks of all that are offered, in bounded memory.
-struct Worst {
-    limit: usize,
-    /// At most twice the limit: cut down to it now and then, which costs less than keeping them in order.
-    ranks: Vec<Rank>,
-    /// The first that was cut off: what does not come before it needs no place.
-    beyond: Option<Rank>,
-}
-
-impl Worst {
-    fn new(limit: usize) -> Self {
-        Self { limit, ranks: Vec::new(), beyond: None }
-    }
-
-    fn offer(&mut self, rank: Rank) {
-        if self.beyond.is_some_and(|beyond| rank >= beyond) {
-            return;
-        }
-        if self.ranks.len() >= self.limit.saturating_mul(2) {
-            self.cut();
-        }
-        self.ranks.push(rank);
-    }
-
-    fn cut(&mut self) {
-        if self.ranks.len() > self.limit {
-            self.beyond = Some(*self.ranks.select_nth_unstable(self.limit).1);
-            self.ranks.truncate(self.limit);
-        }
-    }
-
-    fn into_sorted(mut self) -> Vec<Rank> {
-        self.cut();
-        self.ranks.sort_unstable();
-        self.ranks
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_worst_are_kept_in_order_whatever_comes_first() {
-        let rank = |number: u64| Rank {
-            verdict: Verdict::ALL[usize::try_from(number % 8).unwrap()],
-            idle: Reverse(number % 13),
-            namespace: NsId(1),
-            cookie: Cookie(number),
-            at: 0,
-        };
-        // every number below 1000 once, in no order
-        let numbers = || (0..1000).map(|number: u64| number * 617 % 1000);
-        let mut sorted: Vec<Rank> = numbers().map(rank).collect();
-        sorted.sort_unstable();
-        for limit in [0, 1, 2, 7, 500, 999, 1000, 5000, usize::MAX] {
-            let mut worst = Worst::new(limit);
-            numbers().for_each(|number| worst.offer(rank(number)));
-            let kept: Vec<u64> = worst.into_sorted().iter().map(|rank| rank.cookie.0).collect();
-            let expected: Vec<u64> = sorted.iter().take(limit).map(|rank| rank.cookie.0).collect();
-            assert_eq!(kept, expected, "limit {limit}");
-        }
-    }
 }

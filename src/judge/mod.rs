@@ -2,6 +2,7 @@
 
 pub mod assess;
 pub mod fresh;
+pub mod groups;
 pub mod keepidle;
 pub mod pair;
 pub mod policy;
@@ -13,3 +14,4 @@ pub mod skip;
 pub mod track;
 pub mod tracked;
 pub mod verdict;
+mod worst;

@@ -65,8 +65,8 @@ impl Pairs {
 
     /// The other end of the connection at `at` in a namespace, if it is on this node.
     #[must_use]
-    pub fn peer(&self, namespace: NsId, at: usize) -> Option<Peer> {
-        let (other, exact) = match *self.peers.get(&namespace)?.get(at)? {
+    pub fn peer(&self, namespace: NsId, at: u32) -> Option<Peer> {
+        let (other, exact) = match *self.peers.get(&namespace)?.get(at as usize)? {
             Link::Exact(other) => (other, true),
             Link::Translated(other) => (other, false),
             Link::None | Link::Ambiguous => return None,
@@ -78,7 +78,7 @@ impl Pairs {
 struct Search<'a> {
     memories: Vec<(NsId, &'a NsMemory)>,
     /// Addresses that are an end of some connection here.
-    locals: HashSet<IpAddr, Spread>,
+    locals: hashbrown::HashSet<IpAddr>,
     links: Vec<Vec<Link>>,
 }
 

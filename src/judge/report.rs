@@ -157,6 +157,21 @@ pub struct Tally {
     pub endpoints: BTreeMap<(Option<ServiceEndpoint>, Arc<Path>, Verdict), u64>,
 }
 
+impl Tally {
+    /// Adds another owner's counts to these.
+    pub fn add(&mut self, other: Self) {
+        for (sum, more) in self.counts.iter_mut().flatten().zip(other.counts.into_iter().flatten()) {
+            *sum += more;
+        }
+        self.flagged_wire_idle_max = self.flagged_wire_idle_max.max(other.flagged_wire_idle_max);
+        for (key, count) in other.endpoints {
+            let room = self.endpoints.len() < MAX_ENDPOINTS || self.endpoints.contains_key(&key);
+            let key = if room { key } else { (None, key.1, key.2) };
+            *self.endpoints.entry(key).or_default() += count;
+        }
+    }
+}
+
 /// How many distinct endpoints one owner's tally keeps apart in one direction.
 pub const MAX_ENDPOINTS: usize = 1024;
 
@@ -211,7 +226,7 @@ pub struct Report {
     pub verdicts: [u64; 8],
     /// Connections whose details were left out.
     pub truncated: u64,
-    /// Connections in detail, worst first.
+    /// Connections in detail, worst first; empty where they are told one by one.
     pub findings: Vec<Finding>,
     /// Counts by owner and direction.
     pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,

@@ -35,8 +35,8 @@ impl Select {
 
     /// Whether a connection with these ends is looked at.
     #[must_use]
-    pub fn takes(&self, local: Endpoint, remote: Endpoint) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.matches(local, remote))
+    pub fn takes(&self, local: impl FnOnce() -> Endpoint, remote: Endpoint) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(local(), remote))
     }
 }
 

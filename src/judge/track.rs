@@ -5,7 +5,7 @@
 //! dropped with that dump: no time to live, no leak. (Two maps swapped each sweep would do the same with twice the memory.)
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use hashbrown::HashTable;
 
@@ -34,7 +34,7 @@ pub struct NsMemory {
     index: HashTable<u32>,
     origins: Vec<Origin>,
     /// Sorted when a dump has ended.
-    listeners: Vec<Endpoint>,
+    listeners: Vec<(u16, IpAddr)>,
     /// Where the kernel's order says that the next socket is.
     cursor: usize,
     /// Silences that ended during the dump under way: position and milliseconds.
@@ -81,7 +81,7 @@ impl NsMemory {
     /// One socket of the dump, read at `now` (monotonic milliseconds).
     fn see(&mut self, socket: &Socket, now: u64) -> Seen {
         if socket.state == State::Listen {
-            self.listeners.push(socket.local);
+            self.listeners.push((socket.local.port, socket.local.addr));
             return Seen::Listener;
         }
         if let Some(at) = self.find(socket.cookie) {
@@ -224,8 +224,9 @@ impl NsMemory {
     /// Whether a socket listens where this connection ends: then it was accepted.
     #[must_use]
     pub fn listens(&self, local: Endpoint) -> bool {
-        let has = |addr| self.listeners.binary_search(&Endpoint { addr, port: local.port }).is_ok();
-        has(local.addr) || has(Ipv4Addr::UNSPECIFIED.into()) || has(Ipv6Addr::UNSPECIFIED.into())
+        let from = self.listeners.partition_point(|&(port, _)| port < local.port);
+        let on_this_port = self.listeners[from..].iter().take_while(|&&(port, _)| port == local.port);
+        on_this_port.into_iter().any(|&(_, addr)| addr == local.addr || addr.is_unspecified())
     }
 }
 

@@ -201,12 +201,15 @@ impl Tracked {
 
     fn infer_keepidle(&mut self, before: Option<&Self>, tcp: &TcpInfo) {
         let Some(mut sample) = self.sample() else { return };
-        sample.never_probed = never_probed(tcp);
-        if tcp.bare_segs_out().is_none() {
-            sample.bare_out = None;
-        }
-        let before = before.and_then(|before| Some((before.sample()?, before.known())));
-        let known = infer(before, sample);
+        let known = if sample.timer == Pending::Off {
+            Known::default()
+        } else {
+            sample.never_probed = never_probed(tcp);
+            if tcp.bare_segs_out().is_none() {
+                sample.bare_out = None;
+            }
+            infer(before.and_then(|before| Some((before.sample()?, before.known()))), sample)
+        };
         (self.keepidle, self.either) = (known.keepidle, known.either);
         self.set(UNPROBED, known.unprobed);
         self.set(SETTLED, known.settled);

@@ -1,5 +1,6 @@
 //! A report as JSON, schema 1: for scripts and for `/api/v1/report`.
 
+use std::borrow::Borrow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
@@ -15,17 +16,15 @@ const END_OF_9999: u64 = 253_402_300_799_000;
 /// The version of the form.
 pub const SCHEMA: u32 = 1;
 
-/// The whole report as one document, with the findings that `keep` takes, `limit` at most.
+/// The whole report as one document.
 pub struct Document<'a, F> {
-    /// The report.
+    /// The report, but for its findings.
     pub report: &'a Report,
-    /// Which findings to write.
-    pub keep: F,
-    /// How many findings at most.
-    pub limit: usize,
+    /// The findings to write, one by one, so that two hundred thousand are written without being held.
+    pub findings: F,
 }
 
-impl<F: Fn(&Finding) -> bool> Serialize for Document<'_, F> {
+impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Document<'_, F> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
         let report = self.report;
@@ -38,7 +37,7 @@ impl<F: Fn(&Finding) -> bool> Serialize for Document<'_, F> {
         map.serialize_entry("sweep", &sweep(report))?;
         map.serialize_entry("verdicts", &verdicts)?;
         map.serialize_entry("truncated", &report.truncated)?;
-        map.serialize_entry("connections", &Connections(self))?;
+        map.serialize_entry("connections", &Connections(&self.findings))?;
         map.end()
     }
 }
@@ -64,13 +63,11 @@ fn sweep(report: &Report) -> Value {
     })
 }
 
-/// Findings one by one, so that two hundred thousand are written without being held as JSON.
-struct Connections<'a, F>(&'a Document<'a, F>);
+struct Connections<'a, F>(&'a F);
 
-impl<F: Fn(&Finding) -> bool> Serialize for Connections<'_, F> {
+impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Connections<'_, F> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Document { report, keep, limit } = self.0;
-        to.collect_seq(report.findings.iter().filter(|finding| keep(finding)).take(*limit).map(connection))
+        to.collect_seq(self.0().map(|finding| connection(finding.borrow())))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A report as a table for people.
 
+use std::borrow::Borrow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -11,8 +12,6 @@ use crate::judge::verdict::Verdict;
 /// What the table shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Every connection, not only flagged ones.
-    pub all: bool,
     /// Every column, and why.
     pub wide: bool,
 }
@@ -69,20 +68,27 @@ fn netns(finding: &Finding) -> String {
     finding.netns_name.as_deref().map_or_else(|| finding.netns.to_string(), str::to_owned)
 }
 
-/// Writes the table and one line that counts the rest.
-pub fn write(out: &mut impl Write, report: &Report, options: Options) -> io::Result<()> {
-    let shown = || report.findings.iter().filter(|finding| options.all || finding.verdict.flagged());
+/// Writes a table of the findings, which are asked for twice, and one line that counts the rest.
+pub fn write<I: Iterator<Item: Borrow<Finding>>>(
+    out: &mut impl Write,
+    report: &Report,
+    findings: impl Fn() -> I,
+    options: Options,
+) -> io::Result<()> {
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| options.wide || !column.wide).collect();
     let mut widths: Vec<usize> = columns.iter().map(|column| column.title.len()).collect();
-    for finding in shown() {
-        for (width, column) in widths.iter_mut().zip(&columns) {
-            *width = (*width).max((column.cell)(finding).chars().count());
+    let mut any = false;
+    for finding in findings() {
+        any = true;
+        // the last column has nothing to its right
+        for (width, column) in widths.iter_mut().zip(&columns).take(columns.len() - 1) {
+            *width = (*width).max((column.cell)(finding.borrow()).chars().count());
         }
     }
-    if shown().next().is_some() {
+    if any {
         line(out, &widths, columns.iter().map(|column| column.title.to_owned()))?;
-        for finding in shown() {
-            line(out, &widths, columns.iter().map(|column| (column.cell)(finding)))?;
+        for finding in findings() {
+            line(out, &widths, columns.iter().map(|column| (column.cell)(finding.borrow())))?;
         }
     }
     writeln!(out, "{}", summary(report))

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NlasIterator,
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage, NlasIterator,
 };
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
@@ -25,8 +25,7 @@ const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_LISTEN: u8 = 10;
-/// Netlink's message header.
-const NLMSG_HDRLEN: usize = 16;
+const NLMSG_HDRLEN: usize = size_of::<NlMsgHdr>();
 
 /// Which sockets to ask for, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +81,17 @@ fn by_family(family: u8, socket_id: SocketId, states: StateFlags) -> Vec<u8> {
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes
+}
+
+/// `struct nlmsghdr`, before every message.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct NlMsgHdr {
+    len: U32<NativeEndian>,
+    kind: U16<NativeEndian>,
+    flags: U16<NativeEndian>,
+    seq: U32<NativeEndian>,
+    pid: U32<NativeEndian>,
 }
 
 /// `struct inet_diag_msg`, as it lies in a reply.
@@ -207,14 +217,14 @@ impl<'a> Iterator for Messages<'a> {
             return None;
         }
         let bytes = std::mem::take(&mut self.rest);
-        let Ok(message) = NetlinkBuffer::new_checked(bytes) else { return Some(Err(WireError::Message)) };
-        let length = message.length() as usize;
+        let Ok((header, _)) = NlMsgHdr::ref_from_prefix(bytes) else { return Some(Err(WireError::Message)) };
+        let length = header.len.get() as usize;
         let Some(payload) = bytes.get(NLMSG_HDRLEN..length) else { return Some(Err(WireError::Message)) };
         // messages are aligned to 4 bytes; the last one may lack its padding
         self.rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        self.interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
+        self.interrupted |= header.flags.get() & NLM_F_DUMP_INTR != 0;
         let errno = || payload.first_chunk().map_or(0, |errno| i32::from_ne_bytes(*errno));
-        Some(Ok(match message.message_type() {
+        Some(Ok(match header.kind.get() {
             NLMSG_DONE => Message::Done(errno()),
             NLMSG_ERROR => Message::Error(errno()),
             SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => Message::Socket(Reply { payload }),

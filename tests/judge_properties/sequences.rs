@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
+use keepalive_auditor::judge::assess::facts;
 use keepalive_auditor::judge::policy::OverdueBy;
 use keepalive_auditor::judge::track::{Tracked, Tracker};
-use keepalive_auditor::judge::verdict::{Facts, Keepalive, Verdict, in_time, judge, keepalive};
+use keepalive_auditor::judge::verdict::{Keepalive, Verdict, in_time, judge, keepalive};
 use keepalive_auditor::owner::NsId;
-use keepalive_auditor::socket::Timer;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -41,25 +41,6 @@ fn follow(connection: &mut Connection, looks: &[(u64, Vec<Action>)], mut each: i
 
 fn bounds(tracked: &Tracked) -> (u64, u64) {
     (tracked.keepidle().unwrap_or(0).into(), tracked.probes_after().unwrap_or(0).into())
-}
-
-fn facts(tracked: &Tracked, now: u64) -> Facts {
-    let timer = tracked.timer() == Timer::KeepAlive;
-    Facts {
-        armed: tracked.armed,
-        keepidle: tracked.keepidle().map(u64::from),
-        probes_after: tracked.probes_after().map(u64::from),
-        next_probe: timer.then(|| tracked.expires(now)),
-        probing: timer && tracked.retransmits > 0,
-        wire_idle: tracked.wire_idle(now),
-        watched: tracked.watched(now),
-        age: tracked.age(now),
-        unanswered: tracked.unanswered(),
-        was_overdue: tracked.was_overdue(),
-        local: false,
-        peer_probes: tracked.peer_probes(now),
-        peer_keepalive: None,
-    }
 }
 
 /// Sweeps of any distance, with traffic between some of them.

@@ -1,0 +1,138 @@
+//! The connections of one namespace by owner: what an owner decides is found out once, not for each connection, and counted there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::policy::{Path, Policy};
+use super::report::{Direction, MAX_ENDPOINTS, ServiceEndpoint, Tally};
+use super::track::{NsMemory, Tracked};
+use super::verdict::{Keepalive, Verdict};
+use crate::owner::{NsId, Owner};
+
+/// Who owns a socket.
+pub trait OwnerOf {
+    /// The best known owner of a socket of this namespace, by its cgroup and inode.
+    fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner>;
+    /// Whether sockets of one cgroup may have several owners, told apart by inode: on hosts without cgroup v2.
+    fn by_inode(&self) -> bool;
+}
+
+/// The owners of one namespace's connections.
+pub(super) struct Groups<'a> {
+    all: Vec<Group<'a>>,
+    /// Positions in `all`, by origin; empty where inodes tell owners.
+    by_origin: Vec<usize>,
+    id: NsId,
+    memory: &'a NsMemory,
+    policy: &'a Policy,
+    owners: &'a dyn OwnerOf,
+}
+
+/// The connections of one owner.
+pub(super) struct Group<'a> {
+    owner: Arc<Owner>,
+    /// An ignore rule names the owner.
+    pub ignored: bool,
+    /// The owner is among those asked for.
+    pub selected: bool,
+    /// By direction.
+    counts: [Counts<'a>; 2],
+}
+
+/// A tally in the making.
+#[derive(Default)]
+struct Counts<'a> {
+    by_state: [[u64; 8]; 4],
+    flagged_wire_idle_max: Option<u64>,
+    endpoints: HashMap<FlaggedKey, (&'a Arc<Path>, u64)>,
+}
+
+/// Endpoint, path and verdict. The path is told by where it lies: to compare names would cost more than all the rest.
+type FlaggedKey = (Option<ServiceEndpoint>, *const Path, Verdict);
+
+impl<'a> Groups<'a> {
+    pub fn new(id: NsId, memory: &'a NsMemory, policy: &'a Policy, owners: &'a dyn OwnerOf) -> Self {
+        let mut groups = Self { all: Vec::new(), by_origin: Vec::new(), id, memory, policy, owners };
+        if !owners.by_inode() {
+            groups.by_origin =
+                memory.origins().iter().map(|origin| groups.position(owners.owner(id, origin.cgroup, 0))).collect();
+        }
+        groups
+    }
+
+    fn position(&mut self, owner: Arc<Owner>) -> usize {
+        self.all.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
+            self.all.push(Group {
+                ignored: self.policy.ignores(&owner),
+                selected: self.policy.select.takes_owner(&owner),
+                owner,
+                counts: Default::default(),
+            });
+            self.all.len() - 1
+        })
+    }
+
+    /// The group of a connection.
+    pub fn of(&mut self, tracked: &Tracked) -> &mut Group<'a> {
+        let at = if let Some(&at) = self.by_origin.get(tracked.origin()) {
+            at
+        } else {
+            let cgroup = self.memory.origin(tracked).cgroup;
+            self.position(self.owners.owner(self.id, cgroup, tracked.inode))
+        };
+        &mut self.all[at]
+    }
+
+    /// Adds what was counted to the tallies of the node; returns the owner of each origin, where origins tell owners.
+    pub fn pour_into(self, tallies: &mut BTreeMap<(Arc<Owner>, Direction), Tally>) -> Vec<Arc<Owner>> {
+        let by_origin = self.by_origin.iter().map(|&at| self.all[at].owner.clone()).collect();
+        for group in self.all {
+            for (direction, counts) in [Direction::Inbound, Direction::Outbound].into_iter().zip(group.counts) {
+                if counts.by_state.iter().flatten().any(|&count| count > 0) {
+                    tallies.entry((group.owner.clone(), direction)).or_default().add(counts.into());
+                }
+            }
+        }
+        by_origin
+    }
+}
+
+impl<'a> Group<'a> {
+    /// Counts a connection of this owner.
+    pub fn count(&mut self, direction: Direction, keepalive: Keepalive, verdict: Verdict) {
+        self.counts[direction as usize].by_state[keepalive as usize][verdict as usize] += 1;
+    }
+
+    /// Counts the endpoint of a connection that is flagged; `wire_idle` is milliseconds.
+    pub fn flag(
+        &mut self,
+        direction: Direction,
+        endpoint: ServiceEndpoint,
+        path: &'a Arc<Path>,
+        verdict: Verdict,
+        wire_idle: Option<u64>,
+    ) {
+        let counts = &mut self.counts[direction as usize];
+        counts.flagged_wire_idle_max = counts.flagged_wire_idle_max.max(wire_idle);
+        let key = |endpoint| (endpoint, Arc::as_ptr(path), verdict);
+        if let Some((_, count)) = counts.endpoints.get_mut(&key(Some(endpoint))) {
+            *count += 1;
+            return;
+        }
+        let endpoint = Some(endpoint).filter(|_| counts.endpoints.len() < MAX_ENDPOINTS);
+        counts.endpoints.entry(key(endpoint)).or_insert((path, 0)).1 += 1;
+    }
+}
+
+impl From<Counts<'_>> for Tally {
+    fn from(counts: Counts<'_>) -> Self {
+        let mut tally =
+            Self { counts: counts.by_state, flagged_wire_idle_max: counts.flagged_wire_idle_max, ..Self::default() };
+        for ((endpoint, _, verdict), (path, count)) in counts.endpoints {
+            *tally.endpoints.entry((endpoint, path.clone(), verdict)).or_default() += count;
+        }
+        tally
+    }
+}

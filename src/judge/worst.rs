@@ -1,0 +1,108 @@
+//! The worst connections of a sweep, in the order in which they are shown, in bounded memory.
+
+use super::verdict::Verdict;
+use crate::socket::Cookie;
+
+/// Where a connection comes in the order: worst verdict first, then the longest silence, then what stays the same from sweep to sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    /// The verdict in the upper bits, below it how far the silence is from the longest that fits: most comparisons end here.
+    severity: u64,
+    /// Position of its namespace among the tracker's.
+    pub namespace: u32,
+    cookie: Cookie,
+    /// Position among the entries of its namespace.
+    pub at: u32,
+}
+
+/// Eight verdicts leave 61 bits for milliseconds.
+const SILENCE_BITS: u32 = 61;
+const LONGEST_MS: u64 = (1 << SILENCE_BITS) - 1;
+const _: () = assert!(Verdict::ALL.len() <= 8);
+
+impl Rank {
+    /// Of a connection with this verdict and silence, milliseconds.
+    pub fn new(verdict: Verdict, silence: u64, namespace: u32, cookie: Cookie, at: u32) -> Self {
+        let severity = (verdict as u64) << SILENCE_BITS | (LONGEST_MS - silence.min(LONGEST_MS));
+        Self { severity, namespace, cookie, at }
+    }
+}
+
+/// The first `limit` ranks of all that are offered.
+pub(super) struct Worst {
+    limit: usize,
+    /// At most twice the limit: cut down to it now and then, which costs less than keeping them in order.
+    ranks: Vec<Rank>,
+    /// The first that was cut off: what does not come before it needs no place.
+    beyond: Option<Rank>,
+}
+
+impl Worst {
+    /// Of so many that will be offered at most.
+    pub fn new(limit: usize, offered: usize) -> Self {
+        let room = limit.saturating_mul(2).min(offered);
+        Self { limit, ranks: Vec::with_capacity(room), beyond: None }
+    }
+
+    pub fn offer(&mut self, rank: Rank) {
+        if self.beyond.is_some_and(|beyond| rank >= beyond) {
+            return;
+        }
+        if self.ranks.len() >= self.limit.saturating_mul(2) {
+            self.cut();
+        }
+        self.ranks.push(rank);
+    }
+
+    fn cut(&mut self) {
+        if self.ranks.len() > self.limit {
+            self.beyond = Some(*self.ranks.select_nth_unstable(self.limit).1);
+            self.ranks.truncate(self.limit);
+        }
+    }
+
+    /// The ranks that were kept, the worst first.
+    pub fn into_sorted(mut self) -> Vec<Rank> {
+        self.cut();
+        self.ranks.sort_unstable();
+        self.ranks.shrink_to_fit();
+        self.ranks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rank(number: u32) -> Rank {
+        Rank::new(Verdict::ALL[number as usize % 8], u64::from(number) % 13, 1, Cookie(number.into()), number)
+    }
+
+    #[test]
+    fn the_worst_are_kept_in_order_whatever_comes_first() {
+        // every number below 1000 once, in no order
+        let numbers = || (0..1000).map(|number: u32| number * 617 % 1000);
+        let mut sorted: Vec<Rank> = numbers().map(rank).collect();
+        sorted.sort_unstable();
+        for limit in [0, 1, 2, 7, 500, 999, 1000, 5000, usize::MAX] {
+            let mut worst = Worst::new(limit, 1000);
+            numbers().for_each(|number| worst.offer(rank(number)));
+            assert_eq!(worst.into_sorted(), sorted[..sorted.len().min(limit)], "limit {limit}");
+        }
+    }
+
+    #[test]
+    fn verdicts_count_before_silence_and_longer_silence_before_shorter() {
+        let ranks = [
+            Rank::new(Verdict::Blackholed, 0, 9, Cookie(9), 9),
+            Rank::new(Verdict::Overdue, u64::MAX, 9, Cookie(9), 9),
+            Rank::new(Verdict::Overdue, 2, 9, Cookie(9), 9),
+            Rank::new(Verdict::Overdue, 1, 1, Cookie(3), 2),
+            Rank::new(Verdict::Overdue, 1, 2, Cookie(1), 2),
+            Rank::new(Verdict::Overdue, 1, 2, Cookie(2), 1),
+            Rank::new(Verdict::Exposed, 1, 0, Cookie(0), 0),
+            Rank::new(Verdict::Local, 0, 0, Cookie(0), 0),
+        ];
+        assert!(ranks.is_sorted());
+    }
+}
