@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::{AuditArgs, Format};
 use crate::config::AuditConfig;
-use crate::digest::Digest;
+use crate::digest::{Digest, Findings};
 use crate::host::exact::{self, Exact};
 use crate::host::netns::{self, Found};
 use crate::host::{self, Host};
@@ -61,7 +61,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
             // clear the screen, cursor home
             write!(out, "\x1b[2J\x1b[H")?;
         }
-        unless_closed(print(&mut out, &args, &look).and_then(|()| out.flush()))?;
+        unless_closed(print(&mut out, &args, &mut look).and_then(|()| out.flush()))?;
         digest = look.digest;
         sleep(pause);
     }
@@ -79,26 +79,40 @@ impl Look {
         Self { report: digest.summary(node), digest, exact: Exact::default() }
     }
 
-    /// The connections, worst first.
-    fn findings(&self) -> impl Iterator<Item = Finding> {
-        self.digest
-            .findings()
-            .map(|finding| Finding { exact: self.exact.options.get(&finding.inode).copied(), ..finding })
+    /// The counts, and the connections.
+    fn found(&mut self) -> (&Report, Connections<'_>) {
+        (&self.report, Connections { findings: self.digest.findings(), exact: &self.exact })
     }
 
     /// The report with all its findings, which are held from then on.
-    fn into_report(self) -> Report {
-        Report { findings: self.findings().collect(), ..self.report }
+    fn into_report(mut self) -> Report {
+        let findings = self.found().1.iter().collect();
+        Report { findings, ..self.report }
     }
 
     /// Adds the true socket options to flagged connections, or to all.
     fn read_exact(&mut self, procfs: &Path, all: bool) {
         let asked = |finding: &Finding| (all || finding.verdict.flagged()) && finding.inode != 0;
-        let wanted = self.findings().filter(asked).map(|finding| finding.inode).collect();
+        let wanted = self.found().1.iter().filter(asked).map(|finding| finding.inode).collect();
         self.exact = exact::read(procfs, &wanted);
         if let Some(missing) = &self.exact.missing {
             tracing::warn!("{missing}");
         }
+    }
+}
+
+/// The connections of a look, which can be gone through again and again.
+#[derive(Clone, Copy)]
+struct Connections<'a> {
+    findings: Findings<'a>,
+    exact: &'a Exact,
+}
+
+impl<'a> Connections<'a> {
+    /// Worst first, each made when it is asked for.
+    fn iter(self) -> impl Iterator<Item = Finding> + use<'a> {
+        let Self { findings, exact } = self;
+        findings.iter().map(|finding| Finding { exact: exact.options.get(&finding.inode).copied(), ..finding })
     }
 }
 
@@ -191,12 +205,12 @@ fn chosen(netns: Option<&str>, pid: Option<u32>, places: &host::Places) -> Resul
 }
 
 /// Prints what was found; `procfs` tells which programs hold the sockets, where the look was at this machine.
-fn finish(args: &AuditArgs, look: Look, before: Option<&Report>, procfs: Option<&Path>) -> Result<bool> {
+fn finish(args: &AuditArgs, mut look: Look, before: Option<&Report>, procfs: Option<&Path>) -> Result<bool> {
     let failed = args.fail_on.is_some_and(|limit| {
         Verdict::ALL.into_iter().any(|verdict| limit.includes(verdict) && look.report.count(verdict) > 0)
     });
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut written = if before.is_some() { Ok(()) } else { print(&mut out, args, &look) };
+    let mut written = if before.is_some() { Ok(()) } else { print(&mut out, args, &mut look) };
     if args.explain || before.is_some() {
         let report = look.into_report();
         let programs = procfs.map(|procfs| programs(&report, procfs)).unwrap_or_default();
@@ -218,14 +232,15 @@ fn unless_closed(written: io::Result<()>) -> Result<()> {
     }
 }
 
-fn print(out: &mut impl Write, args: &AuditArgs, look: &Look) -> io::Result<()> {
-    let findings = || look.findings().filter(|finding| args.all || finding.verdict.flagged());
+fn print(out: &mut impl Write, args: &AuditArgs, look: &mut Look) -> io::Result<()> {
+    let (report, found) = look.found();
+    let findings = || found.iter().filter(|finding| args.all || finding.verdict.flagged());
     match args.format.unwrap_or_default() {
         format @ (Format::Table | Format::Wide) => {
-            table::write(out, &look.report, findings, table::Options { wide: format == Format::Wide })
+            table::write(out, report, findings, table::Options { wide: format == Format::Wide })
         }
         Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, &Document { report: &look.report, findings })?;
+            serde_json::to_writer_pretty(&mut *out, &Document { report, findings })?;
             writeln!(out)
         }
         Format::Jsonl => {

@@ -206,18 +206,16 @@ impl Digest {
         Report { node: node.to_owned(), ..std::mem::take(&mut self.report) }
     }
 
-    /// The connections of the last sweep in detail, worst first, each made when it is asked for: two hundred thousand need not be held at once.
-    pub fn findings(&self) -> impl Iterator<Item = Finding> {
-        self.assessment.findings(&self.tracker, &self.policy, &self.sweep.namespaces, &self.owners)
+    /// The connections of the last sweep.
+    pub fn findings(&mut self) -> Findings<'_> {
+        self.assessment.sort();
+        Findings(self)
     }
 
-    /// The last sweep's report, which leaves the digest.
+    /// The last sweep's report with all its findings, which leaves the digest.
     #[must_use]
     pub fn report(&mut self, node: &str) -> Report {
-        // at once in the right size: growing would touch twice the memory, sweep after sweep
-        let mut findings = Vec::with_capacity(self.assessment.len());
-        findings.extend(self.findings());
-        Report { findings, ..self.summary(node) }
+        Report { findings: self.findings().iter().collect(), ..self.summary(node) }
     }
 
     fn judge(&mut self) {
@@ -248,6 +246,18 @@ impl Digest {
         }
         self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now, &mut report);
         self.report = report;
+    }
+}
+
+/// The connections of the last sweep in detail, each made when it is asked for: two hundred thousand need not be held at once.
+#[derive(Clone, Copy)]
+pub struct Findings<'a>(&'a Digest);
+
+impl<'a> Findings<'a> {
+    /// Worst first.
+    pub fn iter(self) -> impl Iterator<Item = Finding> + use<'a> {
+        let Self(Digest { assessment, tracker, policy, sweep, owners, .. }) = self;
+        assessment.findings(tracker, policy, &sweep.namespaces, owners)
     }
 }
 

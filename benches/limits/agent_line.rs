@@ -33,7 +33,7 @@ impl Line {
     pub fn sweep(&mut self) -> (Cpu, Report) {
         cost(|| {
             self.host.sweep_into(&mut self.digest, &mut |_| Ok(())).expect("nothing is recorded");
-            self.digest.report("bench")
+            self.digest.summary("bench")
         })
     }
 }

@@ -26,7 +26,7 @@ pub fn play(arguments: &[String]) -> bool {
     for sweep in &all[..wanted] {
         sweep.looks(|record| digest.feed(record));
         digest.feed(&sweep.end());
-        let report = digest.report("bench");
+        let report = digest.summary("bench");
         assert_eq!(report.connections.to_string(), *connections);
     }
     true

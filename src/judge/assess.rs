@@ -27,8 +27,7 @@ pub struct NsFacts {
 /// The judgement of one sweep: which connections are the worst, and what the memory must know before the next one.
 #[derive(Debug, Default)]
 pub struct Assessment {
-    /// The worst first.
-    ranks: Vec<Rank>,
+    worst: Worst,
     pairs: Pairs,
     /// By namespace, in the tracker's order.
     namespaces: Vec<NsAssessment>,
@@ -96,26 +95,18 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
         }
         namespaces.push(NsAssessment { id, owners: groups.pour_into(&mut report.tallies), marks, due });
     }
-    let ranks = worst.into_sorted();
     report.connections = report.verdicts.iter().sum();
-    report.truncated = report.connections.saturating_sub(ranks.len() as u64);
-    Assessment { ranks, pairs, namespaces, now }
+    report.truncated = report.connections.saturating_sub(worst.len() as u64);
+    Assessment { worst, pairs, namespaces, now }
 }
 
 impl Assessment {
-    /// How many connections are told in detail.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ranks.len()
+    /// Puts the connections in order, the worst first: most sweeps are never asked for it.
+    pub fn sort(&mut self) {
+        self.worst.sort();
     }
 
-    /// Whether none is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ranks.is_empty()
-    }
-
-    /// The worst connections in detail, one after the other, the worst first; the tracker is the one that was judged, and unchanged since.
+    /// The worst connections in detail, one after the other; the tracker is the one that was judged, and unchanged since.
     pub fn findings<'a>(
         &'a self,
         tracker: &'a Tracker,
@@ -125,7 +116,7 @@ impl Assessment {
     ) -> impl Iterator<Item = Finding> + use<'a> {
         let namespaces: Vec<_> =
             self.namespaces.iter().map(|of| Some((of, tracker.namespace(of.id)?, facts.get(&of.id)))).collect();
-        self.ranks.iter().filter_map(move |rank| {
+        self.worst.ranks().iter().filter_map(move |rank| {
             let (of, memory, facts) = (*namespaces.get(rank.namespace as usize)?)?;
             let entry = memory.entries().get(rank.at as usize)?;
             let assessor = Assessor { tracker, policy, pairs: &self.pairs, now: self.now, id: of.id, memory };

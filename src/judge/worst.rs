@@ -29,6 +29,7 @@ impl Rank {
 }
 
 /// The first `limit` ranks of all that are offered.
+#[derive(Debug, Default)]
 pub(super) struct Worst {
     limit: usize,
     /// At most twice the limit: cut down to it now and then, which costs less than keeping them in order.
@@ -61,12 +62,20 @@ impl Worst {
         }
     }
 
-    /// The ranks that were kept, the worst first.
-    pub fn into_sorted(mut self) -> Vec<Rank> {
+    /// How many are kept.
+    pub fn len(&self) -> usize {
+        self.ranks.len().min(self.limit)
+    }
+
+    /// Puts them in order.
+    pub fn sort(&mut self) {
         self.cut();
         self.ranks.sort_unstable();
-        self.ranks.shrink_to_fit();
-        self.ranks
+    }
+
+    /// The ranks that are kept; in order once they were sorted.
+    pub fn ranks(&self) -> &[Rank] {
+        &self.ranks
     }
 }
 
@@ -87,7 +96,9 @@ mod tests {
         for limit in [0, 1, 2, 7, 500, 999, 1000, 5000, usize::MAX] {
             let mut worst = Worst::new(limit, 1000);
             numbers().for_each(|number| worst.offer(rank(number)));
-            assert_eq!(worst.into_sorted(), sorted[..sorted.len().min(limit)], "limit {limit}");
+            assert_eq!(worst.len(), limit.min(1000));
+            worst.sort();
+            assert_eq!(worst.ranks(), &sorted[..sorted.len().min(limit)], "limit {limit}");
         }
     }
 

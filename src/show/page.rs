@@ -25,9 +25,9 @@ th{font-size:.8rem;color:var(--muted);font-weight:600}td.why{white-space:normal;
 code{font:13px ui-monospace,monospace}.warning{border-left:3px solid var(--warn);padding:.3rem .8rem;margin:.5rem 0}
 ";
 
-/// The page; `report` is absent before the first sweep.
+/// The page, of a report and its findings, worst first; they are absent before the first sweep.
 #[must_use]
-pub fn html(node: &str, report: Option<&Report>) -> String {
+pub fn html(node: &str, report: Option<(&Report, &mut dyn Iterator<Item = Finding>)>) -> String {
     let mut out = String::with_capacity(16 * 1024);
     let node = escape(node);
     let _ = write!(
@@ -41,13 +41,13 @@ pub fn html(node: &str, report: Option<&Report>) -> String {
     );
     match report {
         None => out.push_str("<p>The first sweep is under way.</p>"),
-        Some(report) => body(&mut out, report),
+        Some((report, findings)) => body(&mut out, report, findings),
     }
     out.push_str("</main></body></html>\n");
     out
 }
 
-fn body(out: &mut String, report: &Report) {
+fn body(out: &mut String, report: &Report, findings: &mut dyn Iterator<Item = Finding>) {
     out.push_str("<ul class=\"verdicts\">");
     for verdict in Verdict::ALL {
         let count = report.count(verdict);
@@ -59,15 +59,15 @@ fn body(out: &mut String, report: &Report) {
     for loss in &report.losses {
         let _ = write!(out, "<p class=\"warning\">{}</p>", escape(loss));
     }
-    let flagged = || report.findings.iter().filter(|finding| finding.verdict.flagged());
-    if flagged().next().is_none() {
+    let mut flagged = findings.filter(|finding| finding.verdict.flagged()).take(MAX_ROWS).peekable();
+    if flagged.peek().is_none() {
         return;
     }
     out.push_str(
         "<div class=\"scroll\"><table><thead><tr><th>Verdict</th><th>Owner</th><th>Direction</th><th>Endpoint</th><th>Keepalive</th>\
          <th>Timer</th><th>Wire idle</th><th>Limit</th><th>Why</th></tr></thead><tbody>",
     );
-    flagged().take(MAX_ROWS).for_each(|finding| row(out, finding));
+    flagged.for_each(|finding| row(out, &finding));
     out.push_str("</tbody></table></div>");
     let left = report.flagged().saturating_sub(MAX_ROWS as u64);
     if left > 0 {

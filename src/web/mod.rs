@@ -82,7 +82,12 @@ async fn answer(
     }
     let query: Vec<(String, String)> =
         axum::extract::Query::try_from_uri(request.uri()).map(|query| query.0).unwrap_or_default();
-    let page = server.site.page(path, &query).unwrap_or_else(|| Page::text(404, format!("there is no {path}\n")));
+    let (site, path) = (server.site.clone(), path.to_owned());
+    // a page may take a while, or wait
+    let page = tokio::task::spawn_blocking(move || {
+        site.page(&path, &query).unwrap_or_else(|| Page::text(404, format!("there is no {path}\n")))
+    });
+    let page = page.await.unwrap_or_else(|_| Page::text(500, "this page cannot be made; the log says why\n"));
     let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = [
         (header::CONTENT_TYPE, page.content_type),
