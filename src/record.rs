@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::owner::{NsId, Owner};
+use crate::socket::SocketName;
 
 /// The version of the file form; a reader refuses a newer one.
 pub const VERSION: u32 = 1;
@@ -47,10 +48,13 @@ pub enum Record<'a> {
         #[serde(with = "base64_bytes")]
         bytes: Cow<'a, [u8]>,
     },
-    /// The namespace's dump is over.
+    /// The namespace's dump is over, or the last of its sockets was looked up.
     DumpEnd {
         /// The table changed under the walk (`NLM_F_DUMP_INTR`), or the kernel ended it with an error.
         interrupted: bool,
+        /// What asking and hearing has cost, microseconds of CPU.
+        #[serde(default, skip_serializing)]
+        cost: u64,
     },
     /// A namespace, or part of it, could not be read.
     Loss(Loss),
@@ -126,6 +130,9 @@ pub struct Namespace {
     /// Its connections are as its last dump found them, by its counters: it was not dumped again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
+    /// Its connections are the same as at its last dump, by its counters: they were looked up one by one instead of dumped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looked_up: bool,
 }
 
 /// What a network namespace says of itself in `/proc/net/snmp`, `/proc/net/netstat` and `/proc/sys/net/ipv4`.
@@ -203,12 +210,23 @@ impl LossReason {
     }
 }
 
+/// What somebody who remembers a namespace must be told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing can have changed since it was heard of last.
+    Nothing,
+    /// No connection can have come or gone: how these are now.
+    Sockets(Vec<SocketName>),
+    /// All of its sockets.
+    Dump,
+}
+
 /// Who listens to a sweep, and knows whose owners it has not heard of.
 pub trait Audience {
     /// Takes one record.
     fn hear(&mut self, record: &Record<'_>);
-    /// Whether this namespace, just entered, must be dumped; otherwise nothing can have changed in it since it was heard of last.
-    fn needs_dump(&self, namespace: &Namespace) -> bool;
+    /// What it must be told of a namespace that was just entered.
+    fn need(&self, namespace: &Namespace) -> Need;
     /// The cgroup v2 ids of sockets whose owner is not known yet, and, where `by_inode`, the inodes of all sockets.
     fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>);
 }

@@ -54,6 +54,17 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// What it takes to find one connection's socket again, and to know that it is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketName {
+    /// This end.
+    pub local: Endpoint,
+    /// The other end.
+    pub remote: Endpoint,
+    /// Its name for life.
+    pub cookie: Cookie,
+}
+
 /// The states that a sweep asks the kernel for; any other state is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {

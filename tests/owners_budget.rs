@@ -16,7 +16,7 @@ use keepalive_auditor::digest::Digest;
 use keepalive_auditor::host::owners::{Owners, Roots};
 use keepalive_auditor::host::{Host, Places, netns, on_own_thread};
 use keepalive_auditor::judge::policy::Policy;
-use keepalive_auditor::record::{Audience, Namespace, Record};
+use keepalive_auditor::record::{Audience, Namespace, Need, Record};
 
 use support::netns::Netns;
 use support::socket::{Connection, Keep, Server};
@@ -133,8 +133,8 @@ impl Audience for Asking {
         self.digest.hear(record);
     }
 
-    fn needs_dump(&self, namespace: &Namespace) -> bool {
-        self.digest.needs_dump(namespace)
+    fn need(&self, namespace: &Namespace) -> Need {
+        self.digest.need(namespace)
     }
 
     fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {

@@ -12,7 +12,7 @@ use keepalive_auditor::judge::assess::assess;
 use keepalive_auditor::judge::groups::OwnerOf;
 use keepalive_auditor::judge::policy::{OverdueBy, Policy};
 use keepalive_auditor::judge::report::Report;
-use keepalive_auditor::judge::skip::{Activity, longest};
+use keepalive_auditor::judge::skip::{Activity, Ask, longest};
 use keepalive_auditor::judge::track::{Armed, Tracker};
 use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::{NsId, Owner};
@@ -132,33 +132,57 @@ impl Namespace {
 struct Agent {
     tracker: Tracker,
     skips: bool,
+    /// What it costs to look up a connection, nanoseconds, where a dump costs a millisecond.
+    lookup_cost: u64,
     skipped: u32,
+    looked_up: u32,
     /// Silences that ended, of connections without keepalive.
     silences: Vec<u64>,
 }
 
 impl Agent {
-    fn new(skips: bool) -> Self {
-        Self { tracker: Tracker::default(), skips, skipped: 0, silences: Vec::new() }
+    /// One that dumps each time.
+    fn thorough() -> Self {
+        Self { skips: false, ..Self::skipping(0) }
+    }
+
+    fn skipping(lookup_cost: u64) -> Self {
+        Self { tracker: Tracker::default(), skips: true, lookup_cost, skipped: 0, looked_up: 0, silences: Vec::new() }
+    }
+
+    fn look(&mut self, sockets: impl Iterator<Item = Socket>, now: u64) {
+        sockets.for_each(|socket| {
+            self.tracker.see(&socket, now);
+        });
+        self.tracker.end(true, now, |_, tracked, silence| {
+            if tracked.armed == Armed::No {
+                self.silences.push(silence);
+            }
+        });
     }
 
     fn sweep(&mut self, namespace: &Namespace) -> Report {
         let (now, activity) = (namespace.now, namespace.activity());
-        let look = self.tracker.namespace(NS).and_then(|memory| memory.look());
-        if self.skips && look.is_some_and(|look| look.holds(&activity, now, longest(&policy()))) {
-            self.tracker.skip(NS, now);
-            self.skipped += 1;
-        } else {
-            self.tracker.begin(NS);
-            namespace.sockets().for_each(|socket| {
-                self.tracker.see(&socket, now);
-            });
-            self.tracker.end(true, now, |_, tracked, silence| {
-                if tracked.armed == Armed::No {
-                    self.silences.push(silence);
-                }
-            });
-            self.tracker.looked(NS, activity, now);
+        let memory = self.tracker.namespace(NS).filter(|_| self.skips);
+        let ask = memory.map_or(Ask::Dump, |memory| memory.ask(&activity, now, longest(&policy()), self.lookup_cost));
+        let names: Vec<_> = memory.map(|memory| memory.names().collect()).unwrap_or_default();
+        match ask {
+            Ask::Nothing => {
+                self.tracker.skip(NS, now);
+                self.skipped += 1;
+            }
+            Ask::Known if names.iter().all(|name| namespace.open.iter().any(|(cookie, _)| *cookie == name.cookie)) => {
+                self.tracker.begin_known(NS);
+                let known = |socket: &Socket| names.iter().any(|name| name.cookie == socket.cookie);
+                self.look(namespace.sockets().filter(known), now);
+                self.tracker.looked(NS, activity, now, None);
+                self.looked_up += 1;
+            }
+            _ => {
+                self.tracker.begin(NS);
+                self.look(namespace.sockets(), now);
+                self.tracker.looked(NS, activity, now, Some(1000));
+            }
         }
         let mut report = Report::default();
         assess(&self.tracker, &policy(), &Nobody, now, &mut report).settle(&mut self.tracker);
@@ -211,6 +235,11 @@ fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
+/// Nothing, so that lookups always pay; less than a dump for up to two connections; more than any dump.
+fn lookup_cost() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(400_000), Just(u64::MAX)]
+}
+
 /// Twenty minutes, mostly quiet, with sweeps that come a little early or late.
 fn sweeps() -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
     let events = prop_oneof![6 => Just(Vec::new()), 1 => vec(happens(), 1..3)];
@@ -222,10 +251,10 @@ proptest! {
 
     #[test]
     fn each_sweep_is_judged_as_if_everything_had_been_dumped(
-        kinds in vec(prop::option::of(options()), 1..6), sweeps in sweeps(),
+        kinds in vec(prop::option::of(options()), 1..6), sweeps in sweeps(), lookup_cost in lookup_cost(),
     ) {
         let mut namespace = Namespace::new(&kinds);
-        let (mut thorough, mut skipping) = (Agent::new(false), Agent::new(true));
+        let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(lookup_cost));
         for (at, (pause, happens)) in sweeps.iter().enumerate() {
             namespace.pass(*pause, happens);
             let (truth, report) = (thorough.sweep(&namespace), skipping.sweep(&namespace));
@@ -238,9 +267,10 @@ proptest! {
     #[test]
     fn an_option_that_is_set_on_a_silent_connection_is_seen_in_time(
         kinds in vec(prop::option::of(options()), 1..6), sweeps in sweeps(), number in any::<usize>(), options in in_time(),
+        lookup_cost in lookup_cost(),
     ) {
         let mut namespace = Namespace::new(&kinds);
-        let (mut thorough, mut skipping) = (Agent::new(false), Agent::new(true));
+        let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(lookup_cost));
         // where it is seen at once, KEEPIDLE seems longer than it is until the timer has fired twice
         let until = longest(&policy()) + 2 * (options.keepidle + options.keepintvl) * 9 / 8;
         let quiet = (0..=until / INTERVAL + 1).map(|_| (INTERVAL, Vec::new()));
@@ -259,7 +289,7 @@ proptest! {
 fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
     let kept = Options { keepidle: 60_000, keepintvl: 15_000, slack: 500, ..Options::PLAIN };
     let mut namespace = Namespace::new(&[None, Some(kept), None, Some(kept)]);
-    let mut agent = Agent::new(true);
+    let mut agent = Agent::skipping(0);
     let mut overdue_at = None;
     let sweeps = 80;
     for _ in 0..sweeps {

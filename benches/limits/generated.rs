@@ -127,7 +127,7 @@ impl Sweep {
             for datagram in &dump.datagrams {
                 each(&Record::Datagram { clock: self.clock, bytes: datagram.into() });
             }
-            each(&Record::DumpEnd { interrupted: false });
+            each(&Record::DumpEnd { interrupted: false, cost: 0 });
         }
     }
 

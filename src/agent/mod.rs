@@ -126,6 +126,7 @@ fn log(report: &Report) {
         connections = report.connections,
         flagged = report.flagged(),
         dumped = report.namespaces.dumped,
+        looked_up = report.namespaces.looked_up,
         skipped = report.namespaces.skipped,
         empty = report.namespaces.empty,
         failed = report.namespaces.failed,

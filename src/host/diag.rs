@@ -88,7 +88,8 @@ fn refused(error: &DiagError) -> bool {
     error.source.raw_os_error().is_some_and(|errno| refusals.iter().any(|refusal| refusal.raw_os_error() == errno))
 }
 
-fn open() -> Result<Socket, DiagError> {
+/// A `sock_diag` socket of the namespace that the thread is in.
+pub(super) fn open() -> Result<Socket, DiagError> {
     let failed = |action, source| DiagError { action, reason: LossReason::NoTcpDiag, source };
     let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(|source| failed("open a sock_diag socket", source))?;
     socket.bind_auto().map_err(|source| failed("bind a sock_diag socket", source))?;
@@ -98,6 +99,31 @@ fn open() -> Result<Socket, DiagError> {
     Ok(socket)
 }
 
+/// Sends requests.
+pub(super) fn send(socket: &Socket, requests: &[u8]) -> Result<(), DiagError> {
+    socket.send(requests, 0).map(drop).map_err(|source| {
+        let missing = source.raw_os_error() == Some(Errno::NOENT.raw_os_error());
+        let reason = if missing { LossReason::NoTcpDiag } else { LossReason::Dump };
+        DiagError { action: "ask sock_diag for TCP sockets", reason, source }
+    })
+}
+
+/// Appends one datagram to what the buffer has room for beyond its content; returns the datagram's true length.
+pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<usize, DiagError> {
+    loop {
+        match socket.recv(buffer, MSG_TRUNC) {
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            received => {
+                return received.map_err(|source| {
+                    let timeout = matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                    let reason = if timeout { LossReason::Timeout } else { LossReason::Dump };
+                    DiagError { action: "receive TCP sockets from sock_diag", reason, source }
+                });
+            }
+        }
+    }
+}
+
 /// Sends one request and passes its answer on.
 fn ask<E>(
     socket: &Socket,
@@ -105,26 +131,16 @@ fn ask<E>(
     buffer: &mut Vec<u8>,
     each: &mut impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Result<Ended, DiagError>, E> {
-    if let Err(source) = socket.send(&request.to_bytes(), 0) {
-        let reason = if source.raw_os_error() == Some(Errno::NOENT.raw_os_error()) {
-            LossReason::NoTcpDiag
-        } else {
-            LossReason::Dump
-        };
-        return Ok(Err(DiagError { action: "ask sock_diag for TCP sockets", reason, source }));
+    if let Err(error) = send(socket, &request.to_bytes()) {
+        return Ok(Err(error));
     }
     let mut interrupted = false;
     loop {
         buffer.clear();
         buffer.reserve_exact(BUFFER);
-        let length = match socket.recv(buffer, MSG_TRUNC) {
+        let length = match receive(socket, buffer) {
             Ok(length) => length,
-            Err(source) if source.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => {
-                let timeout = matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-                let reason = if timeout { LossReason::Timeout } else { LossReason::Dump };
-                return Ok(Err(DiagError { action: "receive TCP sockets from sock_diag", reason, source }));
-            }
+            Err(error) => return Ok(Err(error)),
         };
         let datagram = &buffer[..length.min(buffer.len())];
         interrupted |= length > datagram.len();

@@ -7,12 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub mod counters;
 pub mod diag;
 pub mod exact;
+pub mod lookup;
 pub mod netns;
 pub mod owners;
 pub mod programs;
 
 use crate::owner::NsId;
-use crate::record::{Audience, Loss, LossReason, Namespace, Record, RecordError};
+use crate::record::{Audience, Loss, LossReason, Namespace, Need, Record, RecordError};
 use diag::Dialect;
 use netns::Found;
 use owners::{Owners, Roots};
@@ -163,13 +164,32 @@ impl Host {
             counters: Some(counters),
             empty: counters.curr_estab == Some(0),
             skipped: false,
+            looked_up: false,
         };
-        namespace.skipped = !namespace.empty && !to.digest.needs_dump(&namespace);
-        let dumps = !namespace.empty && !namespace.skipped;
-        to.tell(&Record::Namespace(namespace))?;
-        if !dumps {
-            return Ok(());
+        if namespace.empty {
+            return to.tell(&Record::Namespace(namespace));
         }
+        let begun = cpu_time();
+        let cost = || cpu_time().saturating_sub(begun);
+        match to.digest.need(&namespace) {
+            Need::Nothing => {
+                namespace.skipped = true;
+                return to.tell(&Record::Namespace(namespace));
+            }
+            // where that fails, a dump says why
+            Need::Sockets(names) => {
+                if let Ok(Some(answers)) = lookup::look_up(&names) {
+                    namespace.looked_up = true;
+                    to.tell(&Record::Namespace(namespace))?;
+                    for (clock, bytes) in answers {
+                        to.tell(&Record::Datagram { clock, bytes: bytes.into() })?;
+                    }
+                    return to.tell(&Record::DumpEnd { interrupted: false, cost: cost() });
+                }
+            }
+            Need::Dump => {}
+        }
+        to.tell(&Record::Namespace(namespace))?;
         let dumped = diag::dump(&mut self.dialect, &mut self.buffer, |bytes| {
             to.tell(&Record::Datagram { clock: clock(), bytes: bytes.into() })
         })?;
@@ -181,7 +201,7 @@ impl Host {
                 true
             }
         };
-        to.tell(&Record::DumpEnd { interrupted })
+        to.tell(&Record::DumpEnd { interrupted, cost: cost() })
     }
 }
 
@@ -241,6 +261,12 @@ pub fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Resul
 pub fn clock() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// The CPU time of this thread, microseconds.
+fn cpu_time() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
 }
 
 /// The wall clock, milliseconds since the Unix epoch.

@@ -138,7 +138,9 @@ pub struct NamespaceCounts {
     pub dumped: u64,
     /// Without connections, so not dumped.
     pub empty: u64,
-    /// Unchanged since their last dump, so not dumped again.
+    /// With the same connections as at their last dump, which were looked up one by one.
+    pub looked_up: u64,
+    /// Unchanged since the last look, so left alone.
     pub skipped: u64,
     /// Gone between finding and entering.
     pub vanished: u64,

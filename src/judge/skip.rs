@@ -1,22 +1,31 @@
-//! When a namespace need not be dumped: nothing moved since its last dump that could change a verdict, and none changes by time alone.
+//! When a namespace need not be dumped: nothing moved since the last look at it that could change a verdict, and none changes by time alone.
 //!
 //! A dump walks the host's whole table of connections, whatever namespace it is for; the namespace's own counters cost a hundredth of that.
 //! They count every segment, so that unmoved counters prove that each connection is as it was at the last dump: none opened, closed, spoke,
 //! was probed or answered. Keepalive probes of this end are counted apart (`TCPKeepAlive`); where they and their answers are all that
 //! moved, they belong to connections that this end keeps alive, and everything else was as silent as before.
 //!
-//! What no counter shows is a socket option that is set on an open connection: it is seen at the next dump, [`longest`] later at most. A verdict
-//! that time changes (`young`, `exposed`, `overdue`) is never told from memory: the namespace is dumped when the first of them is due.
+//! What no counter shows is a socket option that is set on an open connection: it is seen at the next look, [`longest`] later at most. A verdict
+//! that time changes (`young`, `exposed`, `overdue`) is never told from memory: there is another look when the first of them is due.
+//!
+//! A look need not be a dump. Where the counters say that no connection came or went, the ones that are known are all there are, and are looked up
+//! one by one if that costs less than the last dump did. One that is not found makes it a dump.
 
 use std::time::Duration;
 
 use super::policy::{OverdueBy, Policy};
 use super::verdict::{Facts, Keepalive, Verdict};
 
-/// The longest time without a dump of a namespace that has connections, whatever the idle timeouts, milliseconds.
+/// The longest time without a look at a namespace that has connections, whatever the idle timeouts, milliseconds.
 const LONGEST_MS: u64 = 120_000;
 
-/// The longest time without a dump of a namespace that has connections, milliseconds: a quarter of the shortest idle timeout, so that an
+/// After this long connections are not looked up any more but dumped, milliseconds. What only a dump shows is a listener that has gone, and a
+/// connection that opened in the moment in which another closed that the peer had closed before.
+const DUMP_AFTER_MS: u64 = 600_000;
+/// More connections than this are dumped. A walk of the kernel's largest table costs some milliseconds, a lookup some microseconds.
+const MOST_KNOWN: usize = 2000;
+
+/// The longest time without a look at a namespace that has connections, milliseconds: a quarter of the shortest idle timeout, so that an
 /// option that is set meanwhile is known long before it matters, and two minutes at most.
 #[must_use]
 pub fn longest(policy: &Policy) -> u64 {
@@ -42,6 +51,12 @@ pub struct Activity {
 }
 
 impl Activity {
+    /// Whether the connections are those of `before`: none was begun, and as many are there.
+    #[must_use]
+    pub fn same_connections(&self, before: &Self) -> bool {
+        (self.opens, self.established) == (before.opens, before.established)
+    }
+
     /// Whether nothing moved since `before` but keepalive probes of this end, and answers to them.
     ///
     /// Whatever else arrives for an established connection is answered or ends it; an answer that is still to come when this is asked (a
@@ -57,15 +72,35 @@ impl Activity {
     }
 }
 
-/// A whole dump of a namespace, and for how long it holds.
+/// The last whole look at a namespace's connections, and for how long it holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// The counters before the dump: what moved while it ran counts as movement after it.
+    /// The counters before it: what moved while it went on counts as movement after it.
     pub activity: Activity,
     /// When it began, monotonic milliseconds.
     pub at: u64,
     /// When time alone will change a verdict, monotonic milliseconds.
     pub due: u64,
+}
+
+/// The last dump of a namespace, which may be older than the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dump {
+    /// When it began, monotonic milliseconds.
+    pub at: u64,
+    /// What it cost, microseconds of CPU.
+    pub cost: u64,
+}
+
+/// What must be asked of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing.
+    Nothing,
+    /// How its known connections are: they are all that it has.
+    Known,
+    /// All sockets.
+    Dump,
 }
 
 impl Look {
@@ -74,6 +109,16 @@ impl Look {
     #[must_use]
     pub fn holds(&self, activity: &Activity, now: u64, longest: u64) -> bool {
         now < self.due && now.saturating_sub(self.at) < longest && activity.only_probes_since(&self.activity)
+    }
+
+    /// Whether the connections that it found, `known` by number, are better looked up than dumped again, where the namespace's counters say
+    /// `activity` at `now` (monotonic milliseconds), and to look one up costs `each` nanoseconds.
+    #[must_use]
+    pub fn can_be_renewed(&self, activity: &Activity, now: u64, dump: Dump, known: usize, each: u64) -> bool {
+        activity.same_connections(&self.activity)
+            && now.saturating_sub(dump.at) < DUMP_AFTER_MS
+            && known <= MOST_KNOWN
+            && (known as u64).saturating_mul(each) < dump.cost.saturating_mul(1000)
     }
 }
 

@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use hashbrown::HashTable;
 
 use super::silence::SHORTEST_MS;
-use super::skip::{Activity, Look};
+use super::skip::{Activity, Ask, Dump, Look};
 pub use super::tracked::{Armed, PeerProbes, Tracked};
 use crate::owner::NsId;
-use crate::socket::{Cookie, Endpoint, Socket, State};
+use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
 
 /// What the entries of one namespace share: few distinct values for many connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +39,10 @@ pub struct NsMemory {
     cursor: usize,
     /// Silences that ended during the dump under way: position and milliseconds.
     ended: Vec<(usize, u64)>,
-    /// The last dump, if it was whole.
+    /// The last look, if it was whole.
     look: Option<Look>,
-    /// When the last sweeps found it unchanged and did not dump it: since the last dump, the last such moment, monotonic milliseconds.
+    dump: Dump,
+    /// When the last sweeps found it unchanged and did not look: since the last look, the last such moment, monotonic milliseconds.
     held: Option<u64>,
 }
 
@@ -59,9 +60,8 @@ pub enum Seen {
 }
 
 impl NsMemory {
-    /// A dump begins.
+    /// A look begins.
     fn begin(&mut self) {
-        self.listeners.clear();
         self.ended.clear();
         self.look = None;
         self.cursor = 0;
@@ -164,10 +164,31 @@ impl NsMemory {
         self.origins = kept;
     }
 
-    /// The last dump, if it was whole and its namespace can be read without one.
+    /// The last look, if it was whole and its namespace may be left without another.
     #[must_use]
     pub fn look(&self) -> Option<&Look> {
         self.look.as_ref()
+    }
+
+    /// What must be asked of the namespace, whose counters say `activity` at `now` (monotonic milliseconds): there was a look within `longest`
+    /// milliseconds at least, and to look up one connection costs `each` nanoseconds.
+    #[must_use]
+    pub fn ask(&self, activity: &Activity, now: u64, longest: u64, each: u64) -> Ask {
+        let known = self.entries.len();
+        match &self.look {
+            Some(look) if look.holds(activity, now, longest) => Ask::Nothing,
+            Some(look) if look.can_be_renewed(activity, now, self.dump, known, each) => Ask::Known,
+            _ => Ask::Dump,
+        }
+    }
+
+    /// The connections, by which they can be looked up.
+    pub fn names(&self) -> impl Iterator<Item = SocketName> {
+        self.entries.iter().map(|entry| SocketName {
+            local: self.local(entry),
+            remote: entry.remote,
+            cookie: entry.cookie(),
+        })
     }
 
     /// Whether the last sweep found it unchanged and did not dump it: connections are as their last look found them, but for the time.
@@ -240,6 +261,14 @@ pub struct Tracker {
 impl Tracker {
     /// A dump of this namespace begins.
     pub fn begin(&mut self, id: NsId) {
+        self.begin_known(id);
+        if let Some(memory) = self.namespaces.get_mut(&id) {
+            memory.listeners.clear();
+        }
+    }
+
+    /// The connections of this namespace are looked up, which tells no listeners: those of the last dump stay.
+    pub fn begin_known(&mut self, id: NsId) {
         self.current = Some(id);
         self.namespaces.entry(id).or_default().begin();
     }
@@ -249,7 +278,7 @@ impl Tracker {
         Some(self.namespaces.get_mut(&self.current?)?.see(socket, now))
     }
 
-    /// The dump under way is over at `now` (monotonic milliseconds). If it was whole, what it did not show has closed and is forgotten.
+    /// The dump or lookup under way is over at `now` (monotonic milliseconds). If it was whole, what it did not show has closed and is forgotten.
     /// `ended` is told of each silence that ended, by movement or by closing, in milliseconds.
     pub fn end(&mut self, whole: bool, now: u64, ended: impl FnMut(&NsMemory, &Tracked, u64)) {
         if let Some(memory) = self.current.take().and_then(|id| self.namespaces.get_mut(&id)) {
@@ -257,10 +286,12 @@ impl Tracker {
         }
     }
 
-    /// Remembers a whole dump, so that the next ones may be skipped: the namespace's counters at `at` (monotonic milliseconds), before it began.
-    pub fn looked(&mut self, id: NsId, activity: Activity, at: u64) {
+    /// Remembers a whole look, so that the next ones may be skipped: the namespace's counters at `at` (monotonic milliseconds), before it began,
+    /// and, of a dump, what it cost, in microseconds of CPU.
+    pub fn looked(&mut self, id: NsId, activity: Activity, at: u64, dump: Option<u64>) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
             memory.look = Some(Look { activity, at, due: u64::MAX });
+            memory.dump = dump.map_or(memory.dump, |cost| Dump { at, cost });
         }
     }
 

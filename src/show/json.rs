@@ -52,6 +52,7 @@ fn sweep(report: &Report) -> Value {
         "namespaces": {
             "dumped": report.namespaces.dumped,
             "empty": report.namespaces.empty,
+            "looked_up": report.namespaces.looked_up,
             "skipped": report.namespaces.skipped,
             "vanished": report.namespaces.vanished,
             "failed": report.namespaces.failed,

@@ -287,6 +287,7 @@ fn own(report: &Report, dropped: u64) -> Vec<MetricFamily> {
     let counts = report.namespaces;
     let namespaces = [
         ("dumped", counts.dumped),
+        ("looked_up", counts.looked_up),
         ("skipped", counts.skipped),
         ("empty", counts.empty),
         ("vanished", counts.vanished),

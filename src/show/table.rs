@@ -131,7 +131,7 @@ pub fn summary(report: &Report) -> String {
         let _ = write!(text, "; {} ignored", report.ignored);
     }
     let counts = report.namespaces;
-    let entered = counts.dumped + counts.skipped + counts.empty;
+    let entered = counts.dumped + counts.looked_up + counts.skipped + counts.empty;
     let _ = write!(text, ". {entered} network namespace{}", if entered == 1 { "" } else { "s" });
     if counts.empty > 0 {
         let _ = write!(text, ", {} without connections", counts.empty);

@@ -15,7 +15,7 @@ use zerocopy::byteorder::{BigEndian, NativeEndian};
 use zerocopy::{FromBytes, Immutable, KnownLayout, U16, U32, Unaligned};
 
 use super::tcp_info;
-use crate::socket::{Cookie, Endpoint, Socket, State, TcpInfo, Timer};
+use crate::socket::{Cookie, Endpoint, Socket, SocketName, State, TcpInfo, Timer};
 
 /// The request that `ss` itself uses: both address families in one walk of the hash table.
 const TCPDIAG_GETSOCK: u16 = 18;
@@ -45,8 +45,8 @@ impl Request {
         let states = StateFlags::ESTABLISHED | StateFlags::LISTEN;
         match self {
             Self::BothFamilies => legacy_request(states.bits()),
-            Self::Inet => by_family(AF_INET, SocketId::new_v4(), states),
-            Self::Inet6 => by_family(AF_INET6, SocketId::new_v6(), states),
+            Self::Inet => by_family(AF_INET, SocketId::new_v4(), states, NLM_F_REQUEST | NLM_F_DUMP),
+            Self::Inet6 => by_family(AF_INET6, SocketId::new_v6(), states, NLM_F_REQUEST | NLM_F_DUMP),
         }
     }
 }
@@ -67,7 +67,7 @@ fn legacy_request(states: u32) -> Vec<u8> {
     bytes
 }
 
-fn by_family(family: u8, socket_id: SocketId, states: StateFlags) -> Vec<u8> {
+fn by_family(family: u8, socket_id: SocketId, states: StateFlags, flags: u16) -> Vec<u8> {
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol: IPPROTO_TCP,
@@ -76,11 +76,31 @@ fn by_family(family: u8, socket_id: SocketId, states: StateFlags) -> Vec<u8> {
         socket_id,
     });
     let mut message = NetlinkMessage::from(request);
-    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    message.header.flags = flags;
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes
+}
+
+/// Appends a request for one socket by its name, with `tcp_info`. One that is bound to a device is not found so: the device is part of its name.
+pub fn lookup(name: &SocketName, bytes: &mut Vec<u8>) {
+    let [low, high] = [name.cookie.0 & u64::from(u32::MAX), name.cookie.0 >> 32];
+    let mut cookie = [0; 8];
+    for (place, half) in cookie.chunks_exact_mut(4).zip([low, high]) {
+        place.copy_from_slice(&u32::try_from(half).unwrap_or_default().to_ne_bytes());
+    }
+    let socket_id = SocketId {
+        source_port: name.local.port,
+        destination_port: name.remote.port,
+        source_address: name.local.addr,
+        destination_address: name.remote.addr,
+        interface_id: 0,
+        cookie,
+    };
+    // an IPv6 socket that carries IPv4 is found by what is on the wire
+    let family = if name.local.addr.is_ipv4() { AF_INET } else { AF_INET6 };
+    bytes.extend(by_family(family, socket_id, StateFlags::ESTABLISHED, NLM_F_REQUEST));
 }
 
 /// `struct nlmsghdr`, before every message.

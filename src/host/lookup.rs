@@ -1,0 +1,118 @@
+//! Asks `sock_diag` for sockets that are known already, one by one: the kernel finds each in its table by addresses and ports, where a dump walks
+//! all of it. Some hundred sockets cost a fraction of a walk on a node with many connections.
+
+use super::diag::{DiagError, receive, send};
+use crate::socket::SocketName;
+use crate::wire::inet_diag::{Message, Messages, lookup};
+
+/// Requests of one send. Each answer takes 1 to 2 KiB of the socket's receive buffer, which holds some 200 KiB by default.
+const BATCH: usize = 32;
+/// More than the kernel says of one socket.
+const ANSWER: usize = 4096;
+
+/// The answers, a batch each: netlink messages one after the other, and when they were received, monotonic milliseconds.
+pub type Answers = Vec<(u64, Vec<u8>)>;
+
+/// Looks up sockets of the namespace that the thread is in. `None` where one of them is not there any more or cannot be found by its name (one
+/// that is bound to a device): then a dump tells what is there.
+pub fn look_up(sockets: &[SocketName]) -> Result<Option<Answers>, DiagError> {
+    let socket = super::diag::open()?;
+    let mut answers = Vec::with_capacity(sockets.len().div_ceil(BATCH));
+    for batch in sockets.chunks(BATCH) {
+        let mut requests = Vec::new();
+        for name in batch {
+            lookup(name, &mut requests);
+        }
+        send(&socket, &requests)?;
+        let mut bytes = Vec::with_capacity(BATCH * 512 + ANSWER);
+        for _ in batch {
+            let from = bytes.len();
+            bytes.reserve(ANSWER);
+            let length = receive(&socket, &mut bytes)?;
+            let found = matches!(Messages::new(&bytes[from..]).next(), Some(Ok(Message::Socket(_))));
+            if !found || length != bytes.len() - from {
+                return Ok(None);
+            }
+            // the next message begins where netlink expects it
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        answers.push((super::clock(), bytes));
+    }
+    Ok(Some(answers))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::host::diag::{Dialect, dump};
+    use crate::socket::{Cookie, Socket, State};
+
+    /// The sockets that these bytes tell.
+    fn sockets(bytes: &[u8]) -> Vec<Socket> {
+        Messages::new(bytes)
+            .filter_map(|message| match message {
+                Ok(Message::Socket(reply)) => reply.socket().unwrap(),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The names of all connections that a dump tells with one of these ports.
+    fn names(ports: &[u16]) -> Vec<SocketName> {
+        let mut names = Vec::new();
+        let ended = dump(&mut Dialect::default(), &mut Vec::new(), |datagram| {
+            names.extend(
+                sockets(datagram).iter().filter(|socket| socket.state == State::Established).map(|socket| SocketName {
+                    local: socket.local,
+                    remote: socket.remote,
+                    cookie: socket.cookie,
+                }),
+            );
+            Ok(())
+        });
+        assert!(ended.unwrap().is_ok());
+        names.retain(|name| ports.contains(&name.local.port) || ports.contains(&name.remote.port));
+        names
+    }
+
+    #[test]
+    fn what_a_dump_tells_can_be_looked_up_until_it_is_gone() {
+        let mapped = "::ffff:127.0.0.1".parse().unwrap();
+        let addresses: [(IpAddr, IpAddr); 3] = [
+            (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()),
+            (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
+            (Ipv6Addr::UNSPECIFIED.into(), mapped),
+        ];
+        // a machine may have no IPv6 on its loopback
+        let listeners: Vec<_> =
+            addresses.iter().filter_map(|&(on, to)| Some((TcpListener::bind((on, 0)).ok()?, to))).collect();
+        let ports: Vec<u16> = listeners.iter().map(|(listener, _)| listener.local_addr().unwrap().port()).collect();
+        let mut held = Vec::new();
+        for ((listener, to), port) in listeners.iter().zip(&ports) {
+            // more than one batch in all
+            for _ in 0..BATCH {
+                held.push(TcpStream::connect((*to, *port)).unwrap());
+                held.push(listener.accept().unwrap().0);
+            }
+        }
+        let names = names(&ports);
+        assert_eq!(names.len(), held.len());
+        let answers = look_up(&names).unwrap().expect("every socket is there");
+        let found: Vec<_> = answers.iter().flat_map(|(_, bytes)| sockets(bytes)).collect();
+        let told: Vec<_> =
+            found.iter().map(|it| SocketName { local: it.local, remote: it.remote, cookie: it.cookie }).collect();
+        assert_eq!(told, names);
+        assert!(found.iter().all(|socket| socket.tcp.segs_in.is_some()), "with tcp_info");
+
+        let other = Cookie(names[0].cookie.0 ^ 1);
+        assert!(
+            look_up(&[SocketName { cookie: other, ..names[0] }]).unwrap().is_none(),
+            "of the same name, but another"
+        );
+        held.clear();
+        assert!(look_up(&names).unwrap().is_none(), "gone");
+        assert!(look_up(&[]).unwrap().unwrap().is_empty());
+    }
+}
