@@ -305,3 +305,20 @@ fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
     // every eighth sweep is its turn anyway; it grows old, overdue, and its timers are understood in five more
     assert!(agent.skipped >= sweeps * 3 / 4, "{} of {sweeps} skipped", agent.skipped);
 }
+
+/// Found by the property above.
+#[test]
+fn an_acknowledgement_does_not_hide_behind_a_probe_without_an_answer() {
+    // of two probes the second is lost
+    let kept = Options { keepidle: 37_000, keepintvl: 7_000, slack: 65, lost: 2, ..Options::PLAIN };
+    let mut namespace = Namespace::new(&[None, Some(kept)]);
+    let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(u64::MAX));
+    for sweep in 0..20 {
+        // it speaks in the moment of the look: what it said is acknowledged after it
+        let speaks = [Happens::To(0, Action::Sends(INTERVAL))];
+        namespace.pass(INTERVAL, if sweep % 3 == 1 { &speaks } else { &[] });
+        let (truth, report) = (thorough.sweep(&namespace), skipping.sweep(&namespace));
+        assert_eq!(truth.tallies, report.tallies, "sweep {sweep}");
+    }
+    assert_eq!(thorough.silences, skipping.silences);
+}

@@ -216,6 +216,10 @@ impl<'a> Assessor<'a> {
 
     /// When time alone will change what is said of a connection, monotonic milliseconds.
     fn due(&self, judged: &Judged<'_>, tracked: &Tracked) -> u64 {
+        // data is in flight: its acknowledgement may hide among the namespace's counters behind a probe that stays unanswered
+        if tracked.timer().masks_keepalive() {
+            return judged.as_of;
+        }
         let Policy { long_lived, overdue_by, .. } = *self.policy;
         let timeout = judged.path.idle_timeout;
         lasts(judged.keepalive, judged.verdict, timeout, long_lived, overdue_by, &judged.facts, tracked.settled())
