@@ -149,10 +149,12 @@ impl Connection {
         }
     }
 
-    /// `SO_KEEPALIVE`, with the other options set before: it arms a full KEEPIDLE from now.
+    /// `SO_KEEPALIVE`, with the other options set before: it arms a full KEEPIDLE from now. Where it is on already it does nothing; but KEEPIDLE
+    /// has armed what is left of it.
     pub fn turn_on(&mut self, options: Options) {
+        let elapsed = if self.options.is_some() { self.now - self.data_recv.max(self.ack_recv) } else { 0 };
         self.options = Some(options);
-        self.arm(options.keepidle);
+        self.arm(options.keepidle.saturating_sub(elapsed));
     }
 
     /// Its handshake was at this moment, and not at the start.
@@ -258,10 +260,8 @@ impl Connection {
             }
             Event::Does(Action::Switches(_)) => self.switch(),
             Event::Does(Action::Keepidle(_, keepidle)) => {
-                let elapsed = self.now - self.data_recv.max(self.ack_recv);
-                if let Some(options) = &mut self.options {
-                    options.keepidle = keepidle;
-                    self.arm(keepidle.saturating_sub(elapsed));
+                if let Some(options) = self.options {
+                    self.turn_on(Options { keepidle, ..options });
                 }
             }
         }
