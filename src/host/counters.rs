@@ -1,7 +1,7 @@
 //! The network namespace's own counters and sysctls, read by a thread that has entered it.
 //!
 //! `/proc/thread-self/net` and `/proc/sys/net` follow the reading thread's namespace, so that no other process's files are needed.
-
+//!
 //! `snmp` is read each time; `netstat` costs three times as much, and a sysctl more the more namespaces there are (the kernel keeps all
 //! namespaces' entries of one name in one chain). So `netstat` is read again when `snmp` moved, and everything now and then.
 

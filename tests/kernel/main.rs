@@ -12,3 +12,4 @@ mod look;
 mod memory;
 mod namespaces;
 mod pairs;
+mod skip;

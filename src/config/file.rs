@@ -1,0 +1,268 @@
+//! The configuration file as people write it: its keys, what a value of each looks like, and what is said of one that is wrong.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use globset::{Glob, GlobMatcher};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::UsageError;
+use crate::cli::{self, FailOn, Format, LogFormat, MetricsDetail, ScopeArg};
+use crate::judge::profiles;
+use crate::yaml;
+
+/// The file as people write it: every flag by its name with `-` as `_`, dots nested; and what has no flag.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigFile {
+    pub(super) idle_timeout: Option<DurationText>,
+    pub(super) profile: OneOrMore<ProfileName>,
+    pub(super) long_lived: Option<DurationText>,
+    pub(super) local_scope: Option<ScopeArg>,
+    pub(super) path: PathKeys,
+    pub(super) log: LogKeys,
+    pub(super) web: WebKeys,
+    pub(super) netns_dir: OneOrMore<PathBuf>,
+    pub(super) cgroup_root: Option<PathBuf>,
+    pub(super) pod_logs: Option<PathBuf>,
+    pub(super) cri_endpoint: Option<PathBuf>,
+    pub(super) interval: Option<DurationText>,
+    pub(super) top_endpoints: Option<usize>,
+    pub(super) max_findings: Option<usize>,
+    pub(super) metrics_detail: Option<MetricsDetail>,
+    pub(super) max_series: Option<usize>,
+    pub(super) filter: Option<String>,
+    pub(super) all: bool,
+    pub(super) format: Option<Format>,
+    pub(super) netns: Option<String>,
+    pub(super) pid: Option<u32>,
+    pub(super) namespace: Option<String>,
+    pub(super) pod: Option<String>,
+    #[serde(rename = "for")]
+    pub(super) watch_for: Option<DurationText>,
+    pub(super) watch: Option<DurationText>,
+    pub(super) record: Option<PathBuf>,
+    pub(super) replay: Option<PathBuf>,
+    pub(super) exact: bool,
+    pub(super) explain: bool,
+    pub(super) compare: Option<PathBuf>,
+    pub(super) fail_on: Option<FailOn>,
+    pub(super) paths: Vec<PathKey>,
+    pub(super) ignore: Vec<IgnoreKey>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PathKeys {
+    pub(super) procfs: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LogKeys {
+    pub(super) level: Option<String>,
+    pub(super) format: Option<LogFormat>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WebKeys {
+    pub(super) listen_address: Option<AddressText>,
+    pub(super) config: WebConfigKeys,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WebConfigKeys {
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PathKey {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) cidrs: Vec<Cidr>,
+    #[serde(default)]
+    pub(super) ports: Vec<Ports>,
+    #[serde(default)]
+    pub(super) profile: OneOrMore<ProfileName>,
+    pub(super) idle_timeout: Option<DurationText>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct IgnoreKey {
+    pub(super) namespace: Option<GlobText>,
+    pub(super) pod: Option<GlobText>,
+    pub(super) container: Option<GlobText>,
+}
+
+/// One value, or a list of them.
+#[derive(Debug)]
+pub(super) struct OneOrMore<T>(pub(super) Vec<T>);
+
+impl<T> Default for OneOrMore<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
+            type Value = OneOrMore<T>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a value or a list of values")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                T::deserialize(serde::de::value::StrDeserializer::new(text)).map(|one| OneOrMore(vec![one]))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    all.push(one);
+                }
+                Ok(OneOrMore(all))
+            }
+        }
+        from.deserialize_any(Visitor(std::marker::PhantomData))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DurationText(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        cli::duration(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AddressText(pub(super) SocketAddr);
+
+impl<'de> Deserialize<'de> for AddressText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        cli::listen_address(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ProfileName(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for ProfileName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        profile(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Cidr(pub(super) IpNet);
+
+impl<'de> Deserialize<'de> for Cidr {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let net = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+        net.map(Self).map_err(|_| {
+            D::Error::custom(format!("`{text}` is not a CIDR; write it like 10.20.0.0/16 or 2001:db8::/32"))
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Ports(pub(super) RangeInclusive<u16>);
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Ports;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a port like 443 or a range like \"8000-8999\"")
+            }
+            fn visit_u64<E: serde::de::Error>(self, port: u64) -> Result<Ports, E> {
+                let port = u16::try_from(port).map_err(|_| E::custom(format!("{port} is not a port (0 to 65535)")))?;
+                Ok(Ports(port..=port))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Ports, E> {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                match (first.trim().parse(), last.trim().parse()) {
+                    (Ok(first), Ok(last)) if first <= last => Ok(Ports(first..=last)),
+                    _ => Err(E::custom(format!("`{text}` is neither a port like 443 nor a range like 8000-8999"))),
+                }
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct GlobText(pub(super) GlobMatcher);
+
+impl<'de> Deserialize<'de> for GlobText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        glob(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+    }
+}
+
+pub(super) fn glob(text: &str) -> Result<GlobMatcher, String> {
+    Glob::new(text)
+        .map(|glob| glob.compile_matcher())
+        .map_err(|error| format!("`{text}` is not a glob: {}", error.kind()))
+}
+
+pub(super) fn profile(name: &str) -> Result<Duration, String> {
+    let profile = profiles::find(name).ok_or_else(|| {
+        format!("`{name}` is not a known profile; `keepalive-auditor profiles` lists them: {}", known_profiles())
+    })?;
+    Ok(profile.idle_timeout)
+}
+
+fn known_profiles() -> String {
+    profiles::PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join(", ")
+}
+
+impl ConfigFile {
+    /// Reads `--config`, or nothing.
+    pub fn load(path: Option<&Path>) -> Result<Self, UsageError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            UsageError::new(format!("cannot read the configuration file {}: {error}", path.display()))
+        })?;
+        yaml::parse(&text).map_err(|error| UsageError::new(format!("{}: {error}", path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named_by_line_and_key() {
+        let cases = [
+            ("idle_timeout: 350", "line 1, key idle_timeout: `350` is not a duration; write it with a unit, as 350s"),
+            ("\nidle_timeot: 350s", "line 2, key idle_timeot: unknown field `idle_timeot`"),
+            (
+                "paths:\n  - name: nlb\n    cidrs: [10.0.0.0/33]\n    idle_timeout: 5s",
+                "line 3, key paths[0].cidrs[0]: `10.0.0.0/33` is not a CIDR",
+            ),
+            (
+                "paths:\n  - name: nlb\n    profile: aws-nbl",
+                "line 3, key paths[0].profile: `aws-nbl` is not a known profile",
+            ),
+            ("paths:\n  - name: nlb\n    ports: [\"9-8\"]", "line 3, key paths[0].ports[0]: `9-8` is neither"),
+            ("paths:\n  - idle_timeout: 5s", "key paths[0]: missing field `name`"),
+            ("web: {listen-address: x}", "line 1, key web.listen-address"),
+            ("ignore:\n  - {pod: \"[\"}", "line 2, key ignore[0].pod: `[` is not a glob"),
+        ];
+        for (text, expected) in cases {
+            let error = yaml::parse::<ConfigFile>(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?}\n got: {error}\nwant: {expected}");
+        }
+    }
+}
