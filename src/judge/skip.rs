@@ -59,8 +59,9 @@ impl Activity {
 
     /// Whether nothing moved since `before` but keepalive probes of this end, and answers to them.
     ///
-    /// Whatever else arrives for an established connection is answered or ends it; an answer that is still to come when this is asked (a
-    /// delayed acknowledgement, hidden behind a probe without an answer) is counted when it is asked again.
+    /// Whatever else arrives for an established connection is answered, ends it, or belongs to data that was just on the wire: an acknowledgement, a
+    /// change of the window. An answer that is still to come when this is asked (a delayed acknowledgement, hidden behind a probe without an
+    /// answer) is counted when it is asked again.
     #[must_use]
     pub fn only_probes_since(&self, before: &Self) -> bool {
         let probes = self.probes.wrapping_sub(before.probes);

@@ -38,11 +38,19 @@ struct Sweeper<'n> {
     netns: &'n Netns,
 }
 
+/// How a sweep came to know of the namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Skipped,
+    LookedUp,
+    Dumped,
+}
+
 /// One sweep: what it did in the namespace, and what it said.
 struct Sweep {
     began: Instant,
     ended: Instant,
-    dumped: bool,
+    how: How,
     /// Keepalive probes that the namespace had sent.
     probes: u64,
     report: Report,
@@ -77,7 +85,12 @@ impl<'n> Sweeper<'n> {
         let found = found.expect("the namespace is found");
         assert!(!found.empty, "a namespace with connections is never empty");
         let probes = found.counters.and_then(|counters| counters.keepalive_probes).expect("the kernel counts probes");
-        Sweep { began, ended: Instant::now(), dumped: !found.skipped, probes, report: digest.report("") }
+        let how = match (found.skipped, found.looked_up) {
+            (true, _) => How::Skipped,
+            (_, true) => How::LookedUp,
+            _ => How::Dumped,
+        };
+        Sweep { began, ended: Instant::now(), how, probes, report: digest.report("") }
     }
 
     /// Sweeps on until `done` says so, and gives the last sweep.
@@ -93,15 +106,15 @@ impl<'n> Sweeper<'n> {
         }
     }
 
-    /// Sweeps until only movement makes it dump, for a long time: each of the `kept` connections has probed since the last dump, so that no
+    /// Sweeps until only movement makes it look, for a long time: each of the `kept` connections has probed since the last look, so that no
     /// timer is left to learn from.
     fn settle(&mut self, kept: u64) {
-        let mut at_dump = 0;
+        let mut at_look = 0;
         self.sweep_until("skipping over this end's own probes", |sweep| {
-            if sweep.dumped {
-                at_dump = sweep.probes;
+            if sweep.looked() {
+                at_look = sweep.probes;
             }
-            !sweep.dumped && sweep.probes >= at_dump + 2 * kept
+            !sweep.looked() && sweep.probes >= at_look + 2 * kept
         });
     }
 
@@ -111,7 +124,7 @@ impl<'n> Sweeper<'n> {
         loop {
             let before = counters(self.netns).keepalive_probes;
             let sweep = self.sweep();
-            if sweep.dumped || counters(self.netns).keepalive_probes == before {
+            if sweep.looked() || counters(self.netns).keepalive_probes == before {
                 return sweep;
             }
         }
@@ -119,6 +132,11 @@ impl<'n> Sweeper<'n> {
 }
 
 impl Sweep {
+    /// The connections were seen, one way or the other.
+    fn looked(&self) -> bool {
+        self.how != How::Skipped
+    }
+
     fn row(&self, end: &End) -> Option<&Finding> {
         let is_it = |row: &&Finding| (row.netns.0, row.cookie.0) == (end.id.netns, end.id.cookie);
         self.report.findings.iter().find(is_it)
@@ -131,7 +149,7 @@ impl Sweep {
 
 /// Checks what was said of a connection by the sweep that had to notice what happened to it.
 fn noticed(checks: &mut Checks, what: &str, sweep: &Sweep, end: &End, verdict: Verdict) {
-    checks.that(sweep.dumped, || format!("{what}: not dumped"));
+    checks.that(sweep.looked(), || format!("{what}: no look"));
     checks.equal(what, sweep.verdict(end), Some(verdict));
 }
 
@@ -173,12 +191,12 @@ kernel_test!(a_namespace_is_skipped_while_only_its_own_probes_move, || {
     let mut sweeper = Sweeper::new(&hosts.near, None);
     sweeper.settle(4);
     let mut checks = Checks::default();
-    let (mut sweeps, mut dumps) = (0, 0);
+    let (mut sweeps, mut looks) = (0, 0);
     let before = counters(&hosts.near);
     let probes = before.keepalive_probes.expect("TCPKeepAlive");
     sweeper.sweep_until("two probes of each", |sweep| {
         sweeps += 1;
-        dumps += u64::from(sweep.dumped);
+        looks += u64::from(sweep.looked());
         for (cases, verdict) in [(&off, Verdict::Exposed), (&kept, Verdict::Protected)] {
             for case in cases {
                 checks.equal(&format!("{}, sweep {sweeps}", case.name), sweep.verdict(&case.near), Some(verdict));
@@ -193,11 +211,11 @@ kernel_test!(a_namespace_is_skipped_while_only_its_own_probes_move, || {
     let received = rose(|counters| counters.in_segs);
     checks.that(received <= probes, || format!("{received} segments received for {probes} probes"));
     // None, but for a probe that fell between the readings of a sweep's two counters: that takes two.
-    checks.that(dumps <= sweeps / 4, || format!("{dumps} dumps in {sweeps} sweeps with {probes} probes"));
+    checks.that(looks <= sweeps / 4, || format!("{looks} looks in {sweeps} sweeps with {probes} probes"));
     checks.finish();
 });
 
-kernel_test!(what_is_overdue_is_told_by_a_dump_of_the_first_sweep_after_it_is_due, || {
+kernel_test!(what_is_overdue_is_told_by_a_look_of_the_first_sweep_after_it_is_due, || {
     const LIMIT: Duration = Duration::from_secs(8);
     // The memory counts in tenths of a second, from the first one after a look.
     const TICK: Duration = Duration::from_millis(100);
@@ -210,8 +228,8 @@ kernel_test!(what_is_overdue_is_told_by_a_dump_of_the_first_sweep_after_it_is_du
     let mut checks = Checks::default();
     let (mut overdue, mut skipped, mut said) = (0, 0, false);
     sweeper.sweep_until("overdue connections", |sweep| {
-        skipped += u32::from(!sweep.dumped);
-        // Without any movement dumps come every quarter of the limit, and so at its end, too, whatever is due.
+        skipped += u32::from(!sweep.looked());
+        // Without any movement looks come every quarter of the limit, and so at its end, too, whatever is due.
         if !said && sweep.began > first.began + LIMIT * 5 / 8 {
             kept[0].say();
             said = true;
@@ -223,7 +241,7 @@ kernel_test!(what_is_overdue_is_told_by_a_dump_of_the_first_sweep_after_it_is_du
         let is_overdue = |case: &&Case| sweep.verdict(&case.near) == Some(Verdict::Overdue);
         overdue = off.iter().filter(is_overdue).count();
         checks.that(overdue >= before, || format!("{} of {before} are overdue no more", before - overdue));
-        checks.that(overdue == before || sweep.dumped, || format!("{overdue} are overdue, without a look"));
+        checks.that(overdue == before || sweep.looked(), || format!("{overdue} are overdue, without a look"));
         checks.that(overdue == before || sweep.ended >= earliest, || "overdue too early".to_owned());
         checks.that(overdue == off.len() || sweep.began < latest, || format!("only {overdue} overdue, after the time"));
         overdue == off.len()
@@ -238,10 +256,11 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
     let mut sweeper = Sweeper::new(&hosts.near, None);
     sweeper.settle(4);
     let mut checks = Checks::default();
+    let mut lookups = 0;
 
     // Probes of the other end, one connection's after the other's.
     for case in &off {
-        sweeper.sweep_until("a skipped dump", |sweep| !sweep.dumped);
+        sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
         let (sent, end) = (sent_but_probes(&hosts.near), Instant::now() + PATIENCE);
         Keep::Idle(1).apply(&case.far.stream);
         while sent_but_probes(&hosts.near) == sent {
@@ -249,22 +268,19 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
             sleep(Duration::from_millis(10));
         }
         Keep::Off.apply(&case.far.stream);
-        noticed(
-            &mut checks,
-            &format!("{}: its probe", case.name),
-            &sweeper.notice(),
-            &case.near,
-            Verdict::PeerProtected,
-        );
+        let sweep = sweeper.notice();
+        lookups += u32::from(sweep.how == How::LookedUp);
+        noticed(&mut checks, &format!("{}: its probe", case.name), &sweep, &case.near, Verdict::PeerProtected);
     }
 
     // Data, either way.
     for case in &mut off {
         for (what, act) in [("sends", Case::say as fn(&mut Case)), ("receives", Case::hear)] {
-            sweeper.sweep_until("a skipped dump", |sweep| !sweep.dumped);
+            sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
             let start = Instant::now();
             act(case);
             let (name, sweep) = (format!("{} {what}", case.name), sweeper.notice());
+            lookups += u32::from(sweep.how == How::LookedUp);
             noticed(&mut checks, &name, &sweep, &case.near, Verdict::PeerProtected);
             let idle = sweep.row(&case.near).and_then(|row| row.data_idle).map(Duration::from_millis);
             let age = start.elapsed() + JIFFY;
@@ -272,22 +288,39 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
         }
     }
 
-    // New connections, either way.
+    // No connection came or went: where a walk of the kernel's table costs more, those that are known were looked up.
+    checks.that(lookups > 0, || "nothing was looked up".to_owned());
+
+    // New connections, either way: no lookup would show them.
     let (outward, inward) = (Server::dual(&hosts.far, 7070), Server::dual(&hosts.near, 7171));
     let mut held = Vec::new();
     for (here, there) in [(v4(1, 1), v4(1, 2)), (v6(1, 1), v6(1, 2))] {
-        sweeper.sweep_until("a skipped dump", |sweep| !sweep.dumped);
+        sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
         let opened = outward.connect(&hosts.near, there, [Keep::Off; 2]);
-        noticed(&mut checks, &format!("opened to {there}"), &sweeper.notice(), &opened.client, Verdict::Exposed);
-        sweeper.sweep_until("a skipped dump", |sweep| !sweep.dumped);
+        let sweep = sweeper.notice();
+        checks.equal("a connection opened", sweep.how, How::Dumped);
+        noticed(&mut checks, &format!("opened to {there}"), &sweep, &opened.client, Verdict::Exposed);
+        sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
         let accepted = inward.connect(&hosts.far, here, [Keep::Off; 2]);
-        noticed(&mut checks, &format!("accepted at {here}"), &sweeper.notice(), &accepted.server, Verdict::Exposed);
+        let sweep = sweeper.notice();
+        checks.equal("a connection accepted", sweep.how, How::Dumped);
+        noticed(&mut checks, &format!("accepted at {here}"), &sweep, &accepted.server, Verdict::Exposed);
         held.extend([opened, accepted]);
     }
     let last = sweeper.sweep();
     for case in &kept {
         checks.equal(&case.name, last.verdict(&case.near), Some(Verdict::Protected));
     }
+
+    // One that goes is gone from the next report.
+    sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
+    let gone = held.pop().expect("a connection").server;
+    let (netns, cookie) = (gone.id.netns, gone.id.cookie);
+    drop(gone);
+    let sweep = sweeper.sweep_until("a look", Sweep::looked);
+    checks.equal("a connection closed", sweep.how, How::Dumped);
+    let still = sweep.report.findings.iter().any(|row| (row.netns.0, row.cookie.0) == (netns, cookie));
+    checks.that(!still, || "a closed connection is still told of".to_owned());
     checks.finish();
 });
 
