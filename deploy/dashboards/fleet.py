@@ -236,7 +236,7 @@ def fleet():
             ),
             p.timeseries(
                 "Network namespaces by result",
-                "dumped: read. skipped: unchanged since its last dump, by its counters. empty: no established connection, so not dumped. vanished: gone during the sweep. failed: not readable.",
+                "dumped: read. looked_up: the same connections as before, read one by one. skipped: unchanged since the last look, by its counters. empty: no established connection, so not read. vanished: gone during the sweep. failed: not readable.",
                 [p.target('sum by (result) (keepalive_auditor_namespaces{cluster=~"$cluster"})', "{{result}}")],
                 stack=True,
                 width=8,
