@@ -9,9 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Config};
 use crate::digest::Digest;
-use crate::host::{self, Host};
+use crate::host::{self, Host, Places};
+use crate::judge::policy::Policy;
 use crate::judge::report::Report;
 use crate::web;
 
@@ -71,42 +72,58 @@ async fn serve(mut config: AgentConfig) -> Result<()> {
     Ok(())
 }
 
-/// Sweeps for ever, one after the other, each on a thread of its own.
+/// Sweeps for ever, one after the other.
 async fn sweep_on(config: AgentConfig, published: Arc<Published>) -> Result<()> {
-    let policy = Arc::new(config.config.policy);
-    let node = host::node_name();
-    let new_host = || Host::new(config.config.places.clone());
-    let mut kept = None;
-    let mut hinted = false;
     let mut ticks = interval(config.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweeps = Sweeps::new(config, published);
     loop {
         ticks.tick().await;
+        let next = tokio::task::spawn_blocking(move || {
+            sweeps.sweep();
+            sweeps
+        });
+        sweeps = next.await.context("the sweep's task ended")?;
+    }
+}
+
+/// What sweeps need, and keep from one to the next.
+struct Sweeps {
+    places: Places,
+    policy: Arc<Policy>,
+    node: String,
+    published: Arc<Published>,
+    /// Absent after a sweep that failed.
+    host: Option<Host>,
+    hinted: bool,
+}
+
+impl Sweeps {
+    fn new(config: AgentConfig, published: Arc<Published>) -> Self {
+        let Config { places, policy, .. } = config.config;
+        Self { places, policy: Arc::new(policy), node: host::node_name(), published, host: None, hinted: false }
+    }
+
+    /// One sweep, on a thread of its own; its report is published.
+    fn sweep(&mut self) {
         let begun = Instant::now();
-        let mut host = kept.take().unwrap_or_else(new_host);
-        let mut digest = published.take_digest().unwrap_or_else(|| Digest::new(policy.clone()).skipping());
-        let node = node.clone();
-        let swept = tokio::task::spawn_blocking(move || {
-            let swept = host::on_own_thread(|| host.sweep_into(&mut digest, &mut |_| Ok(())));
-            let report = swept.map(|swept| swept.map(|()| digest.summary(&node)));
-            (report, host, digest)
-        })
-        .await
-        .context("the sweep's task ended")?;
-        let (report, host, digest) = swept;
-        match report {
-            Ok(Ok(report)) => {
+        let mut host = self.host.take().unwrap_or_else(|| Host::new(self.places.clone()));
+        let digest = self.published.take_digest();
+        let mut digest = digest.unwrap_or_else(|| Digest::new(self.policy.clone()).skipping());
+        match host::on_own_thread(|| host.sweep_into(&mut digest, &mut |_| Ok(()))) {
+            Ok(Ok(())) => {
+                let report = digest.summary(&self.node);
                 log(&report);
-                if !hinted && walks_dominate(&report) {
-                    hinted = true;
+                if !self.hinted && walks_dominate(&report) {
+                    self.hinted = true;
                     tracing::info!(
                         "most of a sweep goes into walking the node's table of connections, once for each network namespace that is dumped. \
                          `sysctl -w net.ipv4.tcp_child_ehash_entries=4096` on the node (Linux 6.1 or later) gives each namespace that is \
                          made from then on a table of its own"
                     );
                 }
-                published.publish(report, digest, begun.elapsed());
-                kept = Some(host);
+                self.published.publish(report, digest, begun.elapsed());
+                self.host = Some(host);
             }
             Ok(Err(error)) => tracing::error!(%error, "a sweep failed"),
             // what a panic left behind is not trusted: the memory starts anew
