@@ -307,7 +307,9 @@ impl Audience for Digest {
         if self.skips_for == 0 {
             return Need::Dump;
         }
-        match memory.ask(&activity, namespace.clock, self.skips_for, self.lookup_cost) {
+        // not all in one sweep, although all were seen first in one: up to a quarter sooner
+        let longest = self.skips_for - self.skips_for / 64 * (namespace.id.0 % 16);
+        match memory.ask(&activity, namespace.clock, longest, self.lookup_cost) {
             Ask::Nothing => Need::Nothing,
             Ask::Known => Need::Sockets(memory.names().collect()),
             Ask::Dump => Need::Dump,

@@ -8,7 +8,7 @@ use super::groups::{Groups, OwnerOf};
 use super::pair::{Pairs, Peer};
 use super::policy::{LocalScope, Path, Policy};
 use super::report::{Direction, Finding, PeerFacts, Report, ServiceEndpoint};
-use super::skip::lasts;
+use super::skip::{Expected, lasts};
 use super::track::{NsMemory, Tracked, Tracker};
 use super::verdict::{Facts, Keepalive, Verdict, judge, keepalive};
 use super::worst::{Rank, Worst};
@@ -42,8 +42,7 @@ struct NsAssessment {
     owners: Vec<Arc<Owner>>,
     /// Connections that are overdue, or were watched in silence for their path's idle timeout.
     marks: Vec<Mark>,
-    /// When time alone will change a verdict, monotonic milliseconds.
-    due: u64,
+    expected: Expected,
 }
 
 #[derive(Debug)]
@@ -63,7 +62,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
         let assessor = Assessor { tracker, policy, pairs: &pairs, now, id, memory };
         let mut groups = Groups::new(id, memory, policy, owners);
         let mut marks = Vec::new();
-        let mut due = u64::MAX;
+        let mut expected = Expected::default();
         for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
             let group = groups.of(tracked);
             if !group.selected || !policy.select.takes(|| memory.local(tracked), tracked.remote) {
@@ -75,7 +74,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
             }
             let judged = assessor.judge(at, tracked);
             if memory.look().is_some() {
-                due = due.min(assessor.due(&judged, tracked));
+                assessor.expect(&judged, tracked, &mut expected);
             }
             let overdue = judged.verdict == Verdict::Overdue;
             if overdue || judged.stale {
@@ -93,7 +92,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
             let silence = judged.facts.wire_idle.unwrap_or(0);
             worst.offer(Rank::new(judged.verdict, silence, position, tracked.cookie(), at));
         }
-        namespaces.push(NsAssessment { id, owners: groups.pour_into(&mut report.tallies), marks, due });
+        namespaces.push(NsAssessment { id, owners: groups.pour_into(&mut report.tallies), marks, expected });
     }
     report.connections = report.verdicts.iter().sum();
     report.truncated = report.connections.saturating_sub(worst.len() as u64);
@@ -129,9 +128,9 @@ impl Assessment {
     /// Marks in the tracker what the next sweep must know: what is overdue, what was watched in silence for its path's idle timeout, and when
     /// time alone will change a verdict.
     pub fn settle(self, tracker: &mut Tracker) {
-        for NsAssessment { id, marks, due, .. } in self.namespaces {
+        for NsAssessment { id, marks, expected, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
-            memory.set_due(due);
+            memory.judged(expected);
             for Mark { at, overdue, stale } in marks {
                 let Some(entry) = memory.entries_mut().get_mut(at as usize) else { continue };
                 if overdue {
@@ -214,16 +213,16 @@ impl<'a> Assessor<'a> {
         (self.now, facts(tracked, self.now))
     }
 
-    /// When time alone will change what is said of a connection, monotonic milliseconds.
-    fn due(&self, judged: &Judged<'_>, tracked: &Tracked) -> u64 {
-        // data is in flight: its acknowledgement may hide among the namespace's counters behind a probe that stays unanswered
-        if tracked.timer().masks_keepalive() {
-            return judged.as_of;
-        }
+    /// Adds what is expected of a connection.
+    fn expect(&self, judged: &Judged<'_>, tracked: &Tracked, expected: &mut Expected) {
         let Policy { long_lived, overdue_by, .. } = *self.policy;
         let timeout = judged.path.idle_timeout;
-        lasts(judged.keepalive, judged.verdict, timeout, long_lived, overdue_by, &judged.facts, tracked.settled())
-            .map_or(u64::MAX, |ms| judged.as_of.saturating_add(ms))
+        let facts = &judged.facts;
+        let lasts = lasts(judged.keepalive, judged.verdict, timeout, long_lived, overdue_by, facts, tracked.settled());
+        let after = |ms: Option<u64>| ms.map_or(u64::MAX, |ms| judged.as_of.saturating_add(ms));
+        expected.due = expected.due.min(after(lasts));
+        expected.probe = expected.probe.min(after(facts.next_probe));
+        expected.acknowledgement |= facts.probing || tracked.timer().masks_keepalive();
     }
 
     /// In one namespace there is nothing between the two ends; between two namespaces of a node there is, where addresses are translated.

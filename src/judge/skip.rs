@@ -80,8 +80,26 @@ pub struct Look {
     pub activity: Activity,
     /// When it began, monotonic milliseconds.
     pub at: u64,
+    /// What it leads to expect.
+    pub expected: Expected,
+}
+
+/// What is expected of connections on which nothing moves but this end's probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
     /// When time alone will change a verdict, monotonic milliseconds.
     pub due: u64,
+    /// When the first keepalive timer fires, monotonic milliseconds: a probe before that is one of an option that was set meanwhile.
+    pub probe: u64,
+    /// An acknowledgement is to come: of data that was in flight, or of a probe.
+    pub acknowledgement: bool,
+}
+
+impl Default for Expected {
+    /// Nothing.
+    fn default() -> Self {
+        Self { due: u64::MAX, probe: u64::MAX, acknowledgement: false }
+    }
 }
 
 /// The last dump of a namespace, which may be older than the last look.
@@ -109,7 +127,14 @@ impl Look {
     /// than `longest` milliseconds.
     #[must_use]
     pub fn holds(&self, activity: &Activity, now: u64, longest: u64) -> bool {
-        now < self.due && now.saturating_sub(self.at) < longest && activity.only_probes_since(&self.activity)
+        let Expected { due, probe, acknowledgement } = self.expected;
+        // an acknowledgement could hide behind a later probe that has no answer
+        let unmoved = if acknowledgement || now < probe {
+            *activity == self.activity
+        } else {
+            activity.only_probes_since(&self.activity)
+        };
+        now < due && now.saturating_sub(self.at) < longest && unmoved
     }
 
     /// Whether the connections that it found, `known` by number, are better looked up than dumped again, where the namespace's counters say
@@ -138,9 +163,9 @@ pub fn lasts(
 ) -> Option<u64> {
     let until = |limit: Duration, ms: u64| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_sub(ms);
     let timer = match keepalive {
-        Keepalive::On if settled && !facts.probing => None,
+        Keepalive::On if settled => None,
         // the next firing may show that KEEPIDLE is longer, or is the probe that ends a silence
-        Keepalive::On | Keepalive::Late => Some(facts.next_probe.filter(|_| !facts.probing).unwrap_or(0)),
+        Keepalive::On | Keepalive::Late => Some(facts.next_probe.unwrap_or(0)),
         Keepalive::Off => None,
         Keepalive::Unknown => Some(0),
     };

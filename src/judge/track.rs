@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use hashbrown::HashTable;
 
 use super::silence::SHORTEST_MS;
-use super::skip::{Activity, Ask, Dump, Look};
+use super::skip::{Activity, Ask, Dump, Expected, Look};
 pub use super::tracked::{Armed, PeerProbes, Tracked};
 use crate::owner::NsId;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
@@ -197,10 +197,10 @@ impl NsMemory {
         self.held.is_some()
     }
 
-    /// Remembers when time alone will change a verdict here, monotonic milliseconds.
-    pub fn set_due(&mut self, due: u64) {
+    /// Remembers what the judgement of the last look expects.
+    pub fn judged(&mut self, expected: Expected) {
         if let Some(look) = &mut self.look {
-            look.due = due;
+            look.expected = expected;
         }
     }
 
@@ -290,7 +290,7 @@ impl Tracker {
     /// and, of a dump, what it cost, in microseconds of CPU.
     pub fn looked(&mut self, id: NsId, activity: Activity, at: u64, dump: Option<u64>) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
-            memory.look = Some(Look { activity, at, due: u64::MAX });
+            memory.look = Some(Look { activity, at, expected: Expected::default() });
             memory.dump = dump.map_or(memory.dump, |cost| Dump { at, cost });
         }
     }
