@@ -61,7 +61,10 @@ pub fn run(config: AuditConfig) -> Result<bool> {
             // clear the screen, cursor home
             write!(out, "\x1b[2J\x1b[H")?;
         }
-        unless_closed(print(&mut out, &args, &mut look).and_then(|()| out.flush()))?;
+        if !is_read(print(&mut out, &args, &mut look).and_then(|()| out.flush()))? {
+            return Ok(false);
+        }
+        drop(out);
         digest = look.digest;
         sleep(pause);
     }
@@ -220,15 +223,15 @@ fn finish(args: &AuditArgs, mut look: Look, before: Option<&Report>, procfs: Opt
         };
         written = written.and_then(|()| out.write_all(advice.as_bytes()));
     }
-    unless_closed(written.and_then(|()| out.flush()))?;
+    is_read(written.and_then(|()| out.flush()))?;
     Ok(failed)
 }
 
-/// The reader may have seen enough, as in `| head`.
-fn unless_closed(written: io::Result<()>) -> Result<()> {
+/// Whether there still is a reader: one may have seen enough, as in `| head`.
+fn is_read(written: io::Result<()>) -> Result<bool> {
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to stdout"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("cannot write to stdout"),
     }
 }
 

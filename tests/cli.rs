@@ -3,8 +3,11 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use support::binary::{Outcome, command, finish, run};
 use support::check::Checks;
@@ -356,4 +359,31 @@ fn a_reader_that_goes_away_is_no_panic() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
     }
+}
+
+#[test]
+fn watching_ends_when_nobody_reads_any_more() {
+    let mut child = command(&["audit", "--watch", "100ms"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    out.read_line(&mut String::new()).expect("a line");
+    drop(out);
+    let end = Instant::now() + Duration::from_secs(30);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("our child") {
+            break Some(status);
+        }
+        if Instant::now() > end {
+            break None;
+        }
+        sleep(Duration::from_millis(20));
+    };
+    if status.is_none() {
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+    }
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
 }
