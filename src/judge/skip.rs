@@ -65,8 +65,7 @@ impl Activity {
     #[must_use]
     pub fn only_probes_since(&self, before: &Self) -> bool {
         let probes = self.probes.wrapping_sub(before.probes);
-        self.opens == before.opens
-            && self.established == before.established
+        self.same_connections(before)
             && self.retransmitted == before.retransmitted
             && self.segs_out.wrapping_sub(before.segs_out) == probes
             && self.segs_in.wrapping_sub(before.segs_in) <= probes

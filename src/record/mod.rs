@@ -8,7 +8,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, Read, Write};
 
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
@@ -16,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::owner::{NsId, Owner};
 use crate::socket::SocketName;
 
+mod file;
+
+pub use file::{RecordError, Recorder, replay};
+
 /// The version of the file form; a reader refuses a newer one.
 pub const VERSION: u32 = 1;
 const FORMAT: &str = "keepalive-auditor recording";
-/// The longest line that a reader takes, in bytes: room for the owners of 50 000 cgroups.
-const MAX_LINE: u64 = 16 << 20;
 /// Raw kernel structures are in the byte order of the machine that made them.
 const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
@@ -53,7 +54,7 @@ pub enum Record<'a> {
         /// The table changed under the walk (`NLM_F_DUMP_INTR`), or the kernel ended it with an error.
         interrupted: bool,
         /// What asking and hearing has cost, microseconds of CPU.
-        #[serde(default, skip_serializing)]
+        #[serde(skip)]
         cost: u64,
     },
     /// A namespace, or part of it, could not be read.
@@ -229,131 +230,6 @@ pub trait Audience {
     fn need(&self, namespace: &Namespace) -> Need;
     /// The cgroup v2 ids of sockets whose owner is not known yet, and, where `by_inode`, the inodes of all sockets.
     fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>);
-}
-
-/// Why a recording cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The file could not be read or written.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// A line is not a record.
-    #[error("line {line}: not a record of a keepalive-auditor recording: {source}")]
-    Syntax {
-        /// The line, counted from 1.
-        line: u64,
-        /// What JSON says.
-        source: serde_json::Error,
-    },
-    /// A second header: two recordings in one file.
-    #[error("line {0}: a second header; a file holds one recording, so take them apart first")]
-    SecondHeader(u64),
-    /// The file starts with something else.
-    #[error("line 1: not a keepalive-auditor recording (it must start with a header record)")]
-    Foreign,
-    /// Written by a newer version of the program.
-    #[error("the recording has version {0}; this program reads up to version {VERSION}. Use a newer keepalive-auditor")]
-    Newer(u32),
-    /// Written on a machine with another byte order.
-    #[error("the recording was made on a {0}-endian machine; replay it on one of the same byte order")]
-    ByteOrder(String),
-    /// The file ends inside a sweep.
-    #[error("the recording ends inside a sweep, after line {0}: it was cut off. Record it again, or copy it whole")]
-    Truncated(u64),
-    /// A line is longer than any record.
-    #[error("line {0}: longer than {MAX_LINE} bytes, which no record is")]
-    LineTooLong(u64),
-}
-
-/// Writes records, one JSON object a line.
-pub struct Recorder<W> {
-    out: W,
-}
-
-impl<W: Write> Recorder<W> {
-    /// A recorder that has written its header.
-    pub fn new(mut out: W, header: &Header) -> Result<Self, RecordError> {
-        write_line(&mut out, &Record::Header(header.clone()))?;
-        Ok(Self { out })
-    }
-
-    /// Appends one record; the file is flushed where a sweep ends.
-    pub fn write(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
-        write_line(&mut self.out, record)?;
-        if matches!(record, Record::SweepEnd { .. }) {
-            self.out.flush()?;
-        }
-        Ok(())
-    }
-}
-
-fn write_line(out: &mut impl Write, record: &Record<'_>) -> Result<(), RecordError> {
-    serde_json::to_writer(&mut *out, record).map_err(std::io::Error::from)?;
-    out.write_all(b"\n")?;
-    Ok(())
-}
-
-/// Reads a recording from its start: gives the header to `header` and each later record to `each`, in order.
-///
-/// The file is untrusted: whatever it holds ends in an error, not a panic, and no line is held that is longer than a record can be.
-pub fn replay<E: From<RecordError>>(
-    mut from: impl BufRead,
-    mut each: impl FnMut(Record<'static>) -> Result<(), E>,
-) -> Result<Header, E> {
-    let mut line = Vec::new();
-    let mut number = 0;
-    let mut header = None;
-    // a recording holds at least one sweep, whole
-    let mut inside = true;
-    loop {
-        line.clear();
-        number += 1;
-        let read = (&mut from).take(MAX_LINE + 1).read_until(b'\n', &mut line).map_err(RecordError::Io)?;
-        if read == 0 {
-            break;
-        }
-        if line.len() as u64 > MAX_LINE {
-            return Err(RecordError::LineTooLong(number).into());
-        }
-        let record: Record<'static> = match serde_json::from_slice(&line) {
-            Ok(record) => record,
-            Err(_) if header.is_none() => return Err(RecordError::Foreign.into()),
-            // a last line without its newline is a cut, not a mistake
-            Err(_) if line.last() != Some(&b'\n') => return Err(RecordError::Truncated(number - 1).into()),
-            Err(source) => return Err(RecordError::Syntax { line: number, source }.into()),
-        };
-        match (&record, &header) {
-            (Record::Header(found), None) => {
-                check(found)?;
-                header = Some(found.clone());
-                continue;
-            }
-            (_, None) => return Err(RecordError::Foreign.into()),
-            (Record::Header(_), Some(_)) => return Err(RecordError::SecondHeader(number).into()),
-            (Record::Sweep { .. }, _) => inside = true,
-            (Record::SweepEnd { .. }, _) => inside = false,
-            _ => {}
-        }
-        each(record)?;
-    }
-    match header {
-        None => Err(RecordError::Foreign.into()),
-        Some(_) if inside => Err(RecordError::Truncated(number - 1).into()),
-        Some(header) => Ok(header),
-    }
-}
-
-fn check(header: &Header) -> Result<(), RecordError> {
-    if header.format != FORMAT {
-        return Err(RecordError::Foreign);
-    }
-    if header.version > VERSION {
-        return Err(RecordError::Newer(header.version));
-    }
-    if header.byte_order != BYTE_ORDER {
-        return Err(RecordError::ByteOrder(header.byte_order.clone()));
-    }
-    Ok(())
 }
 
 mod base64_bytes {

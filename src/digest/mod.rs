@@ -1,18 +1,21 @@
 //! THE SEAM: a stream of records in, one report out. Pure: a replay gives what the sweep gave.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::judge::assess::{Assessment, NsFacts, assess, silence_keepalive};
-use crate::judge::groups::OwnerOf;
 use crate::judge::policy::Policy;
 use crate::judge::report::{Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
 use crate::judge::silence::SHORTEST_MS;
 use crate::judge::skip::{Activity, Ask, longest};
 use crate::judge::track::{NsMemory, Tracked, Tracker};
-use crate::owner::{NsId, Owner, OwnerKind};
+use crate::owner::{NsId, OwnerKind};
 use crate::record::{Audience, Counters, Loss, LossReason, Namespace, Need, Record};
 use crate::wire::inet_diag::{Message, Messages};
+
+mod owners;
+
+use owners::KnownOwners;
 
 /// What it costs to look up one connection and to hear the answer, nanoseconds, until that was seen here (measured: 2.3 µs).
 const LOOKUP_NS: u64 = 2500;
@@ -354,58 +357,5 @@ fn count_silence<'a>(
         {
             totals.silences.count(keepalive, silence);
         }
-    }
-}
-
-/// What has been told about owners, and how two words about one socket are combined.
-#[derive(Default)]
-struct KnownOwners {
-    cgroups: HashMap<u64, Arc<Owner>>,
-    inodes: HashMap<u32, Arc<Owner>>,
-    namespaces: BTreeMap<NsId, Arc<Owner>>,
-}
-
-impl KnownOwners {
-    /// A namespace whose processes could not be read is the pod's whose sockets it holds; what no socket needs any more is forgotten.
-    fn settle(&mut self, tracker: &Tracker) {
-        let mut needed = BTreeSet::new();
-        for (id, memory) in tracker.namespaces() {
-            needed.extend(memory.origins().iter().filter_map(|origin| origin.cgroup));
-            let Some(owner) = self.namespaces.get_mut(&id) else { continue };
-            if !matches!(owner.kind, OwnerKind::Netns) {
-                continue;
-            }
-            let mut pods = memory
-                .origins()
-                .iter()
-                .filter_map(|origin| self.cgroups.get(&origin.cgroup?))
-                .filter(|owner| owner.kind == OwnerKind::Pod);
-            if let Some(pod) = pods.next()
-                && pods.all(|other| other.pod_uid == pod.pod_uid)
-            {
-                *owner = Arc::new(Owner { container: None, container_id: None, ..(**pod).clone() });
-            }
-        }
-        self.cgroups.retain(|id, _| needed.contains(id));
-    }
-}
-
-impl OwnerOf for KnownOwners {
-    /// The socket's own owner where that is a pod; else the namespace's pod; else the socket's container or unit; else the namespace's owner.
-    fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner> {
-        let socket = cgroup.and_then(|id| self.cgroups.get(&id)).or_else(|| self.inodes.get(&inode));
-        let namespace = self.namespaces.get(&namespace);
-        let kind = |owner: Option<&Arc<Owner>>| owner.map(|owner| owner.kind);
-        let best = match (kind(socket), kind(namespace)) {
-            (Some(OwnerKind::Pod), _) => socket,
-            (_, Some(OwnerKind::Pod)) => namespace,
-            (Some(OwnerKind::Container | OwnerKind::Unit), _) => socket,
-            _ => namespace,
-        };
-        best.cloned().unwrap_or_default()
-    }
-
-    fn by_inode(&self) -> bool {
-        !self.inodes.is_empty()
     }
 }
