@@ -20,7 +20,7 @@ use crate::judge::policy::Policy;
 use crate::judge::report::{Finding, Report};
 use crate::judge::verdict::Verdict;
 use crate::owner::NsId;
-use crate::record::{Header, Record, RecordError, Recorder, replay};
+use crate::record::{Header, Record, RecordError, Recorder, Recording, replay};
 use crate::show::compare::compare;
 use crate::show::explain::{Programs, explain};
 use crate::show::json::{Document, connection};
@@ -34,7 +34,8 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     let AuditConfig { config, args } = config;
     let policy = Arc::new(config.policy);
     let mut places = config.places;
-    let mut before = args.compare.as_deref().map(|path| replayed(&policy, path)).transpose()?.map(Look::into_report);
+    let mut before =
+        args.compare.as_deref().map(|path| replayed(&policy, path)).transpose()?.map(AuditResult::into_report);
     if let Some(path) = &args.replay {
         return finish(&args, replayed(&policy, path)?, before.as_ref(), None);
     }
@@ -48,7 +49,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     let mut digest = Digest::new(policy);
     loop {
         watch(&mut host, &mut digest, &mut recorder, args.watch_for)?;
-        let mut look = Look::new(digest, &host::node_name());
+        let mut look = AuditResult::new(digest, &host::node_name());
         if args.exact {
             look.read_exact(&procfs, args.all);
         }
@@ -71,13 +72,13 @@ pub fn run(config: AuditConfig) -> Result<bool> {
 }
 
 /// What one look found: the counts, and the connections one by one.
-struct Look {
+struct AuditResult {
     digest: Digest,
     report: Report,
     exact: Exact,
 }
 
-impl Look {
+impl AuditResult {
     fn new(mut digest: Digest, node: &str) -> Self {
         Self { report: digest.summary(node), digest, exact: Exact::default() }
     }
@@ -142,11 +143,8 @@ fn watch(
 type FileRecorder = Recorder<BufWriter<File>>;
 
 fn sweep(host: &mut Host, digest: &mut Digest, recorder: &mut Option<FileRecorder>) -> Result<()> {
-    host::on_own_thread(|| {
-        host.sweep_into(digest, &mut |record| recorder.as_mut().map_or(Ok(()), |recorder| recorder.write(record)))
-    })
-    .context("cannot sweep")?
-    .context("cannot write the recording")
+    let mut to = Recording::new(digest, recorder.as_mut());
+    host::on_own_thread(|| host.sweep_into(&mut to)).context("cannot sweep")
 }
 
 fn create_recorder(path: &Path) -> Result<FileRecorder> {
@@ -169,10 +167,10 @@ fn replay_into(digest: &mut Digest, path: &Path) -> Result<String> {
 }
 
 /// What a recording shows.
-fn replayed(policy: &Arc<Policy>, path: &Path) -> Result<Look> {
+fn replayed(policy: &Arc<Policy>, path: &Path) -> Result<AuditResult> {
     let mut digest = Digest::new(Arc::clone(policy));
     let node = replay_into(&mut digest, path)?;
-    Ok(Look::new(digest, &node))
+    Ok(AuditResult::new(digest, &node))
 }
 
 /// The executables that hold the sockets of a report.
@@ -182,7 +180,7 @@ fn programs(report: &Report, procfs: &Path) -> Programs {
 }
 
 /// The namespace that `--netns` or `--pid` names.
-fn chosen(netns: Option<&str>, pid: Option<u32>, places: &host::Places) -> Result<Option<BTreeMap<NsId, Found>>> {
+fn chosen(netns: Option<&str>, pid: Option<u32>, places: &host::HostPaths) -> Result<Option<BTreeMap<NsId, Found>>> {
     let mut only = BTreeMap::new();
     if let Some(pid) = pid {
         let path = places.roots.procfs.join(pid.to_string()).join("ns/net");
@@ -208,7 +206,7 @@ fn chosen(netns: Option<&str>, pid: Option<u32>, places: &host::Places) -> Resul
 }
 
 /// Prints what was found; `procfs` tells which programs hold the sockets, where the look was at this machine.
-fn finish(args: &AuditArgs, mut look: Look, before: Option<&Report>, procfs: Option<&Path>) -> Result<bool> {
+fn finish(args: &AuditArgs, mut look: AuditResult, before: Option<&Report>, procfs: Option<&Path>) -> Result<bool> {
     let failed = args.fail_on.is_some_and(|limit| {
         Verdict::ALL.into_iter().any(|verdict| limit.includes(verdict) && look.report.count(verdict) > 0)
     });
@@ -235,7 +233,7 @@ fn is_read(written: io::Result<()>) -> Result<bool> {
     }
 }
 
-fn print(out: &mut impl Write, args: &AuditArgs, look: &mut Look) -> io::Result<()> {
+fn print(out: &mut impl Write, args: &AuditArgs, look: &mut AuditResult) -> io::Result<()> {
     let (report, found) = look.found();
     let findings = || found.iter().filter(|finding| args.all || finding.verdict.flagged());
     match args.format.unwrap_or_default() {

@@ -12,6 +12,7 @@ pub mod host;
 pub mod judge;
 pub mod owner;
 pub mod record;
+pub mod remedy;
 pub mod show;
 pub mod socket;
 pub mod web;

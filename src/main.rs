@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use keepalive_auditor::cli::remedy::RemedyArgs;
 use keepalive_auditor::cli::{Cli, Command, Common, ListFormat, LogFormat};
 use keepalive_auditor::config::{AgentConfig, AuditConfig, Config, ConfigFile, UsageError};
+use keepalive_auditor::remedy;
 use keepalive_auditor::show::profiles;
-use keepalive_auditor::show::remedy::{self, args::RemedyArgs};
 use keepalive_auditor::{agent, audit};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;

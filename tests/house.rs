@@ -192,7 +192,7 @@ mod house {
                 "fn f() -> crate::show::json::Document<'static> { g::<crate::web::Page>() }",
                 "show::json",
             ),
-            ("show/planted.rs", "use crate::judge::track::Tracker;", "judge::track::Tracker"),
+            ("show/planted.rs", "use crate::judge::memory::Tracker;", "judge::memory::Tracker"),
             ("show/planted.rs", "use crate::judge;", "judge"),
             ("show/planted.rs", "use crate::*;", "`show` may import"),
             ("socket.rs", "use crate::owner::Owner;", "owner::Owner"),
@@ -214,7 +214,7 @@ mod house {
         let rules = rules();
         let fine = [
             ("judge/planted.rs", "use crate::{owner::{NsId, Owner}, socket::*};"),
-            ("judge/planted.rs", "use super::track::Tracker; mod tests { use super::*; use super::super::policy; }"),
+            ("judge/planted.rs", "use super::memory::Tracker; mod tests { use super::*; use super::super::policy; }"),
             (
                 "judge/planted.rs",
                 "//! [`crate::host`]\n/* crate::host */ const S: &str = \"use crate::host;\"; // crate::web",

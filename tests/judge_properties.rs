@@ -11,8 +11,8 @@ mod sequences;
 
 use std::time::Duration;
 
+use keepalive_auditor::judge::memory::{KeepaliveTimer, PeerProbes};
 use keepalive_auditor::judge::policy::OverdueBy;
-use keepalive_auditor::judge::track::{Armed, PeerProbes};
 use keepalive_auditor::judge::verdict::{Facts, Keepalive, Verdict, in_time, judge, keepalive};
 use proptest::prelude::*;
 
@@ -40,7 +40,7 @@ fn peer_probes() -> impl Strategy<Value = PeerProbes> {
 
 prop_compose! {
     fn facts()(
-        armed in prop::sample::select(vec![Armed::Unknown, Armed::No, Armed::Yes]),
+        armed in prop::sample::select(vec![KeepaliveTimer::Unknown, KeepaliveTimer::Off, KeepaliveTimer::Armed]),
         (keepidle, probes_after) in (prop::option::of(ms()), prop::option::of(ms())),
         next_probe in prop::option::of(ms()),
         wire_idle in prop::option::of(ms()),
@@ -72,7 +72,7 @@ proptest! {
         let fresh = PeerProbes { ago: 0, period: None, late: false };
         let known = [
             // this end probes in time
-            Facts { armed: Armed::Yes, keepidle: Some(15_000), probes_after: None, next_probe: Some(0), wire_idle: Some(0), ..facts },
+            Facts { armed: KeepaliveTimer::Armed, keepidle: Some(15_000), probes_after: None, next_probe: Some(0), wire_idle: Some(0), ..facts },
             // the other end's probes were just seen
             Facts { peer_probes: Some(fresh), ..facts },
             // the other end is on this node and probes in time
@@ -96,7 +96,7 @@ proptest! {
 
     #[test]
     fn a_masked_timer_without_history_is_undetermined_and_nothing_else(facts in facts(), by in by()) {
-        let facts = Facts { armed: Armed::Unknown, ..facts };
+        let facts = Facts { armed: KeepaliveTimer::Unknown, ..facts };
         prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Unknown);
         let expected = match () {
             () if facts.local => Verdict::Local,
@@ -118,7 +118,7 @@ proptest! {
     #[test]
     fn protected_is_never_said_of_a_timer_that_is_off_or_known_to_be_late(facts in facts(), by in by()) {
         if verdict(by, &facts) == Verdict::Protected {
-            prop_assert_eq!(facts.armed, Armed::Yes);
+            prop_assert_eq!(facts.armed, KeepaliveTimer::Armed);
             prop_assert!(facts.keepidle.is_none_or(|idle| in_time(idle, LIMIT)));
             prop_assert!(facts.probes_after.is_none_or(|silence| in_time(silence, LIMIT)));
             prop_assert!(facts.probing || facts.wire_idle.is_none_or(|idle| idle < 350_000));
@@ -128,7 +128,7 @@ proptest! {
     #[test]
     fn a_silence_that_has_reached_the_limit_without_a_probe_is_late(facts in facts(), by in by()) {
         let silent = facts.wire_idle.is_some_and(|idle| idle >= 350_000) && !facts.probing;
-        if facts.armed == Armed::Yes && silent {
+        if facts.armed == KeepaliveTimer::Armed && silent {
             prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Late);
             prop_assert_ne!(verdict(by, &facts), Verdict::Protected);
         }

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use keepalive_auditor::digest::Digest;
 use keepalive_auditor::host::owners::{Owners, Roots};
-use keepalive_auditor::host::{Host, Places, netns, on_own_thread};
+use keepalive_auditor::host::{Host, HostPaths, netns, on_own_thread};
 use keepalive_auditor::judge::policy::Policy;
-use keepalive_auditor::record::{Audience, Namespace, Need, Record};
+use keepalive_auditor::record::{Consumer, Namespace, Record, WhatToRead};
 
 use support::netns::Netns;
 use support::socket::{Connection, Keep, Server};
@@ -128,13 +128,15 @@ struct Asking {
     asked: std::cell::RefCell<BTreeSet<u64>>,
 }
 
-impl Audience for Asking {
-    fn hear(&mut self, record: &Record<'_>) {
-        self.digest.hear(record);
+impl Consumer for Asking {
+    type Error = std::io::Error;
+
+    fn consume(&mut self, record: &Record<'_>) -> std::io::Result<()> {
+        self.digest.consume(record)
     }
 
-    fn need(&self, namespace: &Namespace) -> Need {
-        self.digest.need(namespace)
+    fn what_to_read(&self, namespace: &Namespace) -> WhatToRead {
+        self.digest.what_to_read(namespace)
     }
 
     fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
@@ -177,13 +179,13 @@ fn names_cost_less_than_a_tenth() {
 
     let roots = Roots { procfs: "/proc".into(), cgroup: None, logs: logs.path().to_owned(), cri: None };
     let dirs = vec![PathBuf::from("/run/netns")];
-    let mut host = Host::new(Places { roots: roots.clone(), netns_dirs: dirs.clone(), only: None });
+    let mut host = Host::new(HostPaths { roots: roots.clone(), netns_dirs: dirs.clone(), only: None });
     let mut audience = Asking { digest: Digest::new(Arc::new(Policy::default())), asked: BTreeSet::new().into() };
     let mut owners = Owners::new(&roots);
     let (mut sweeps, mut namings) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let begun = Instant::now();
-        on_own_thread(|| host.sweep_into(&mut audience, &mut |_| Ok(()))).expect("a thread").expect("a sweep");
+        on_own_thread(|| host.sweep_into(&mut audience)).expect("a sweep");
         sweeps.push(begun.elapsed());
         let report = audience.digest.report("node");
         assert_eq!(report.connections, 6 * PODS as u64);
@@ -196,7 +198,7 @@ fn names_cost_less_than_a_tenth() {
             (named("web-17", "app"), named("web-17", "istio-proxy")),
             (5, 1),
             "{:?}",
-            report.totals.owner_troubles
+            report.totals.owner_issues
         );
 
         // the same questions once more, by themselves

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use keepalive_auditor::show::remedy::{self, RemedyError, Rendered, Request};
+use keepalive_auditor::remedy::{self, RemedyError, Rendered, Request};
 use serde_json::{Value, json};
 
 const TARGETS: [&str; 25] = [

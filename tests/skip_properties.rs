@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use keepalive_auditor::judge::assess::assess;
 use keepalive_auditor::judge::groups::OwnerOf;
+use keepalive_auditor::judge::memory::baseline::Activity;
+use keepalive_auditor::judge::memory::{KeepaliveTimer, Tracker};
 use keepalive_auditor::judge::policy::{OverdueBy, Policy};
 use keepalive_auditor::judge::report::Report;
-use keepalive_auditor::judge::skip::{Activity, Ask, longest};
-use keepalive_auditor::judge::track::{Armed, Tracker};
 use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::{NsId, Owner};
+use keepalive_auditor::record::WhatToRead;
 use keepalive_auditor::socket::{Cookie, Endpoint, Socket};
 use kernel::{Action, Connection, Options};
 use proptest::collection::vec;
@@ -28,6 +29,11 @@ const INTERVAL: u64 = 15_000;
 /// The agent's, with its defaults.
 fn policy() -> Policy {
     Policy { overdue_by: OverdueBy::Watch, ..Policy::default() }
+}
+
+/// The longest time between two reads, milliseconds.
+fn longest_between_reads() -> u64 {
+    u64::try_from(policy().longest_between_reads().as_millis()).expect("minutes")
 }
 
 /// What happens between two sweeps. Connections are chosen by a number modulo how many there are.
@@ -155,7 +161,7 @@ impl Agent {
             self.tracker.see(&socket, now);
         });
         self.tracker.end(true, now, |_, tracked, silence| {
-            if tracked.armed == Armed::No {
+            if tracked.armed == KeepaliveTimer::Off {
                 self.silences.push(silence);
             }
         });
@@ -164,14 +170,17 @@ impl Agent {
     fn sweep(&mut self, namespace: &Namespace) -> Report {
         let (now, activity) = (namespace.now, namespace.activity());
         let memory = self.tracker.namespace(NS).filter(|_| self.skips);
-        let ask = memory.map_or(Ask::Dump, |memory| memory.ask(&activity, now, longest(&policy()), self.lookup_cost));
-        let names: Vec<_> = memory.map(|memory| memory.names().collect()).unwrap_or_default();
-        match ask {
-            Ask::Nothing => {
+        let what = memory.map_or(WhatToRead::Everything, |memory| {
+            memory.what_to_read(&activity, now, longest_between_reads(), self.lookup_cost)
+        });
+        match what {
+            WhatToRead::Nothing => {
                 self.tracker.skip(NS, now);
                 self.skipped += 1;
             }
-            Ask::Known if names.iter().all(|name| namespace.open.iter().any(|(cookie, _)| *cookie == name.cookie)) => {
+            WhatToRead::Sockets(names)
+                if names.iter().all(|name| namespace.open.iter().any(|(cookie, _)| *cookie == name.cookie)) =>
+            {
                 self.tracker.begin_known(NS);
                 let known = |socket: &Socket| names.iter().any(|name| name.cookie == socket.cookie);
                 self.look(namespace.sockets().filter(known), now);
@@ -272,7 +281,7 @@ proptest! {
         let mut namespace = Namespace::new(&kinds);
         let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(lookup_cost));
         // where it is seen at once, KEEPIDLE seems longer than it is until the timer has fired twice
-        let until = longest(&policy()) + 2 * (options.keepidle + options.keepintvl) * 9 / 8;
+        let until = longest_between_reads() + 2 * (options.keepidle + options.keepintvl) * 9 / 8;
         let quiet = (0..=until / INTERVAL + 1).map(|_| (INTERVAL, Vec::new()));
         let set = (INTERVAL, vec![Happens::TurnsOn(number, options)]);
         let mut last = None;

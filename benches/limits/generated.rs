@@ -76,8 +76,6 @@ impl Node {
             keepalive_probes: Some(0),
             abort_on_timeout: Some(0),
             tcp_keepalive_time: Some(7200),
-            tcp_keepalive_intvl: Some(75),
-            tcp_keepalive_probes: Some(9),
             ..Counters::default()
         };
         let namespace = Namespace {
@@ -127,7 +125,7 @@ impl Sweep {
             for datagram in &dump.datagrams {
                 each(&Record::Datagram { clock: self.clock, bytes: datagram.into() });
             }
-            each(&Record::DumpEnd { interrupted: false, cost: 0 });
+            each(&Record::ReadEnd { interrupted: false, cost: 0 });
         }
     }
 

@@ -1,7 +1,7 @@
 //! A filter in the language of `ss`: it is refused with a sentence, or answers for any connection.
 #![no_main]
 
-use keepalive_auditor::judge::select::Filter;
+use keepalive_auditor::judge::policy::filter::Filter;
 use keepalive_auditor::socket::Endpoint;
 use libfuzzer_sys::fuzz_target;
 

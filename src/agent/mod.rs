@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{AgentConfig, Config};
 use crate::digest::Digest;
-use crate::host::{self, Host, Places};
+use crate::host::{self, Host, HostPaths};
 use crate::judge::policy::Policy;
 use crate::judge::report::Report;
 use crate::web;
@@ -89,7 +89,7 @@ async fn sweep_on(config: AgentConfig, published: Arc<Published>) -> Result<()> 
 
 /// What sweeps need, and keep from one to the next.
 struct Sweeps {
-    places: Places,
+    places: HostPaths,
     policy: Arc<Policy>,
     node: String,
     published: Arc<Published>,
@@ -110,8 +110,8 @@ impl Sweeps {
         let mut host = self.host.take().unwrap_or_else(|| Host::new(self.places.clone()));
         let digest = self.published.take_digest();
         let mut digest = digest.unwrap_or_else(|| Digest::new(self.policy.clone()).skipping());
-        match host::on_own_thread(|| host.sweep_into(&mut digest, &mut |_| Ok(()))) {
-            Ok(Ok(())) => {
+        match host::on_own_thread(|| host.sweep_into(&mut digest)) {
+            Ok(()) => {
                 let report = digest.summary(&self.node);
                 log(&report);
                 if !self.hinted && walks_dominate(&report) {
@@ -125,7 +125,6 @@ impl Sweeps {
                 self.published.publish(report, digest, begun.elapsed());
                 self.host = Some(host);
             }
-            Ok(Err(error)) => tracing::error!(%error, "a sweep failed"),
             // what a panic left behind is not trusted: the memory starts anew
             Err(error) => tracing::error!(%error, "a sweep failed; connections are watched anew"),
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::UsageError;
 use crate::cli::{self, FailOn, Format, LogFormat, MetricsDetail, ScopeArg};
-use crate::judge::profiles;
+use crate::judge::policy::profiles;
 use crate::yaml;
 
 /// The file as people write it: every flag by its name with `-` as `_`, dots nested; and what has no flag.

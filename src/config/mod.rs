@@ -8,12 +8,12 @@ use std::time::Duration;
 mod file;
 
 use crate::cli::{self, AgentArgs, AuditArgs, Common, Format, LogFormat, MetricsDetail, ScopeArg};
-use crate::host::Places;
+use crate::host::HostPaths;
 use crate::host::owners::Roots;
+use crate::judge::policy::filter::Select;
 use crate::judge::policy::{
     DEFAULT_IDLE_TIMEOUT, DEFAULT_LONG_LIVED, Ignore, LocalScope, OverdueBy, Path, PathRule, Policy,
 };
-use crate::judge::select::Select;
 use crate::show::metrics::{Detail, Limits};
 use crate::web::Access;
 pub use file::ConfigFile;
@@ -36,7 +36,7 @@ impl UsageError {
 #[derive(Debug)]
 pub struct Config {
     /// Where to look.
-    pub places: Places,
+    pub places: HostPaths,
     /// By what to judge.
     pub policy: Policy,
     /// What is logged, where it was said.
@@ -83,7 +83,7 @@ impl Config {
             .cloned()
             .unwrap_or_else(|| vec!["/run/netns".into(), "/run/docker/netns".into()]);
         Ok(Self {
-            places: Places { roots, netns_dirs, only: None },
+            places: HostPaths { roots, netns_dirs, only: None },
             policy,
             log_level: flags.log_level.clone().or_else(|| file.log.level.clone()),
             log_format: flags.log_format.or(file.log.format).unwrap_or_default(),

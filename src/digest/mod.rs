@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::judge::assess::{Assessment, NsFacts, assess, silence_keepalive};
+use crate::judge::assess::{Assessment, NamespaceFacts, assess, silence_keepalive};
+use crate::judge::memory::baseline::Activity;
+use crate::judge::memory::{NamespaceMemory, TrackedConnection, Tracker};
 use crate::judge::policy::Policy;
 use crate::judge::report::{Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
 use crate::judge::silence::SHORTEST_MS;
-use crate::judge::skip::{Activity, Ask, longest};
-use crate::judge::track::{NsMemory, Tracked, Tracker};
 use crate::owner::{NsId, OwnerKind};
-use crate::record::{Audience, Counters, Loss, LossReason, Namespace, Need, Record};
+use crate::record::{Consumer, Counters, Loss, LossReason, Namespace, ReadMode, Record, WhatToRead};
 use crate::wire::inet_diag::{Message, Messages};
 
 mod owners;
@@ -48,12 +48,12 @@ struct Sweep {
     clock: u64,
     /// The latest moment that a record told.
     now: u64,
-    /// The look that is under way.
-    look: Option<Begun>,
+    /// The read that is under way.
+    read: Option<ReadInProgress>,
     /// That dump has seen something undecodable or an error.
     damaged: bool,
     counts: NamespaceCounts,
-    namespaces: BTreeMap<NsId, NsFacts>,
+    namespaces: BTreeMap<NsId, NamespaceFacts>,
     counters: BTreeMap<NsId, PodCounters>,
     losses: Vec<String>,
     incomplete: bool,
@@ -61,8 +61,8 @@ struct Sweep {
     unread: BTreeSet<NsId>,
 }
 
-/// A look at a namespace that has begun.
-struct Begun {
+/// A read of a namespace that has begun.
+struct ReadInProgress {
     id: NsId,
     /// Its counters before.
     activity: Activity,
@@ -90,10 +90,10 @@ impl Digest {
         }
     }
 
-    /// One that asks for a dump only where something may have changed since the last one; see [`crate::judge::skip`].
+    /// One that asks for a dump only where something may have changed since the last one; see [`crate::judge::memory::baseline`].
     #[must_use]
     pub fn skipping(self) -> Self {
-        Self { skips_for: longest(&self.policy), ..self }
+        Self { skips_for: millis(self.policy.longest_between_reads()), ..self }
     }
 
     /// Takes one record of a sweep, in the order of the stream.
@@ -111,13 +111,13 @@ impl Digest {
             }
             Record::Namespace(namespace) => self.namespace(namespace),
             Record::Datagram { clock, bytes } => self.datagram(*clock, bytes),
-            Record::DumpEnd { interrupted, cost } => {
+            Record::ReadEnd { interrupted, cost } => {
                 self.totals.dumps_interrupted += u64::from(*interrupted);
                 self.sweep.incomplete |= *interrupted;
                 let whole = !*interrupted && !std::mem::take(&mut self.sweep.damaged);
                 let mut count = count_silence(&self.policy, &mut self.totals, self.sweep.now);
                 self.tracker.end(whole, self.sweep.now, &mut count);
-                if let Some(Begun { id, activity, at, known }) = self.sweep.look.take().filter(|_| whole) {
+                if let Some(ReadInProgress { id, activity, at, known }) = self.sweep.read.take().filter(|_| whole) {
                     self.tracker.looked(id, activity, at, known.is_none().then_some(*cost));
                     if let Some(known) = known.filter(|&known| known >= ENOUGH_LOOKUPS) {
                         // one measurement may have met a cold cache
@@ -126,15 +126,15 @@ impl Digest {
                 }
             }
             Record::Loss(loss) => self.loss(loss),
-            Record::Owners { cgroups, inodes, troubles } => {
+            Record::Owners { cgroups, inodes, issues } => {
                 for (id, owner) in cgroups {
                     self.owners.cgroups.insert(*id, Arc::new(owner.clone()));
                 }
                 for (inode, owner) in inodes {
                     self.owners.inodes.insert(*inode, Arc::new(owner.clone()));
                 }
-                for (kind, count) in troubles {
-                    let total = self.totals.owner_troubles.entry(kind.clone()).or_default();
+                for (kind, count) in issues {
+                    let total = self.totals.owner_issues.entry(kind.clone()).or_default();
                     *total = total.saturating_add(*count);
                 }
             }
@@ -160,25 +160,32 @@ impl Digest {
         self.owners.namespaces.insert(namespace.id, Arc::new(namespace.owner.clone()));
         sweep.namespaces.insert(
             namespace.id,
-            NsFacts { name: namespace.name.as_deref().map(Arc::from), tcp_keepalive_time: counters.tcp_keepalive_time },
+            NamespaceFacts {
+                name: namespace.name.as_deref().map(Arc::from),
+                tcp_keepalive_time: counters.tcp_keepalive_time,
+            },
         );
-        if namespace.skipped {
+        if namespace.read == ReadMode::Skip {
             sweep.counts.skipped += 1;
             self.tracker.skip(namespace.id, namespace.clock);
             return;
         }
         sweep.damaged = false;
         let known = self.tracker.namespace(namespace.id).map_or(0, |memory| memory.entries().len() as u64);
-        let known = namespace.looked_up.then_some(known);
-        sweep.look =
-            activity(&counters).map(|activity| Begun { id: namespace.id, activity, at: namespace.clock, known });
-        if namespace.looked_up {
+        let known = (namespace.read == ReadMode::LookUp).then_some(known);
+        sweep.read = activity(&counters).map(|activity| ReadInProgress {
+            id: namespace.id,
+            activity,
+            at: namespace.clock,
+            known,
+        });
+        if namespace.read == ReadMode::LookUp {
             sweep.counts.looked_up += 1;
             self.tracker.begin_known(namespace.id);
             return;
         }
         self.tracker.begin(namespace.id);
-        if namespace.empty {
+        if namespace.read == ReadMode::Empty {
             sweep.counts.empty += 1;
             let mut count = count_silence(&self.policy, &mut self.totals, namespace.clock);
             self.tracker.end(true, namespace.clock, &mut count);
@@ -297,26 +304,25 @@ impl<'a> Findings<'a> {
     }
 }
 
-impl Audience for Digest {
-    fn hear(&mut self, record: &Record<'_>) {
+impl Consumer for Digest {
+    type Error = std::io::Error;
+
+    fn consume(&mut self, record: &Record<'_>) -> std::io::Result<()> {
         self.feed(record);
+        Ok(())
     }
 
-    fn need(&self, namespace: &Namespace) -> Need {
+    fn what_to_read(&self, namespace: &Namespace) -> WhatToRead {
         let activity = namespace.counters.as_ref().and_then(activity);
         let (Some(activity), Some(memory)) = (activity, self.tracker.namespace(namespace.id)) else {
-            return Need::Dump;
+            return WhatToRead::Everything;
         };
         if self.skips_for == 0 {
-            return Need::Dump;
+            return WhatToRead::Everything;
         }
         // not all in one sweep, although all were seen first in one: up to a quarter sooner
         let longest = self.skips_for - self.skips_for / 64 * (namespace.id.0 % 16);
-        match memory.ask(&activity, namespace.clock, longest, self.lookup_cost) {
-            Ask::Nothing => Need::Nothing,
-            Ask::Known => Need::Sockets(memory.names().collect()),
-            Ask::Dump => Need::Dump,
-        }
+        memory.what_to_read(&activity, namespace.clock, longest, self.lookup_cost)
     }
 
     fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
@@ -332,6 +338,10 @@ impl Audience for Digest {
         }
         (cgroups, inodes)
     }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the counters say of the connections; `None` where one of them is missing.
@@ -350,7 +360,7 @@ fn count_silence<'a>(
     policy: &'a Policy,
     totals: &'a mut Totals,
     now: u64,
-) -> impl FnMut(&NsMemory, &Tracked, u64) + use<'a> {
+) -> impl FnMut(&NamespaceMemory, &TrackedConnection, u64) + use<'a> {
     move |memory, tracked, silence| {
         if silence >= SHORTEST_MS
             && let Some(keepalive) = silence_keepalive(policy, memory, tracked, now)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::judge::groups::OwnerOf;
-use crate::judge::track::Tracker;
+use crate::judge::memory::Tracker;
 use crate::owner::{NsId, Owner, OwnerKind};
 
 /// Owners by what tells them.

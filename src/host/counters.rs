@@ -38,12 +38,7 @@ impl Reader {
         let counters = match self.known.get(&id).filter(|_| !its_turn) {
             Some(&(known, _)) => {
                 let still = Counters { keepalive_probes: None, abort_on_timeout: None, ..known };
-                let merged = Counters {
-                    tcp_keepalive_time: known.tcp_keepalive_time,
-                    tcp_keepalive_intvl: known.tcp_keepalive_intvl,
-                    tcp_keepalive_probes: known.tcp_keepalive_probes,
-                    ..moving
-                };
+                let merged = Counters { tcp_keepalive_time: known.tcp_keepalive_time, ..moving };
                 if merged == still { known } else { netstat(merged) }
             }
             None => sysctls(netstat(moving)),
@@ -82,12 +77,7 @@ fn sysctls(counters: Counters) -> Counters {
     let sysctl = |name: &str| {
         fs::read_to_string(Path::new("/proc/sys/net/ipv4").join(name)).ok().and_then(|text| text.trim().parse().ok())
     };
-    Counters {
-        tcp_keepalive_time: sysctl("tcp_keepalive_time"),
-        tcp_keepalive_intvl: sysctl("tcp_keepalive_intvl"),
-        tcp_keepalive_probes: sysctl("tcp_keepalive_probes"),
-        ..counters
-    }
+    Counters { tcp_keepalive_time: sysctl("tcp_keepalive_time"), ..counters }
 }
 
 /// These files hold pairs of lines: `Group: name name …` and `Group: value value …`.

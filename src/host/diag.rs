@@ -19,10 +19,18 @@ const ANSWER: Duration = Duration::from_secs(10);
 const MSG_TRUNC: i32 = 0x20;
 
 /// How a dump ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Ended {
-    /// The table changed under the walk, or the kernel ended it with an error: some sockets may be missing.
+    /// The table changed during the walk: some sockets may be missing.
     pub interrupted: bool,
+    /// Why the dump could not be finished.
+    pub error: Option<DiagError>,
+}
+
+impl From<DiagError> for Ended {
+    fn from(error: DiagError) -> Self {
+        Self { interrupted: true, error: Some(error) }
+    }
 }
 
 /// Why there is no dump.
@@ -56,31 +64,35 @@ pub enum Dialect {
 }
 
 /// Dumps the current namespace; `each` receives every datagram as it came. The socket is closed before this returns.
-pub fn dump(
+///
+/// An error of the kernel is part of [`Ended`]; an error of `each` ends the dump and is returned.
+pub fn dump<E>(
     dialect: &mut Dialect,
     buffer: &mut Vec<u8>,
-    mut each: impl FnMut(&[u8]) -> Result<(), crate::record::RecordError>,
-) -> Result<Result<Ended, DiagError>, crate::record::RecordError> {
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Ended, E> {
     let socket = match open() {
         Ok(socket) => socket,
-        Err(error) => return Ok(Err(error)),
+        Err(error) => return Ok(error.into()),
     };
     if *dialect == Dialect::OneWalk {
-        match ask(&socket, Request::BothFamilies, buffer, &mut each)? {
-            Err(error) if refused(&error) => *dialect = Dialect::PerFamily,
-            ended => return Ok(ended),
+        let ended = ask(&socket, Request::BothFamilies, buffer, &mut each)?;
+        if !ended.error.as_ref().is_some_and(refused) {
+            return Ok(ended);
         }
+        *dialect = Dialect::PerFamily;
     }
     let mut interrupted = false;
     for request in [Request::Inet, Request::Inet6] {
-        match ask(&socket, request, buffer, &mut each)? {
-            Ok(ended) => interrupted |= ended.interrupted,
+        let ended = ask(&socket, request, buffer, &mut each)?;
+        match ended.error {
+            None => interrupted |= ended.interrupted,
             // a kernel without IPv6 has no IPv6 sockets
-            Err(error) if request == Request::Inet6 && refused(&error) => {}
-            Err(error) => return Ok(Err(error)),
+            Some(error) if request == Request::Inet6 && refused(&error) => {}
+            Some(error) => return Ok(error.into()),
         }
     }
-    Ok(Ok(Ended { interrupted }))
+    Ok(Ended { interrupted, error: None })
 }
 
 fn refused(error: &DiagError) -> bool {
@@ -130,9 +142,9 @@ fn ask<E>(
     request: Request,
     buffer: &mut Vec<u8>,
     each: &mut impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<Result<Ended, DiagError>, E> {
+) -> Result<Ended, E> {
     if let Err(error) = send(socket, &request.to_bytes()) {
-        return Ok(Err(error));
+        return Ok(error.into());
     }
     let mut interrupted = false;
     loop {
@@ -140,7 +152,7 @@ fn ask<E>(
         buffer.reserve_exact(BUFFER);
         let length = match receive(socket, buffer) {
             Ok(length) => length,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(error.into()),
         };
         let datagram = &buffer[..length.min(buffer.len())];
         interrupted |= length > datagram.len();
@@ -149,7 +161,7 @@ fn ask<E>(
             Some(errno) => {
                 // the last datagram may hold sockets before its end mark
                 each(datagram)?;
-                return Ok(errno.map(|()| Ended { interrupted }));
+                return Ok(errno.map_or_else(Ended::from, |()| Ended { interrupted, error: None }));
             }
         }
     }
@@ -185,7 +197,7 @@ mod tests {
     /// The local ports of the sockets that a dump tells, and the dialect that it ended in.
     fn ports(mut dialect: Dialect) -> (BTreeSet<u16>, Dialect) {
         let mut ports = BTreeSet::new();
-        let ended = dump(&mut dialect, &mut Vec::new(), |datagram| {
+        let ended: io::Result<_> = dump(&mut dialect, &mut Vec::new(), |datagram| {
             for message in Messages::new(datagram).flatten() {
                 if let Message::Socket(reply) = message
                     && let Ok(Some(socket)) = reply.socket()
@@ -195,7 +207,7 @@ mod tests {
             }
             Ok(())
         });
-        assert!(ended.unwrap().is_ok());
+        assert!(ended.unwrap().error.is_none());
         (ports, dialect)
     }
 

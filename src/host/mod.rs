@@ -13,14 +13,14 @@ pub mod owners;
 pub mod programs;
 
 use crate::owner::NsId;
-use crate::record::{Audience, Loss, LossReason, Namespace, Need, Record, RecordError};
+use crate::record::{Consumer, Loss, LossReason, Namespace, ReadMode, Record, WhatToRead};
 use diag::Dialect;
 use netns::Found;
 use owners::{Owners, Roots};
 
 /// Where to look.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct HostPaths {
     /// Where the host's trees are.
     pub roots: Roots,
     /// Directories of namespaces' bind mounts.
@@ -31,7 +31,7 @@ pub struct Places {
 
 /// The host as sweeps see it: what is found out once, and names that last.
 pub struct Host {
-    places: Places,
+    places: HostPaths,
     owners: Owners,
     counters: counters::Reader,
     dialect: Dialect,
@@ -41,29 +41,23 @@ pub struct Host {
 impl Host {
     /// Nothing is opened yet.
     #[must_use]
-    pub fn new(places: Places) -> Self {
+    pub fn new(places: HostPaths) -> Self {
         let owners = Owners::new(&places.roots);
         Self { places, owners, counters: counters::Reader::default(), dialect: Dialect::default(), buffer: Vec::new() }
     }
 
-    /// One whole sweep into a digest: what it does not know of owners is answered before the end. `also` sees every record, too, and its
-    /// error ends the sweep.
+    /// One whole sweep. Owners that the consumer does not know are looked up before the end. An error of the consumer ends the sweep.
     ///
     /// **The calling thread is left in some other network namespace**: it must do nothing else afterwards. See [`on_own_thread`].
-    pub fn sweep_into(
-        &mut self,
-        digest: &mut impl Audience,
-        also: &mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
-    ) -> Result<(), RecordError> {
-        let mut to = Listeners { digest, also };
-        self.sweep(&mut to)?;
-        let (cgroups, inodes) = to.digest.unknown_owners(!self.owners.has_cgroup2());
-        self.end_sweep(&cgroups, &inodes, &mut to)
+    pub fn sweep_into<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
+        self.read_namespaces(to)?;
+        let (cgroups, inodes) = to.unknown_owners(!self.owners.has_cgroup2());
+        self.end_sweep(&cgroups, &inodes, to)
     }
 
     /// One pass over every network namespace.
-    fn sweep(&mut self, to: &mut Listeners<'_, impl Audience>) -> Result<(), RecordError> {
-        to.tell(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
+    fn read_namespaces<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
+        to.consume(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
         self.owners.begin_sweep();
         self.counters.begin_sweep();
         let own = netns::own().ok();
@@ -72,33 +66,29 @@ impl Host {
         for (id, found) in namespaces {
             self.namespace(id, &found, Some(id) == host, Some(id) == own, &mut denied, to)?;
         }
-        denied.tell(to)
+        denied.report(to)
     }
 
-    /// Answers what the listener does not know, and ends the sweep.
-    fn end_sweep(
+    /// Reports the owners that the consumer does not know, and ends the sweep.
+    fn end_sweep<C: Consumer>(
         &mut self,
         cgroups: &BTreeSet<u64>,
         inodes: &BTreeSet<u32>,
-        to: &mut Listeners<'_, impl Audience>,
-    ) -> Result<(), RecordError> {
+        to: &mut C,
+    ) -> Result<(), C::Error> {
         let cgroups = if cgroups.is_empty() { BTreeMap::new() } else { self.owners.of_cgroups(cgroups) };
         let inodes = if inodes.is_empty() { BTreeMap::new() } else { self.owners.of_inodes(inodes) };
-        let troubles: BTreeMap<String, u64> =
-            self.owners.troubles().into_iter().map(|(kind, count)| (kind.name().to_owned(), count)).collect();
-        if !(cgroups.is_empty() && inodes.is_empty() && troubles.is_empty()) {
-            to.tell(&Record::Owners { cgroups, inodes, troubles })?;
+        let issues: BTreeMap<String, u64> =
+            self.owners.issues().into_iter().map(|(kind, count)| (kind.name().to_owned(), count)).collect();
+        if !(cgroups.is_empty() && inodes.is_empty() && issues.is_empty()) {
+            to.consume(&Record::Owners { cgroups, inodes, issues })?;
         }
-        to.tell(&Record::SweepEnd { clock: clock() })
+        to.consume(&Record::SweepEnd { clock: clock() })
     }
 
     /// The namespaces to enter, our own first: the thread is in it already, and may not be allowed to enter any other.
     #[expect(clippy::type_complexity, reason = "the namespaces, and which of them is the host's")]
-    fn find(
-        &self,
-        own: Option<NsId>,
-        to: &mut Listeners<'_, impl Audience>,
-    ) -> Result<(Vec<(NsId, Found)>, Option<NsId>), RecordError> {
+    fn find<C: Consumer>(&self, own: Option<NsId>, to: &mut C) -> Result<(Vec<(NsId, Found)>, Option<NsId>), C::Error> {
         let procfs = &self.places.roots.procfs;
         let host = std::fs::read_link(procfs.join("1/ns/net")).ok().and_then(|link| netns::parse_link(&link)).or(own);
         if let Some(only) = &self.places.only {
@@ -117,24 +107,25 @@ impl Host {
                 procfs.display(),
                 self.places.netns_dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(" or "),
             );
-            to.tell(&Record::Loss(Loss { namespace: None, reason: LossReason::Permission, detail }))?;
+            to.consume(&Record::Loss(Loss { namespace: None, reason: LossReason::Permission, detail }))?;
         }
         let mut namespaces: Vec<_> = found.into_iter().collect();
         namespaces.sort_by_key(|&(id, _)| (Some(id) != own, id));
         Ok((namespaces, host))
     }
 
-    fn namespace(
+    fn namespace<C: Consumer>(
         &mut self,
         id: NsId,
         found: &Found,
         is_host: bool,
         is_own: bool,
         denied: &mut Denied,
-        to: &mut Listeners<'_, impl Audience>,
-    ) -> Result<(), RecordError> {
+        to: &mut C,
+    ) -> Result<(), C::Error> {
         let name = found.name.clone().unwrap_or_else(|| id.to_string());
-        let mut lose = |namespace, reason, detail: String| to.tell(&Record::Loss(Loss { namespace, reason, detail }));
+        let mut lose =
+            |namespace, reason, detail: String| to.consume(&Record::Loss(Loss { namespace, reason, detail }));
         // a thread that has not left its namespace yet needs no capability to be in it
         let inside = is_own && netns::own().ok() == Some(id);
         match if inside { Ok(true) } else { netns::enter(id, found, &self.places.roots.procfs) } {
@@ -162,71 +153,52 @@ impl Host {
             clock: clock(),
             owner: self.owners.of_namespace(id, found.name.as_deref(), &found.pids, is_host),
             counters: Some(counters),
-            empty: counters.curr_estab == Some(0),
-            skipped: false,
-            looked_up: false,
+            read: ReadMode::Dump,
         };
-        if namespace.empty {
-            return to.tell(&Record::Namespace(namespace));
+        if counters.curr_estab == Some(0) {
+            namespace.read = ReadMode::Empty;
+            return to.consume(&Record::Namespace(namespace));
         }
         let begun = cpu_time();
         let cost = || cpu_time().saturating_sub(begun);
-        match to.digest.need(&namespace) {
-            Need::Nothing => {
-                namespace.skipped = true;
-                return to.tell(&Record::Namespace(namespace));
+        match to.what_to_read(&namespace) {
+            WhatToRead::Nothing => {
+                namespace.read = ReadMode::Skip;
+                return to.consume(&Record::Namespace(namespace));
             }
             // where that fails, a dump says why
-            Need::Sockets(names) => {
+            WhatToRead::Sockets(names) => {
                 if let Ok(Some(answers)) = lookup::look_up(&names) {
-                    namespace.looked_up = true;
-                    to.tell(&Record::Namespace(namespace))?;
+                    namespace.read = ReadMode::LookUp;
+                    to.consume(&Record::Namespace(namespace))?;
                     for (clock, bytes) in answers {
-                        to.tell(&Record::Datagram { clock, bytes: bytes.into() })?;
+                        to.consume(&Record::Datagram { clock, bytes: bytes.into() })?;
                     }
-                    return to.tell(&Record::DumpEnd { interrupted: false, cost: cost() });
+                    return to.consume(&Record::ReadEnd { interrupted: false, cost: cost() });
                 }
             }
-            Need::Dump => {}
+            WhatToRead::Everything => {}
         }
-        to.tell(&Record::Namespace(namespace))?;
-        let dumped = diag::dump(&mut self.dialect, &mut self.buffer, |bytes| {
-            to.tell(&Record::Datagram { clock: clock(), bytes: bytes.into() })
+        to.consume(&Record::Namespace(namespace))?;
+        let ended = diag::dump(&mut self.dialect, &mut self.buffer, |bytes| {
+            to.consume(&Record::Datagram { clock: clock(), bytes: bytes.into() })
         })?;
-        let interrupted = match dumped {
-            Ok(ended) => ended.interrupted,
-            Err(error) => {
-                let detail = format!("network namespace {name}: {error}");
-                to.tell(&Record::Loss(Loss { namespace: Some(id), reason: error.reason, detail }))?;
-                true
-            }
-        };
-        to.tell(&Record::DumpEnd { interrupted, cost: cost() })
+        if let Some(error) = ended.error {
+            let detail = format!("network namespace {name}: {error}");
+            to.consume(&Record::Loss(Loss { namespace: Some(id), reason: error.reason, detail }))?;
+        }
+        to.consume(&Record::ReadEnd { interrupted: ended.interrupted, cost: cost() })
     }
 }
 
-/// The two that hear of a sweep.
-struct Listeners<'a, A> {
-    digest: &'a mut A,
-    also: &'a mut dyn FnMut(&Record<'_>) -> Result<(), RecordError>,
-}
-
-impl<A: Audience> Listeners<'_, A> {
-    /// Gives a record to both; an error of the second ends the sweep.
-    fn tell(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
-        self.digest.hear(record);
-        (self.also)(record)
-    }
-}
-
-/// Namespaces that may not be entered: told together, because the reason is one.
+/// Namespaces that may not be entered. They are reported together, because they have one reason.
 #[derive(Default)]
 struct Denied {
     namespaces: BTreeMap<NsId, String>,
 }
 
 impl Denied {
-    fn tell(self, to: &mut Listeners<'_, impl Audience>) -> Result<(), RecordError> {
+    fn report<C: Consumer>(self, to: &mut C) -> Result<(), C::Error> {
         let count = self.namespaces.len();
         for (at, (id, name)) in self.namespaces.into_iter().enumerate() {
             let detail = match at {
@@ -237,7 +209,7 @@ impl Denied {
                 ),
                 _ => String::new(),
             };
-            to.tell(&Record::Loss(Loss { namespace: Some(id), reason: LossReason::Permission, detail }))?;
+            to.consume(&Record::Loss(Loss { namespace: Some(id), reason: LossReason::Permission, detail }))?;
         }
         Ok(())
     }
@@ -246,13 +218,12 @@ impl Denied {
 /// Runs `work` on an operating system thread of its own, which ends with it: a thread that has entered a namespace never comes back.
 ///
 /// A panic of `work` becomes an error.
-pub fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+pub fn on_own_thread<T: Send, E: Send + From<std::io::Error>>(
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
     std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .name("sweep".to_owned())
-            .spawn_scoped(scope, work)?
-            .join()
-            .map_err(|_| std::io::Error::other("the sweep thread panicked"))
+        let thread = std::thread::Builder::new().name("sweep".to_owned()).spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the sweep thread panicked").into()))
     })
 }
 

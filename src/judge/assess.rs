@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::groups::{Groups, OwnerOf};
+use super::lasting::lasts;
+use super::memory::baseline::NextChange;
+use super::memory::{NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::{Pairs, Peer};
 use super::policy::{LocalScope, Path, Policy};
 use super::report::{Direction, Finding, PeerFacts, Report, ServiceEndpoint};
-use super::skip::{Expected, lasts};
-use super::track::{NsMemory, Tracked, Tracker};
 use super::verdict::{Facts, Keepalive, Verdict, judge, keepalive};
 use super::worst::{Rank, Worst};
 use crate::owner::{NsId, Owner};
@@ -17,7 +18,7 @@ use crate::socket::Timer;
 
 /// What the sweep knows of a namespace beside its sockets.
 #[derive(Clone, Debug)]
-pub struct NsFacts {
+pub struct NamespaceFacts {
     /// The name of its bind mount.
     pub name: Option<Arc<str>>,
     /// Its `net.ipv4.tcp_keepalive_time`, seconds.
@@ -30,19 +31,19 @@ pub struct Assessment {
     worst: Worst,
     pairs: Pairs,
     /// By namespace, in the tracker's order.
-    namespaces: Vec<NsAssessment>,
+    namespaces: Vec<NamespaceAssessment>,
     /// When it was judged, monotonic milliseconds.
     now: u64,
 }
 
 #[derive(Debug)]
-struct NsAssessment {
+struct NamespaceAssessment {
     id: NsId,
     /// By origin; empty where inodes tell owners.
     owners: Vec<Arc<Owner>>,
     /// Connections that are overdue, or were watched in silence for their path's idle timeout.
     marks: Vec<Mark>,
-    expected: Expected,
+    next_change: NextChange,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
         let assessor = Assessor { tracker, policy, pairs: &pairs, now, id, memory };
         let mut groups = Groups::new(id, memory, policy, owners);
         let mut marks = Vec::new();
-        let mut expected = Expected::default();
+        let mut next_change = NextChange::default();
         for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
             let group = groups.of(tracked);
             if !group.selected || !policy.select.takes(|| memory.local(tracked), tracked.remote) {
@@ -73,8 +74,8 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
                 continue;
             }
             let judged = assessor.judge(at, tracked);
-            if memory.look().is_some() {
-                assessor.expect(&judged, tracked, &mut expected);
+            if memory.baseline().is_some() {
+                assessor.expect(&judged, tracked, &mut next_change);
             }
             let overdue = judged.verdict == Verdict::Overdue;
             if overdue || judged.stale {
@@ -92,7 +93,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
             let silence = judged.facts.wire_idle.unwrap_or(0);
             worst.offer(Rank::new(judged.verdict, silence, position, tracked.cookie(), at));
         }
-        namespaces.push(NsAssessment { id, owners: groups.pour_into(&mut report.tallies), marks, expected });
+        namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut report.tallies), marks, next_change });
     }
     report.connections = report.verdicts.iter().sum();
     report.truncated = report.connections.saturating_sub(worst.len() as u64);
@@ -110,7 +111,7 @@ impl Assessment {
         &'a self,
         tracker: &'a Tracker,
         policy: &'a Policy,
-        facts: &'a BTreeMap<NsId, NsFacts>,
+        facts: &'a BTreeMap<NsId, NamespaceFacts>,
         owners: &'a dyn OwnerOf,
     ) -> impl Iterator<Item = Finding> + use<'a> {
         let namespaces: Vec<_> =
@@ -128,9 +129,9 @@ impl Assessment {
     /// Marks in the tracker what the next sweep must know: what is overdue, what was watched in silence for its path's idle timeout, and when
     /// time alone will change a verdict.
     pub fn settle(self, tracker: &mut Tracker) {
-        for NsAssessment { id, marks, expected, .. } in self.namespaces {
+        for NamespaceAssessment { id, marks, next_change, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
-            memory.judged(expected);
+            memory.judged(next_change);
             for Mark { at, overdue, stale } in marks {
                 let Some(entry) = memory.entries_mut().get_mut(at as usize) else { continue };
                 if overdue {
@@ -150,7 +151,7 @@ struct Assessor<'a> {
     pairs: &'a Pairs,
     now: u64,
     id: NsId,
-    memory: &'a NsMemory,
+    memory: &'a NamespaceMemory,
 }
 
 /// One connection, judged.
@@ -168,7 +169,7 @@ struct Judged<'a> {
 }
 
 impl<'a> Assessor<'a> {
-    fn judge(&self, at: u32, tracked: &Tracked) -> Judged<'a> {
+    fn judge(&self, at: u32, tracked: &TrackedConnection) -> Judged<'a> {
         let local = self.memory.local(tracked);
         let (direction, service_port) = if self.memory.listens(local) {
             (Direction::Inbound, local.port)
@@ -202,7 +203,7 @@ impl<'a> Assessor<'a> {
 
     /// The facts of one socket, as far as they do not depend on the other end, and of which moment they are. Where its namespace was not dumped
     /// again, a connection that this end keeps alive may have probed meanwhile, as its timer told: it is as its last look found it.
-    fn facts(&self, memory: &NsMemory, tracked: &Tracked, idle_timeout: Duration) -> (u64, Facts) {
+    fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, idle_timeout: Duration) -> (u64, Facts) {
         if memory.skipped() {
             let seen_at = tracked.seen_at(self.now);
             let then = facts(tracked, seen_at);
@@ -214,7 +215,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// Adds what is expected of a connection.
-    fn expect(&self, judged: &Judged<'_>, tracked: &Tracked, expected: &mut Expected) {
+    fn expect(&self, judged: &Judged<'_>, tracked: &TrackedConnection, expected: &mut NextChange) {
         let Policy { long_lived, overdue_by, .. } = *self.policy;
         let timeout = judged.path.idle_timeout;
         let facts = &judged.facts;
@@ -230,7 +231,13 @@ impl<'a> Assessor<'a> {
         other.namespace == self.id || (other.exact && self.policy.local_scope == LocalScope::Node)
     }
 
-    fn finding(&self, at: u32, tracked: &Tracked, owner: Arc<Owner>, namespace: Option<&NsFacts>) -> Finding {
+    fn finding(
+        &self,
+        at: u32,
+        tracked: &TrackedConnection,
+        owner: Arc<Owner>,
+        namespace: Option<&NamespaceFacts>,
+    ) -> Finding {
         let judged = self.judge(at, tracked);
         Finding {
             netns: self.id,
@@ -265,7 +272,7 @@ impl<'a> Assessor<'a> {
 
 /// The facts of one socket, as far as they do not depend on the other end.
 #[must_use]
-pub fn facts(tracked: &Tracked, now: u64) -> Facts {
+pub fn facts(tracked: &TrackedConnection, now: u64) -> Facts {
     let keepalive_timer = tracked.timer() == Timer::KeepAlive;
     Facts {
         armed: tracked.armed,
@@ -286,7 +293,12 @@ pub fn facts(tracked: &Tracked, now: u64) -> Facts {
 
 /// The keepalive state of a connection that closed or moved on, for the silence that this ended; `None` where it is not long-lived.
 #[must_use]
-pub fn silence_keepalive(policy: &Policy, memory: &NsMemory, tracked: &Tracked, now: u64) -> Option<Keepalive> {
+pub fn silence_keepalive(
+    policy: &Policy,
+    memory: &NamespaceMemory,
+    tracked: &TrackedConnection,
+    now: u64,
+) -> Option<Keepalive> {
     if u128::from(tracked.age(now)) < policy.long_lived.as_millis() {
         return None;
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::memory::{NamespaceMemory, TrackedConnection};
 use super::policy::{Path, Policy};
 use super::report::{Direction, MAX_ENDPOINTS, ServiceEndpoint, Tally};
-use super::track::{NsMemory, Tracked};
 use super::verdict::{Keepalive, Verdict};
 use crate::owner::{NsId, Owner};
 
@@ -25,7 +25,7 @@ pub(super) struct Groups<'a> {
     /// Positions in `all`, by origin; empty where inodes tell owners.
     by_origin: Vec<usize>,
     id: NsId,
-    memory: &'a NsMemory,
+    memory: &'a NamespaceMemory,
     policy: &'a Policy,
     owners: &'a dyn OwnerOf,
 }
@@ -44,7 +44,7 @@ pub(super) struct Group<'a> {
 /// A tally in the making.
 #[derive(Default)]
 struct Counts<'a> {
-    by_state: [[u64; 8]; 4],
+    by_state: [[u64; Verdict::COUNT]; Keepalive::COUNT],
     flagged_wire_idle_max: Option<u64>,
     endpoints: HashMap<FlaggedKey, (&'a Arc<Path>, u64)>,
 }
@@ -53,7 +53,7 @@ struct Counts<'a> {
 type FlaggedKey = (Option<ServiceEndpoint>, *const Path, Verdict);
 
 impl<'a> Groups<'a> {
-    pub fn new(id: NsId, memory: &'a NsMemory, policy: &'a Policy, owners: &'a dyn OwnerOf) -> Self {
+    pub fn new(id: NsId, memory: &'a NamespaceMemory, policy: &'a Policy, owners: &'a dyn OwnerOf) -> Self {
         let mut groups = Self { all: Vec::new(), by_origin: Vec::new(), id, memory, policy, owners };
         if !owners.by_inode() {
             groups.by_origin =
@@ -75,7 +75,7 @@ impl<'a> Groups<'a> {
     }
 
     /// The group of a connection.
-    pub fn of(&mut self, tracked: &Tracked) -> &mut Group<'a> {
+    pub fn of(&mut self, tracked: &TrackedConnection) -> &mut Group<'a> {
         let at = if let Some(&at) = self.by_origin.get(tracked.origin()) {
             at
         } else {

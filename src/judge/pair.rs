@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use hashbrown::HashTable;
 
-use super::track::{NsMemory, Tracker};
+use super::memory::{NamespaceMemory, Tracker};
 use crate::owner::NsId;
 use crate::socket::Endpoint;
 
@@ -76,7 +76,7 @@ impl Pairs {
 }
 
 struct Search<'a> {
-    memories: Vec<(NsId, &'a NsMemory)>,
+    memories: Vec<(NsId, &'a NamespaceMemory)>,
     /// Addresses that are an end of some connection here.
     locals: hashbrown::HashSet<IpAddr>,
     links: Vec<Vec<Link>>,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::memory::PeerProbes;
 pub use super::policy::{OverdueBy, Path};
 use super::silence::SilenceHistogram;
-use super::tracked::PeerProbes;
 use super::verdict::{Keepalive, Verdict};
 use crate::owner::{NsId, Owner};
 use crate::socket::{Cookie, Endpoint, KeepaliveOptions, Timer};
@@ -152,7 +152,7 @@ pub struct NamespaceCounts {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     /// By keepalive state and verdict, in the order of their `ALL`.
-    pub counts: [[u64; 8]; 4],
+    pub counts: [[u64; Verdict::COUNT]; Keepalive::COUNT],
     /// The longest wire idle of a flagged connection, milliseconds.
     pub flagged_wire_idle_max: Option<u64>,
     /// Flagged connections by endpoint, path and verdict. Past [`MAX_ENDPOINTS`] distinct ones the rest count under `None`.
@@ -200,7 +200,7 @@ pub struct Totals {
     /// Namespaces that could not be read, by reason.
     pub failures: BTreeMap<&'static str, u64>,
     /// What went wrong while owners were looked up, by kind.
-    pub owner_troubles: BTreeMap<String, u64>,
+    pub owner_issues: BTreeMap<String, u64>,
     /// The silences that ended.
     pub silences: SilenceHistogram,
 }
@@ -225,7 +225,7 @@ pub struct Report {
     /// Something could not be read; `losses` says what.
     pub incomplete: bool,
     /// By verdict, in the order of [`Verdict::ALL`].
-    pub verdicts: [u64; 8],
+    pub verdicts: [u64; Verdict::COUNT],
     /// Connections whose details were left out.
     pub truncated: u64,
     /// Connections in detail, worst first; empty where they are told one by one.

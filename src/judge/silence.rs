@@ -18,7 +18,7 @@ pub struct Silences {
 
 /// The silences by keepalive state, in the order of [`Keepalive::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SilenceHistogram(pub [Silences; 4]);
+pub struct SilenceHistogram(pub [Silences; Keepalive::COUNT]);
 
 impl SilenceHistogram {
     /// Counts one silence of `ms` milliseconds that has ended.

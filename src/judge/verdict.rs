@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::keepidle::SAME_MS;
+use super::memory::keepidle::SAME_MS;
+use super::memory::{KeepaliveTimer, PeerProbes};
 use super::policy::OverdueBy;
-use super::tracked::{Armed, PeerProbes};
 
 /// What this end does to keep the path alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,8 +20,10 @@ pub enum Keepalive {
 }
 
 impl Keepalive {
+    /// The number of values.
+    pub const COUNT: usize = Self::Unknown as usize + 1;
     /// Every value, in the order of the metrics.
-    pub const ALL: [Self; 4] = [Self::On, Self::Late, Self::Off, Self::Unknown];
+    pub const ALL: [Self; Self::COUNT] = [Self::On, Self::Late, Self::Off, Self::Unknown];
 
     /// The label and JSON value.
     #[must_use]
@@ -57,8 +59,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The number of values.
+    pub const COUNT: usize = Self::Local as usize + 1;
     /// Every value, worst first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; Self::COUNT] = [
         Self::Blackholed,
         Self::Overdue,
         Self::Exposed,
@@ -96,7 +100,7 @@ impl Verdict {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub struct Facts {
     /// Whether a keepalive timer is armed.
-    pub armed: Armed,
+    pub armed: KeepaliveTimer,
     /// Lower bound of KEEPIDLE.
     pub keepidle: Option<u64>,
     /// Lower bound of the longest silence that this end's probes leave: of the longer one of KEEPIDLE and KEEPINTVL.
@@ -134,9 +138,9 @@ pub fn in_time(keepidle: u64, idle_timeout: Duration) -> bool {
 #[must_use]
 pub fn keepalive(idle_timeout: Duration, facts: &Facts) -> Keepalive {
     match facts.armed {
-        Armed::Unknown => Keepalive::Unknown,
-        Armed::No => Keepalive::Off,
-        Armed::Yes => {
+        KeepaliveTimer::Unknown => Keepalive::Unknown,
+        KeepaliveTimer::Off => Keepalive::Off,
+        KeepaliveTimer::Armed => {
             let late = |ms: u64| !in_time(ms, idle_timeout);
             let silent = facts.wire_idle.filter(|_| !facts.probing).unwrap_or(0);
             let reached = u128::from(silent) >= idle_timeout.as_millis();

@@ -1,8 +1,9 @@
 //! A recording: records as JSON, one a line, written and read.
 
-use std::io::{BufRead, Read, Write};
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Read, Write};
 
-use super::{BYTE_ORDER, FORMAT, Header, Record, VERSION};
+use super::{BYTE_ORDER, Consumer, FORMAT, Header, Namespace, Record, VERSION, WhatToRead};
 
 /// The longest line that a reader takes, in bytes: room for the owners of 50 000 cgroups.
 const MAX_LINE: u64 = 16 << 20;
@@ -60,6 +61,36 @@ impl<W: Write> Recorder<W> {
             self.out.flush()?;
         }
         Ok(())
+    }
+}
+
+/// A consumer that also writes every record to a recording, where there is one.
+pub struct Recording<'a, C, W> {
+    consumer: &'a mut C,
+    recorder: Option<&'a mut Recorder<W>>,
+}
+
+impl<'a, C, W> Recording<'a, C, W> {
+    /// Passes every record to `consumer` first, then to `recorder`.
+    pub fn new(consumer: &'a mut C, recorder: Option<&'a mut Recorder<W>>) -> Self {
+        Self { consumer, recorder }
+    }
+}
+
+impl<C: Consumer<Error = io::Error>, W: Write> Consumer for Recording<'_, C, W> {
+    type Error = RecordError;
+
+    fn consume(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
+        self.consumer.consume(record)?;
+        self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.write(record))
+    }
+
+    fn what_to_read(&self, namespace: &Namespace) -> WhatToRead {
+        self.consumer.what_to_read(namespace)
+    }
+
+    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
+        self.consumer.unknown_owners(by_inode)
     }
 }
 

@@ -3,21 +3,22 @@
 //! A fixture, a bug report and a demonstration are the same file. It holds addresses and names of the machine it was made on.
 //!
 //! The order of a stream: one [`Header`]; then for each sweep [`Record::Sweep`], for each namespace a [`Record::Namespace`] followed by
-//! its [`Record::Datagram`]s and one [`Record::DumpEnd`], a [`Record::Loss`] wherever something could not be read, any number of
+//! its [`Record::Datagram`]s and one [`Record::ReadEnd`], a [`Record::Loss`] wherever something could not be read, any number of
 //! [`Record::Owners`], and [`Record::SweepEnd`].
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::owner::{NsId, Owner};
-use crate::socket::SocketName;
 
 mod file;
+mod what_to_read;
 
-pub use file::{RecordError, Recorder, replay};
+pub use file::{RecordError, Recorder, Recording, replay};
+pub use what_to_read::{Consumer, WhatToRead};
 
 /// The version of the file form; a reader refuses a newer one.
 pub const VERSION: u32 = 1;
@@ -49,8 +50,8 @@ pub enum Record<'a> {
         #[serde(with = "base64_bytes")]
         bytes: Cow<'a, [u8]>,
     },
-    /// The namespace's dump is over, or the last of its sockets was looked up.
-    DumpEnd {
+    /// The read of this namespace is over: the dump, or the last lookup.
+    ReadEnd {
         /// The table changed under the walk (`NLM_F_DUMP_INTR`), or the kernel ended it with an error.
         interrupted: bool,
         /// What asking and hearing has cost, microseconds of CPU.
@@ -69,7 +70,7 @@ pub enum Record<'a> {
         inodes: BTreeMap<u32, Owner>,
         /// What went wrong while they were looked up, by kind.
         #[serde(default)]
-        troubles: BTreeMap<String, u64>,
+        issues: BTreeMap<String, u64>,
     },
     /// The sweep is over.
     SweepEnd {
@@ -125,15 +126,32 @@ pub struct Namespace {
     /// The namespace's own sysctls and counters, where they could be read.
     #[serde(default)]
     pub counters: Option<Counters>,
-    /// No connection lives here (`CurrEstab` 0): it was not dumped.
-    #[serde(default)]
-    pub empty: bool,
-    /// Its connections are as its last dump found them, by its counters: it was not dumped again.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skipped: bool,
-    /// Its connections are the same as at its last dump, by its counters: they were looked up one by one instead of dumped.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub looked_up: bool,
+    /// How the sweep read its connections.
+    #[serde(default, skip_serializing_if = "ReadMode::is_dump")]
+    pub read: ReadMode,
+}
+
+/// How a sweep read the connections of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadMode {
+    /// It dumped every socket.
+    #[default]
+    Dump,
+    /// It read nothing, because there is no connection (`CurrEstab` 0).
+    Empty,
+    /// It looked the known connections up one by one, because the counters say that none came or went.
+    LookUp,
+    /// It read nothing, because the counters say that nothing changed.
+    Skip,
+}
+
+impl ReadMode {
+    /// Whether it is a dump.
+    #[must_use]
+    pub fn is_dump(&self) -> bool {
+        *self == Self::Dump
+    }
 }
 
 /// What a network namespace says of itself in `/proc/net/snmp`, `/proc/net/netstat` and `/proc/sys/net/ipv4`.
@@ -160,10 +178,6 @@ pub struct Counters {
     pub abort_on_timeout: Option<u64>,
     /// `net.ipv4.tcp_keepalive_time`, seconds.
     pub tcp_keepalive_time: Option<u32>,
-    /// `net.ipv4.tcp_keepalive_intvl`, seconds.
-    pub tcp_keepalive_intvl: Option<u32>,
-    /// `net.ipv4.tcp_keepalive_probes`.
-    pub tcp_keepalive_probes: Option<u32>,
 }
 
 /// Something that a sweep could not read.
@@ -209,27 +223,6 @@ impl LossReason {
             Self::Other => "other",
         }
     }
-}
-
-/// What somebody who remembers a namespace must be told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Nothing can have changed since it was heard of last.
-    Nothing,
-    /// No connection can have come or gone: how these are now.
-    Sockets(Vec<SocketName>),
-    /// All of its sockets.
-    Dump,
-}
-
-/// Who listens to a sweep, and knows whose owners it has not heard of.
-pub trait Audience {
-    /// Takes one record.
-    fn hear(&mut self, record: &Record<'_>);
-    /// What it must be told of a namespace that was just entered.
-    fn need(&self, namespace: &Namespace) -> Need;
-    /// The cgroup v2 ids of sockets whose owner is not known yet, and, where `by_inode`, the inodes of all sockets.
-    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>);
 }
 
 mod base64_bytes {

@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::remedy::fit::{Subject, fitting};
-use super::remedy::{self, RemedyError, target::Side};
+use super::fit::{Subject, fitting};
 use super::workload;
 use crate::judge::report::{Direction, Finding, Report, ServiceEndpoint};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::OwnerKind;
+use crate::remedy::{self, RemedyError, target::Side};
 
 /// The executables that hold sockets, by socket inode.
 pub type Programs = BTreeMap<u32, String>;

@@ -294,7 +294,7 @@ fn own(report: &Report, dropped: u64) -> Vec<MetricFamily> {
         ("failed", counts.failed),
     ];
     let failures = report.totals.failures.iter().map(|(reason, count)| ((*reason).to_owned(), float(*count))).collect();
-    let troubles = report.totals.owner_troubles.iter().map(|(kind, count)| (kind.clone(), float(*count))).collect();
+    let issues = report.totals.owner_issues.iter().map(|(kind, count)| (kind.clone(), float(*count))).collect();
     // several rules may share a name: the shortest limit is the one to know
     let mut paths: BTreeMap<String, f64> = BTreeMap::new();
     for path in &report.paths {
@@ -338,7 +338,7 @@ fn own(report: &Report, dropped: u64) -> Vec<MetricFamily> {
             "owner_troubles_total",
             "Owners that are named less well than they could be, by what went wrong.",
             MetricType::COUNTER,
-            by("kind", troubles),
+            by("kind", issues),
         ),
         family("sweeps_total", "Sweeps that ended.", MetricType::COUNTER, one(float(report.totals.sweeps))),
         family(

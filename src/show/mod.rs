@@ -2,11 +2,11 @@
 
 pub mod compare;
 pub mod explain;
+pub mod fit;
 pub mod json;
 pub mod metrics;
 pub mod page;
 pub mod profiles;
-pub mod remedy;
 pub mod table;
 pub mod units;
 pub mod why;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde_json::json;
 
-use crate::judge::profiles::{PROFILES, Profile};
+use crate::judge::policy::profiles::{PROFILES, Profile};
 
 const HEADINGS: [&str; 5] = ["PROFILE", "IDLE TIMEOUT", "CONFIGURABLE", "AT EXPIRY", "SOURCE"];
 

@@ -11,11 +11,11 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 
 mod access;
-mod door;
+mod listener;
 mod passwords;
 
 pub use access::Access;
-use door::{Door, Peer};
+use listener::{Peer, TlsListener};
 use passwords::Passwords;
 
 /// One answer.
@@ -62,7 +62,7 @@ pub async fn serve(
     let access = Arc::new(access);
     let server = Server { site, access: access.clone(), passwords: Passwords::default() };
     let router = Router::new().fallback(answer).with_state(Arc::new(server));
-    let door = Door::open(listener, access);
+    let door = TlsListener::open(listener, access);
     axum::serve(door, router.into_make_service_with_connect_info::<Peer>()).with_graceful_shutdown(stop).await
 }
 

@@ -89,7 +89,7 @@ fn links_of_the_front_pages_lead_to_files() {
 fn every_remedy_is_named() {
     let readme = read("README.md");
     let named = quoted(section(&readme, "Remedies"));
-    let targets = keepalive_auditor::show::remedy::list().unwrap();
+    let targets = keepalive_auditor::remedy::list().unwrap();
     let missing: Vec<_> =
         targets.iter().map(|target| target.name.clone()).filter(|name| !named.contains(name)).collect();
     assert!(missing.is_empty(), "README.md does not name {missing:?}");

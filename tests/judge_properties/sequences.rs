@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use keepalive_auditor::judge::assess::facts;
+use keepalive_auditor::judge::memory::{TrackedConnection, Tracker};
 use keepalive_auditor::judge::policy::OverdueBy;
-use keepalive_auditor::judge::track::{Tracked, Tracker};
 use keepalive_auditor::judge::verdict::{Keepalive, Verdict, in_time, judge, keepalive};
 use keepalive_auditor::owner::NsId;
 use proptest::collection::vec;
@@ -26,7 +26,11 @@ const BLIND: u64 = 700;
 type Looks = Vec<(u64, Vec<Action>)>;
 
 /// Looks at a connection with each pause, after its actions, and tells what is remembered after each look.
-fn follow(connection: &mut Connection, looks: &[(u64, Vec<Action>)], mut each: impl FnMut(&Connection, &Tracked, u64)) {
+fn follow(
+    connection: &mut Connection,
+    looks: &[(u64, Vec<Action>)],
+    mut each: impl FnMut(&Connection, &TrackedConnection, u64),
+) {
     let mut memory = Tracker::default();
     for (count, (pause, actions)) in (0_u64..).zip(looks) {
         connection.run(*pause, actions);
@@ -39,7 +43,7 @@ fn follow(connection: &mut Connection, looks: &[(u64, Vec<Action>)], mut each: i
     }
 }
 
-fn bounds(tracked: &Tracked) -> (u64, u64) {
+fn bounds(tracked: &TrackedConnection) -> (u64, u64) {
     (tracked.keepidle().unwrap_or(0).into(), tracked.probes_after().unwrap_or(0).into())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The agent's parts run in the test, sweep by sweep, so that what one sweep did is known whatever the machine does beside it.
 
+use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use keepalive_auditor::host::{Host, on_own_thread};
 use keepalive_auditor::judge::report::{Finding, Report};
 use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::NsId;
-use keepalive_auditor::record::{Counters, Namespace, Record};
+use keepalive_auditor::record::{Consumer, Counters, Namespace, ReadMode, Record, WhatToRead};
 use rustix::net::sockopt;
 
 use crate::hosts::{Case, Hosts};
@@ -38,19 +39,39 @@ struct Sweeper<'n> {
     netns: &'n Netns,
 }
 
-/// How a sweep came to know of the namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    Skipped,
-    LookedUp,
-    Dumped,
+/// A digest's records, and among them what the sweep found of one namespace.
+struct Watching<'a> {
+    digest: &'a mut Digest,
+    id: NsId,
+    found: Option<Namespace>,
+}
+
+impl Consumer for Watching<'_> {
+    type Error = std::io::Error;
+
+    fn consume(&mut self, record: &Record<'_>) -> std::io::Result<()> {
+        if let Record::Namespace(namespace) = record
+            && namespace.id == self.id
+        {
+            self.found = Some(namespace.clone());
+        }
+        self.digest.consume(record)
+    }
+
+    fn what_to_read(&self, namespace: &Namespace) -> WhatToRead {
+        self.digest.what_to_read(namespace)
+    }
+
+    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
+        self.digest.unknown_owners(by_inode)
+    }
 }
 
 /// One sweep: what it did in the namespace, and what it said.
 struct Sweep {
     began: Instant,
     ended: Instant,
-    how: How,
+    how: ReadMode,
     /// Keepalive probes that the namespace had sent.
     probes: u64,
     report: Report,
@@ -68,29 +89,12 @@ impl<'n> Sweeper<'n> {
 
     fn sweep(&mut self) -> Sweep {
         let (host, digest, id) = (&mut self.host, &mut self.digest, NsId(self.netns.inode));
-        let mut found: Option<Namespace> = None;
         let began = Instant::now();
-        on_own_thread(|| {
-            host.sweep_into(digest, &mut |record| {
-                if let Record::Namespace(namespace) = record
-                    && namespace.id == id
-                {
-                    found = Some(namespace.clone());
-                }
-                Ok(())
-            })
-        })
-        .expect("a thread starts")
-        .expect("a sweep ends");
-        let found = found.expect("the namespace is found");
-        assert!(!found.empty, "a namespace with connections is never empty");
+        let mut to = Watching { digest, id, found: None };
+        on_own_thread(|| host.sweep_into(&mut to)).expect("a sweep ends");
+        let found = to.found.expect("the namespace is found");
         let probes = found.counters.and_then(|counters| counters.keepalive_probes).expect("the kernel counts probes");
-        let how = match (found.skipped, found.looked_up) {
-            (true, _) => How::Skipped,
-            (_, true) => How::LookedUp,
-            _ => How::Dumped,
-        };
-        Sweep { began, ended: Instant::now(), how, probes, report: digest.report("") }
+        Sweep { began, ended: Instant::now(), how: found.read, probes, report: digest.report("") }
     }
 
     /// Sweeps on until `done` says so, and gives the last sweep.
@@ -134,7 +138,7 @@ impl<'n> Sweeper<'n> {
 impl Sweep {
     /// The connections were seen, one way or the other.
     fn looked(&self) -> bool {
-        self.how != How::Skipped
+        self.how != ReadMode::Skip
     }
 
     fn row(&self, end: &End) -> Option<&Finding> {
@@ -269,7 +273,7 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
         }
         Keep::Off.apply(&case.far.stream);
         let sweep = sweeper.notice();
-        lookups += u32::from(sweep.how == How::LookedUp);
+        lookups += u32::from(sweep.how == ReadMode::LookUp);
         noticed(&mut checks, &format!("{}: its probe", case.name), &sweep, &case.near, Verdict::PeerProtected);
     }
 
@@ -280,7 +284,7 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
             let start = Instant::now();
             act(case);
             let (name, sweep) = (format!("{} {what}", case.name), sweeper.notice());
-            lookups += u32::from(sweep.how == How::LookedUp);
+            lookups += u32::from(sweep.how == ReadMode::LookUp);
             noticed(&mut checks, &name, &sweep, &case.near, Verdict::PeerProtected);
             let idle = sweep.row(&case.near).and_then(|row| row.data_idle).map(Duration::from_millis);
             let age = start.elapsed() + JIFFY;
@@ -298,12 +302,12 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
         sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
         let opened = outward.connect(&hosts.near, there, [Keep::Off; 2]);
         let sweep = sweeper.notice();
-        checks.equal("a connection opened", sweep.how, How::Dumped);
+        checks.equal("a connection opened", sweep.how, ReadMode::Dump);
         noticed(&mut checks, &format!("opened to {there}"), &sweep, &opened.client, Verdict::Exposed);
         sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
         let accepted = inward.connect(&hosts.far, here, [Keep::Off; 2]);
         let sweep = sweeper.notice();
-        checks.equal("a connection accepted", sweep.how, How::Dumped);
+        checks.equal("a connection accepted", sweep.how, ReadMode::Dump);
         noticed(&mut checks, &format!("accepted at {here}"), &sweep, &accepted.server, Verdict::Exposed);
         held.extend([opened, accepted]);
     }
@@ -318,7 +322,7 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
     let (netns, cookie) = (gone.id.netns, gone.id.cookie);
     drop(gone);
     let sweep = sweeper.sweep_until("a look", Sweep::looked);
-    checks.equal("a connection closed", sweep.how, How::Dumped);
+    checks.equal("a connection closed", sweep.how, ReadMode::Dump);
     let still = sweep.report.findings.iter().any(|row| (row.netns.0, row.cookie.0) == (netns, cookie));
     checks.that(!still, || "a closed connection is still told of".to_owned());
     checks.finish();

@@ -65,7 +65,7 @@ fn what_is_no_recording_of_ours_is_refused_with_the_reason() {
         ("another byte order", whole.replace("little", "big"), "made on a big-endian machine"),
         ("two headers", format!("{header}\n{whole}"), "header"),
         ("two recordings", format!("{whole}{whole}"), "header"),
-        ("an unknown record", whole.replace("{\"dump_end\"", "{\"dump_start\""), "line 6: not a record"),
+        ("an unknown record", whole.replace("{\"read_end\"", "{\"dump_start\""), "line 6: not a record"),
         ("no base64", whole.replace("\"bytes\":\"", "\"bytes\":\"*"), "line 4: not a record"),
     ];
     for (name, text, reason) in cases {

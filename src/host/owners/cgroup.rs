@@ -5,7 +5,7 @@
 
 /// Who lives in a cgroup, as far as its path tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct CgroupOwner {
     /// The pods on the path, outermost first: more than one where a cluster's node is itself a pod.
     pub pods: Vec<InPod>,
     /// The outermost container that is in no pod.
@@ -22,8 +22,8 @@ pub(super) struct InPod {
 }
 
 /// Reads one cgroup path.
-pub(super) fn place(path: &str) -> Place {
-    let mut place = Place::default();
+pub(super) fn place(path: &str) -> CgroupOwner {
+    let mut place = CgroupOwner::default();
     let mut kubepods = false;
     let mut parent = "";
     // a removed cgroup still has processes that are on their way out
@@ -46,15 +46,15 @@ pub(super) fn place(path: &str) -> Place {
 
 /// Reads `/proc/PID/cgroup`: one line a hierarchy, `ID:CONTROLLERS:PATH`. The line that tells most wins: on hybrid hosts the
 /// version 2 line may say less than the others.
-pub(super) fn place_of_process(text: &str) -> Place {
-    let mut best = (0, false, Place::default());
+pub(super) fn place_of_process(text: &str) -> CgroupOwner {
+    let mut best = (0, false, CgroupOwner::default());
     for line in text.lines() {
         let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':')) else {
             continue;
         };
         let place = place(path);
         let telling = place.telling();
-        if telling == Place::MOST_TELLING {
+        if telling == CgroupOwner::MOST_TELLING {
             return place;
         }
         let first = matches!(controllers, "" | "name=systemd");
@@ -65,7 +65,7 @@ pub(super) fn place_of_process(text: &str) -> Place {
     best.2
 }
 
-impl Place {
+impl CgroupOwner {
     /// A pod and its container.
     const MOST_TELLING: u8 = 4;
 

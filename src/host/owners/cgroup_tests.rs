@@ -13,8 +13,11 @@ fn fill(path: &str) -> String {
     words.iter().fold(path.to_owned(), |path, (word, value)| path.replace(word, value))
 }
 
-fn pod(uid: &str, container: Option<&str>) -> Place {
-    Place { pods: vec![InPod { uid: uid.to_owned(), container_id: container.map(str::to_owned) }], ..Place::default() }
+fn pod(uid: &str, container: Option<&str>) -> CgroupOwner {
+    CgroupOwner {
+        pods: vec![InPod { uid: uid.to_owned(), container_id: container.map(str::to_owned) }],
+        ..CgroupOwner::default()
+    }
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn systemd_units() {
         ("/system.slice/podman.service", "podman.service"),
         ("/podruntime.slice/kubelet.service", "kubelet.service"),
     ] {
-        assert_eq!(place(&fill(path)), Place { unit: Some(fill(unit)), ..Place::default() }, "{path}");
+        assert_eq!(place(&fill(path)), CgroupOwner { unit: Some(fill(unit)), ..CgroupOwner::default() }, "{path}");
     }
 }
 
@@ -177,7 +180,7 @@ fn nobody_in_particular() {
         "/kubepods/pod../x",
         "/docker/0f99ad5f",
     ] {
-        assert_eq!(place(&fill(path)), Place::default(), "{path}");
+        assert_eq!(place(&fill(path)), CgroupOwner::default(), "{path}");
     }
 }
 
@@ -195,20 +198,20 @@ fn the_line_that_tells_most_wins() {
         ("4:memory:/kubepods/podPOD/ID\n1:name=systemd:/kubepods/podPOD/ID\n0::/\n", pod(POD, Some(ID))),
         (
             "1:name=systemd:/system.slice/docker-NODE.scope/kubepods/podPOD/ID\n0::/system.slice/containerd.service\n",
-            Place { container_id: Some(NODE.to_owned()), ..pod(POD, Some(ID)) },
+            CgroupOwner { container_id: Some(NODE.to_owned()), ..pod(POD, Some(ID)) },
         ),
         // an unknown controller's own grouping says nothing
         (
             "8:pids:/\n4:memory:/process_api/8bf9b50fe7cf1e4ea27481554499301d\n1:name=systemd:/system.slice/a.service\n",
-            Place { unit: Some("a.service".to_owned()), ..Place::default() },
+            CgroupOwner { unit: Some("a.service".to_owned()), ..CgroupOwner::default() },
         ),
         // where two say equally much, systemd's own hierarchy and version 2 come first
         (
             "5:memory:/system.slice/b.service\n0::/system.slice/a.service\n",
-            Place { unit: Some("a.service".to_owned()), ..Place::default() },
+            CgroupOwner { unit: Some("a.service".to_owned()), ..CgroupOwner::default() },
         ),
-        ("", Place::default()),
-        ("garbage\n\n0\n0:\n::\n", Place::default()),
+        ("", CgroupOwner::default()),
+        ("garbage\n\n0\n0:\n::\n", CgroupOwner::default()),
     ] {
         assert_eq!(place_of_process(&fill(text)), expected, "{text}");
     }

@@ -9,13 +9,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
+use super::backoff::Backoff;
 use super::cri_answers::Answers;
 use super::cri_messages::{
     ListContainersRequest, ListContainersResponse, ListPodSandboxRequest, ListPodSandboxResponse,
     PodSandboxStatusRequest, PodSandboxStatusResponse,
 };
 use super::names::{ContainerName, PodName};
-use super::patience::Patience;
 
 /// A runtime that takes longer than this for everything a sweep asks is left alone for a while.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const MAX_STATUSES: usize = 64;
 #[derive(Debug)]
 pub(super) struct Cri {
     socket: PathBuf,
-    patience: Patience,
+    patience: Backoff,
     /// Whether anybody wanted to know a sandbox's namespace.
     namespaces: bool,
     answers: Answers,
@@ -38,7 +38,7 @@ impl Cri {
     /// Nothing is asked yet. `socket` may be written as runtimes write it, `unix:///run/containerd/containerd.sock`.
     pub fn new(socket: &Path) -> Self {
         let socket = socket.to_str().and_then(|text| text.strip_prefix("unix://")).map_or(socket, Path::new).to_owned();
-        Self { socket, patience: Patience::default(), namespaces: false, answers: Answers::default() }
+        Self { socket, patience: Backoff::default(), namespaces: false, answers: Answers::default() }
     }
 
     /// Allows one more conversation.

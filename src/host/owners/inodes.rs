@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
-use super::cgroup::Place;
+use super::cgroup::CgroupOwner;
 use super::dir;
 use super::process::Process;
 
@@ -18,7 +18,7 @@ const DESCRIPTORS_PER_SWEEP: usize = 20_000;
 #[derive(Debug)]
 pub(super) struct Inodes {
     procfs: PathBuf,
-    known: HashMap<u32, Place>,
+    known: HashMap<u32, CgroupOwner>,
     /// The pid to go on from, once a whole pass was made.
     resume: Option<u32>,
 }
@@ -54,7 +54,7 @@ impl Inodes {
     }
 
     /// Who holds the inode, if it was learned.
-    pub fn get(&self, inode: u32) -> Option<&Place> {
+    pub fn get(&self, inode: u32) -> Option<&CgroupOwner> {
         self.known.get(&inode)
     }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::owner::{NsId, Owner, OwnerKind};
 
+#[cfg(feature = "cri")]
+mod backoff;
 mod cgroup;
 #[cfg(feature = "cri")]
 mod cri;
@@ -17,23 +19,21 @@ mod cri_answers;
 mod cri_messages;
 mod dir;
 mod inodes;
+mod issues;
 mod logs;
 mod names;
-#[cfg(feature = "cri")]
-mod patience;
 mod process;
 mod sources;
 mod tree;
-mod trouble;
 
-use cgroup::{InPod, Place, is_container_id};
+use cgroup::{CgroupOwner, InPod, is_container_id};
 use inodes::Inodes;
+use issues::Issues;
+pub use issues::OwnerIssue;
 use names::PodName;
 use process::Process;
 use sources::Sources;
 use tree::Tree;
-pub use trouble::OwnerTrouble;
-use trouble::Troubles;
 
 /// Where cgroup v2 is mounted unless told otherwise.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
@@ -62,7 +62,7 @@ pub struct Owners {
     tree: Option<Tree>,
     inodes: Inodes,
     sources: Sources,
-    troubles: Troubles,
+    issues: Issues,
 }
 
 impl Owners {
@@ -70,14 +70,14 @@ impl Owners {
     #[must_use]
     pub fn new(roots: &Roots) -> Self {
         let tree = Tree::find(roots.cgroup.as_deref().unwrap_or(Path::new(CGROUP_ROOT)));
-        let mut troubles = Troubles::default();
-        troubles.note_if(tree.is_none(), OwnerTrouble::NoCgroup2);
+        let mut issues = Issues::default();
+        issues.note_if(tree.is_none(), OwnerIssue::NoCgroup2);
         Self {
             procfs: roots.procfs.clone(),
             tree,
             inodes: Inodes::new(roots.procfs.clone()),
             sources: Sources::new(roots),
-            troubles,
+            issues,
         }
     }
 
@@ -95,7 +95,7 @@ impl Owners {
         }
         let processes = pids.iter().take(MAX_TRIED).filter_map(|pid| Process::open(&self.procfs, *pid).ok());
         let places = processes.filter(|process| process.is_in(id)).filter_map(|process| process.place().ok());
-        let mut best = Place::default();
+        let mut best = CgroupOwner::default();
         for place in places.take(MAX_BELIEVED) {
             if place.telling() > best.telling() {
                 best = place;
@@ -106,11 +106,11 @@ impl Owners {
         }
         // the namespace is the pod's, not that of the container whose process happened to be read
         best.pods.iter_mut().for_each(|pod| pod.container_id = None);
-        let owner = owner_of(&best, &mut self.sources, &mut self.troubles);
+        let owner = owner_of(&best, &mut self.sources, &mut self.issues);
         if owner.kind == OwnerKind::Pod {
             return owner;
         }
-        if let Some((uid, pod)) = name.and_then(|name| self.sources.pod_by_netns(name, &mut self.troubles)) {
+        if let Some((uid, pod)) = name.and_then(|name| self.sources.pod_by_netns(name, &mut self.issues)) {
             return pod_owner(uid, Some(pod));
         }
         match (owner.kind, name) {
@@ -126,15 +126,15 @@ impl Owners {
         let Some(tree) = &mut self.tree else { return BTreeMap::new() };
         if let Err(error) = tree.learn(ids) {
             tracing::debug!(%error, "walking the cgroup tree");
-            self.troubles.note(OwnerTrouble::CgroupTree);
+            self.issues.note(OwnerIssue::CgroupTree);
         }
         let mut owners = BTreeMap::new();
         for id in ids {
             match tree.get(*id) {
                 Some(place) => {
-                    owners.insert(*id, owner_of(place, &mut self.sources, &mut self.troubles));
+                    owners.insert(*id, owner_of(place, &mut self.sources, &mut self.issues));
                 }
-                None => self.troubles.note_if(!tree.is_whole(), OwnerTrouble::CgroupTree),
+                None => self.issues.note_if(!tree.is_whole(), OwnerIssue::CgroupTree),
             }
         }
         owners
@@ -144,9 +144,9 @@ impl Owners {
     /// Empty where it cannot be had.
     pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Owner> {
         let denied = self.inodes.learn(wanted);
-        self.troubles.note_if(denied, OwnerTrouble::FdTables);
+        self.issues.note_if(denied, OwnerIssue::FdTables);
         let known = wanted.iter().filter_map(|inode| Some((*inode, self.inodes.get(*inode)?)));
-        known.map(|(inode, place)| (inode, owner_of(place, &mut self.sources, &mut self.troubles))).collect()
+        known.map(|(inode, place)| (inode, owner_of(place, &mut self.sources, &mut self.issues))).collect()
     }
 
     /// Whether cgroup v2 ids mean something here.
@@ -156,21 +156,21 @@ impl Owners {
     }
 
     /// What went wrong or disagreed since the last call, with how often.
-    pub fn troubles(&mut self) -> BTreeMap<OwnerTrouble, u64> {
-        self.troubles.take()
+    pub fn issues(&mut self) -> BTreeMap<OwnerIssue, u64> {
+        self.issues.take()
     }
 }
 
 /// Gives a place its names.
-fn owner_of(place: &Place, sources: &mut Sources, troubles: &mut Troubles) -> Owner {
+fn owner_of(place: &CgroupOwner, sources: &mut Sources, issues: &mut Issues) -> Owner {
     if let Some(outermost) = place.pods.first() {
         // where pods are nested, the one that this node has a name for is meant
-        let named = place.pods.iter().rev().find_map(|pod| Some((pod, sources.pod(&pod.uid, troubles)?)));
+        let named = place.pods.iter().rev().find_map(|pod| Some((pod, sources.pod(&pod.uid, issues)?)));
         let (pod, name) = named.map_or((outermost, None), |(pod, name)| (pod, Some(name)));
-        return owner_in_pod(pod, name, sources, troubles);
+        return owner_in_pod(pod, name, sources, issues);
     }
     if let Some(id) = &place.container_id {
-        return match sources.container(id, troubles) {
+        return match sources.container(id, issues) {
             Some(name) => Owner {
                 container: name.container,
                 container_id: Some(id.clone()),
@@ -193,20 +193,20 @@ fn owner_of(place: &Place, sources: &mut Sources, troubles: &mut Troubles) -> Ow
     }
 }
 
-fn owner_in_pod(place: &InPod, name: Option<PodName>, sources: &mut Sources, troubles: &mut Troubles) -> Owner {
+fn owner_in_pod(place: &InPod, name: Option<PodName>, sources: &mut Sources, issues: &mut Issues) -> Owner {
     let container = place.container_id.as_ref().and_then(|id| {
-        let known = sources.container(id, troubles);
-        troubles.note_if(known.is_none(), OwnerTrouble::ContainerName);
+        let known = sources.container(id, issues);
+        issues.note_if(known.is_none(), OwnerIssue::ContainerName);
         known
     });
     // a source that tells the uid, too, tells of the very sandbox: an earlier one of this pod may have had another name
     let of_sandbox = container.as_ref().is_some_and(|container| container.uid.as_ref() == Some(&place.uid));
     let (container, pod) = container.map_or((None, None), |known| (known.container, Some(known.pod)));
     let contradicted = !of_sandbox && name.is_some() && pod.is_some() && name != pod;
-    troubles.note_if(contradicted, OwnerTrouble::Disagree);
+    issues.note_if(contradicted, OwnerIssue::Disagree);
     let name = if of_sandbox { pod } else { name.or(pod) };
-    troubles.note_if(name.is_none() && !sources.logs_listed(), OwnerTrouble::PodLogs);
-    troubles.note_if(name.is_none(), OwnerTrouble::PodName);
+    issues.note_if(name.is_none() && !sources.logs_listed(), OwnerIssue::PodLogs);
+    issues.note_if(name.is_none(), OwnerIssue::PodName);
     Owner { container, container_id: place.container_id.clone(), ..pod_owner(place.uid.clone(), name) }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
-use super::cgroup::{Place, place_of_process};
+use super::cgroup::{CgroupOwner, place_of_process};
 use super::dir;
 use crate::owner::NsId;
 
@@ -29,7 +29,7 @@ impl Process {
     }
 
     /// Who lives in its cgroup.
-    pub fn place(&self) -> io::Result<Place> {
+    pub fn place(&self) -> io::Result<CgroupOwner> {
         Ok(place_of_process(&dir::text(&self.0, "cgroup", MAX_CGROUP_FILE)?))
     }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::Roots;
 use super::cri::Cri;
+use super::issues::{Issues, OwnerIssue};
 use super::logs::Logs;
 use super::names::{ContainerName, PodName};
-use super::trouble::{OwnerTrouble, Troubles};
 
 /// All sources of names. Each is read at most once a sweep, and only when a name is missing.
 #[derive(Debug)]
@@ -36,20 +36,20 @@ impl Sources {
     }
 
     /// The name of the pod with this uid.
-    pub fn pod(&mut self, uid: &str, troubles: &mut Troubles) -> Option<PodName> {
+    pub fn pod(&mut self, uid: &str, issues: &mut Issues) -> Option<PodName> {
         let known = |sources: &Self| {
             let logs = sources.logs.pod_by_uid(uid);
             let cri = sources.cri.as_ref().and_then(|cri| cri.pod_by_uid(uid));
             let disagree = matches!((logs, cri), (Some(logs), Some(cri)) if logs != cri);
             Some((cri.or(logs)?.clone(), disagree))
         };
-        let (name, disagree) = self.find(uid, troubles, known)?;
-        troubles.note_if(disagree, OwnerTrouble::Disagree);
+        let (name, disagree) = self.find(uid, issues, known)?;
+        issues.note_if(disagree, OwnerIssue::Disagree);
         Some(name)
     }
 
     /// The name of the container with this id, and of its pod.
-    pub fn container(&mut self, id: &str, troubles: &mut Troubles) -> Option<ContainerName> {
+    pub fn container(&mut self, id: &str, issues: &mut Issues) -> Option<ContainerName> {
         let known = |sources: &Self| {
             let logs = sources.logs.container_by_id(id);
             let cri = sources.cri.as_ref().and_then(|cri| cri.container_by_id(id));
@@ -58,16 +58,16 @@ impl Sources {
             let disagree = matches!((logs, cri), (Some(logs), Some(cri)) if !same(logs, cri));
             Some((cri.or(logs)?.clone(), disagree))
         };
-        let (name, disagree) = self.find(id, troubles, known)?;
-        troubles.note_if(disagree, OwnerTrouble::Disagree);
+        let (name, disagree) = self.find(id, issues, known)?;
+        issues.note_if(disagree, OwnerIssue::Disagree);
         Some(name)
     }
 
     /// The pod whose network namespace is bound at this file name: only the runtime knows.
-    pub fn pod_by_netns(&mut self, netns: &str, troubles: &mut Troubles) -> Option<(String, PodName)> {
+    pub fn pod_by_netns(&mut self, netns: &str, issues: &mut Issues) -> Option<(String, PodName)> {
         let cri = self.cri.as_mut()?;
         if cri.pod_by_netns(netns).is_none() {
-            troubles.note_if(!cri.ask_for(netns, true), OwnerTrouble::Cri);
+            issues.note_if(!cri.ask_for(netns, true), OwnerIssue::Cri);
         }
         cri.pod_by_netns(netns).map(|(uid, name)| (uid.to_owned(), name.clone()))
     }
@@ -77,7 +77,7 @@ impl Sources {
         self.listed != Some(false)
     }
 
-    fn find<T>(&mut self, key: &str, troubles: &mut Troubles, known: impl Fn(&Self) -> Option<T>) -> Option<T> {
+    fn find<T>(&mut self, key: &str, issues: &mut Issues, known: impl Fn(&Self) -> Option<T>) -> Option<T> {
         if let Some(found) = known(self) {
             return Some(found);
         }
@@ -92,14 +92,14 @@ impl Sources {
             }
         }
         let answered = self.cri.as_mut()?.ask_for(key, false);
-        troubles.note_if(!answered, OwnerTrouble::Cri);
+        issues.note_if(!answered, OwnerIssue::Cri);
         known(self)
     }
 }
 
 #[cfg(all(test, feature = "cri"))]
 mod tests {
-    use super::super::cgroup::{InPod, Place};
+    use super::super::cgroup::{CgroupOwner, InPod};
     use super::super::cri_messages::{PodSandbox, PodSandboxMetadata};
     use super::super::owner_of;
     use super::*;
@@ -117,11 +117,11 @@ mod tests {
             cri: Some("/nonexistent/cri.sock".into()),
         };
         let mut sources = Sources::new(&roots);
-        let mut troubles = Troubles::default();
+        let mut issues = Issues::default();
         sources.begin_sweep();
-        assert_eq!(sources.pod("u1", &mut troubles), PodName::new("shop", "old"));
-        assert_eq!(sources.pod("u3", &mut troubles), None);
-        assert_eq!(troubles.take(), [(OwnerTrouble::Cri, 1)].into(), "the runtime is asked for what no folder tells");
+        assert_eq!(sources.pod("u1", &mut issues), PodName::new("shop", "old"));
+        assert_eq!(sources.pod("u3", &mut issues), None);
+        assert_eq!(issues.take(), [(OwnerIssue::Cri, 1)].into(), "the runtime is asked for what no folder tells");
 
         let sandbox = |uid: &str, name: &str| {
             let metadata =
@@ -130,11 +130,11 @@ mod tests {
         };
         let items = vec![sandbox("u1", "new"), sandbox("u2", "same"), sandbox("u3", "third")];
         sources.cri.as_mut().expect("given").answer(items);
-        assert_eq!(sources.pod("u2", &mut troubles), PodName::new("shop", "same"));
-        assert_eq!(sources.pod("u3", &mut troubles), PodName::new("shop", "third"));
-        assert_eq!(troubles.take(), [].into());
-        assert_eq!(sources.pod("u1", &mut troubles), PodName::new("shop", "new"));
-        assert_eq!(troubles.take(), [(OwnerTrouble::Disagree, 1)].into());
+        assert_eq!(sources.pod("u2", &mut issues), PodName::new("shop", "same"));
+        assert_eq!(sources.pod("u3", &mut issues), PodName::new("shop", "third"));
+        assert_eq!(issues.take(), [].into());
+        assert_eq!(sources.pod("u1", &mut issues), PodName::new("shop", "new"));
+        assert_eq!(issues.take(), [(OwnerIssue::Disagree, 1)].into());
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
             cri: Some("/nonexistent/cri.sock".into()),
         };
         let mut sources = Sources::new(&roots);
-        let mut troubles = Troubles::default();
+        let mut issues = Issues::default();
         sources.begin_sweep();
         let sandbox = |id: &str, name: &str, attempt| PodSandbox {
             id: id.into(),
@@ -162,11 +162,11 @@ mod tests {
         cri.answer(vec![sandbox("new", "renamed", 1), sandbox("old", "first", 0)]);
         let mut owner = |id: Option<&str>| {
             let pods = vec![InPod { uid: "u1".into(), container_id: id.map(str::to_owned) }];
-            owner_of(&Place { pods, ..Place::default() }, &mut sources, &mut troubles).to_string()
+            owner_of(&CgroupOwner { pods, ..CgroupOwner::default() }, &mut sources, &mut issues).to_string()
         };
         assert_eq!(owner(Some("old")), "shop/first");
         assert_eq!(owner(Some("new")), "shop/renamed");
         assert_eq!(owner(None), "shop/renamed");
-        assert_eq!(troubles.take(), [].into(), "one source does not disagree with itself");
+        assert_eq!(issues.take(), [].into(), "one source does not disagree with itself");
     }
 }

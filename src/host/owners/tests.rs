@@ -31,11 +31,7 @@ impl Host {
         let roots =
             Roots { procfs: self.path("proc"), cgroup: Some(self.path("cgroup")), logs: self.path("log"), cri: None };
         let mut owners = Owners::new(&roots);
-        assert_eq!(
-            owners.troubles(),
-            [(OwnerTrouble::NoCgroup2, 1)].into(),
-            "no scratch folder is a cgroup file system"
-        );
+        assert_eq!(owners.issues(), [(OwnerIssue::NoCgroup2, 1)].into(), "no scratch folder is a cgroup file system");
         owners.tree = Some(Tree::at(self.path("cgroup")));
         owners.begin_sweep();
         owners
@@ -221,7 +217,7 @@ fn the_container_link_names_a_pod_whose_folder_is_missing() {
     assert_eq!(shown(&one(&mut owners, id).expect("known")), format!("Pod shop/web-0 (app) {UID}"));
     owners.begin_sweep();
     assert_eq!(shown(&one(&mut owners, bare).expect("known")), "Pod shop/web-0 (app) -");
-    assert_eq!(owners.troubles(), BTreeMap::new());
+    assert_eq!(owners.issues(), BTreeMap::new());
 }
 
 #[test]
@@ -233,17 +229,17 @@ fn what_is_missing_or_contradicts_is_counted() {
     let nameless = host.cgroup(&format!("kubepods/pod{NEXT_UID}/{SIDECAR}"));
     let mut owners = host.owners();
     assert_eq!(shown(&one(&mut owners, contradicted).expect("known")), format!("Pod shop/web-0 (app) {UID}"));
-    assert_eq!(owners.troubles(), [(OwnerTrouble::Disagree, 1)].into());
+    assert_eq!(owners.issues(), [(OwnerIssue::Disagree, 1)].into());
     owners.begin_sweep();
     one(&mut owners, nameless);
-    assert_eq!(owners.troubles(), [(OwnerTrouble::PodName, 1), (OwnerTrouble::ContainerName, 1)].into());
-    assert_eq!(owners.troubles(), BTreeMap::new(), "each is told once");
+    assert_eq!(owners.issues(), [(OwnerIssue::PodName, 1), (OwnerIssue::ContainerName, 1)].into());
+    assert_eq!(owners.issues(), BTreeMap::new(), "each is told once");
 
     fs::remove_dir_all(host.path("log")).expect("rm");
     let mut owners = host.owners();
     one(&mut owners, nameless);
-    let expected = [(OwnerTrouble::PodLogs, 1), (OwnerTrouble::PodName, 1), (OwnerTrouble::ContainerName, 1)];
-    assert_eq!(owners.troubles(), expected.into());
+    let expected = [(OwnerIssue::PodLogs, 1), (OwnerIssue::PodName, 1), (OwnerIssue::ContainerName, 1)];
+    assert_eq!(owners.issues(), expected.into());
 }
 
 #[test]
@@ -279,6 +275,6 @@ fn our_own_cgroup_is_in_the_tree() {
     if path == Some("") {
         assert_eq!(owner, Owner::default());
     } else {
-        assert_eq!(owner, owner_of(&place, &mut owners.sources, &mut owners.troubles));
+        assert_eq!(owner, owner_of(&place, &mut owners.sources, &mut owners.issues));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstatfs, openat, statat};
 
-use super::cgroup::{Place, place};
+use super::cgroup::{CgroupOwner, place};
 use super::dir;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 32;
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
-    known: HashMap<u64, Place>,
+    known: HashMap<u64, CgroupOwner>,
     /// Asked for, and not found by a walk that began after they were asked for: their cgroups are gone, or out of sight.
     absent: BTreeSet<u64>,
     walked: bool,
@@ -66,7 +66,7 @@ impl Tree {
     }
 
     /// Who lives in the cgroup, if it was learned.
-    pub fn get(&self, id: u64) -> Option<&Place> {
+    pub fn get(&self, id: u64) -> Option<&CgroupOwner> {
         self.known.get(&id)
     }
 
@@ -75,10 +75,10 @@ impl Tree {
         self.whole
     }
 
-    fn walk(&mut self, old: &mut HashMap<u64, Place>) -> io::Result<()> {
+    fn walk(&mut self, old: &mut HashMap<u64, CgroupOwner>) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &self.root, flags, Mode::empty())?;
-        self.known.insert(rustix::fs::fstat(&root)?.st_ino, Place::default());
+        self.known.insert(rustix::fs::fstat(&root)?.st_ino, CgroupOwner::default());
         self.below(&root, &mut String::new(), 0, old)?;
         if self.known.len() >= MAX_CGROUPS {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MAX_CGROUPS} cgroups")));
@@ -91,7 +91,7 @@ impl Tree {
         folder: &OwnedFd,
         path: &mut String,
         depth: usize,
-        old: &mut HashMap<u64, Place>,
+        old: &mut HashMap<u64, CgroupOwner>,
     ) -> io::Result<()> {
         let mut children = Vec::new();
         dir::entries(folder, ".", |entry| {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::RemedyError;
 use crate::owner::OwnerKind;
 
-static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/show/remedy/targets");
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/remedy/targets");
 const EXTENSION: &str = ".j2";
 const FENCE: &str = "---\n";
 

@@ -1,9 +1,7 @@
 //! Ready configuration that turns keepalive on, for every place where people can.
 
-pub mod args;
-pub mod fit;
 pub mod keepalive;
-pub mod place;
+pub mod location;
 pub mod target;
 
 use std::time::Duration;
@@ -11,9 +9,9 @@ use std::time::Duration;
 use minijinja::{Environment, UndefinedBehavior, Value};
 use thiserror::Error;
 
-use crate::judge::profiles::{self, Profile};
-use keepalive::Keepalive;
-use place::Place;
+use crate::judge::policy::profiles::{self, Profile};
+use keepalive::KeepaliveSettings;
+use location::Location;
 use target::Target;
 
 /// What the user asked for. What is absent is derived from the budget, or takes the target's default.
@@ -138,8 +136,8 @@ pub fn helps_against(names: &[String]) -> Result<(), RemedyError> {
 /// Renders one remedy.
 pub fn render(request: &Request) -> Result<Rendered, RemedyError> {
     let target = target::find(&request.target)?;
-    let keepalive = Keepalive::derive(request.idle, request.interval, request.probes, request.budget)?;
-    let place = Place::new(request, &target.defaults)?;
+    let keepalive = KeepaliveSettings::derive(request.idle, request.interval, request.probes, request.budget)?;
+    let place = Location::new(request, &target.defaults)?;
     let values = Value::from_pairs(place.values().into_iter().chain([
         ("idle", keepalive.idle.into()),
         ("interval", keepalive.interval.into()),
@@ -157,7 +155,7 @@ pub fn render(request: &Request) -> Result<Rendered, RemedyError> {
     };
     let stdout = fill(&target.body)?.trim_end().to_owned() + "\n";
     let mut hints = target.hints.iter().map(|hint| fill(hint)).collect::<Result<Vec<_>, _>>()?;
-    hints.extend(place::assumptions(request, &target));
+    hints.extend(location::assumptions(request, &target));
     hints.extend(keepalive.warning(request.budget));
     Ok(Rendered { stdout, hints })
 }

@@ -9,7 +9,7 @@ const MAX_PAUSE: u32 = 16;
 
 /// What was asked for in vain, and how the source behaved.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct Backoff {
     asked: bool,
     failures: u32,
     pause: u32,
@@ -19,7 +19,7 @@ pub(super) struct Patience {
     before: HashMap<String, u8>,
 }
 
-impl Patience {
+impl Backoff {
     /// Names that a whole sweep did not want are forgotten.
     pub fn begin_sweep(&mut self) {
         self.asked = false;
@@ -57,7 +57,7 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn sweeps_that_ask(patience: &mut Patience, key: &str, sweeps: usize, answers: bool) -> Vec<usize> {
+    fn sweeps_that_ask(patience: &mut Backoff, key: &str, sweeps: usize, answers: bool) -> Vec<usize> {
         let mut asked = Vec::new();
         for sweep in 0..sweeps {
             patience.begin_sweep();
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_source_is_asked_once_a_sweep() {
-        let mut patience = Patience::default();
+        let mut patience = Backoff::default();
         patience.begin_sweep();
         assert!(patience.may_ask("a"));
         patience.asked("a", true);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_asked_for_a_few_times_and_again_after_it_was_away() {
-        let mut patience = Patience::default();
+        let mut patience = Backoff::default();
         assert_eq!(sweeps_that_ask(&mut patience, "a", 10, true), [0, 1, 2, 3]);
         patience.begin_sweep();
         assert_eq!(sweeps_that_ask(&mut patience, "a", 2, true), [0, 1]);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn one_answer_counts_for_every_name_of_its_sweep() {
-        let mut patience = Patience::default();
+        let mut patience = Backoff::default();
         let mut asked = 0;
         for _ in 0..20 {
             patience.begin_sweep();
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_source_that_fails_is_left_alone_longer_and_longer() {
-        let mut patience = Patience::default();
+        let mut patience = Backoff::default();
         let mut asked = Vec::new();
         for sweep in 0..80 {
             patience.begin_sweep();

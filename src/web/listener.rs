@@ -30,9 +30,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 type Arrived = (Box<dyn Stream>, Peer);
 
 /// Connections that are ready for HTTP. Handshakes go on beside each other: one that dawdles holds up nobody.
-pub(super) struct Door(mpsc::Receiver<Arrived>);
+pub(super) struct TlsListener(mpsc::Receiver<Arrived>);
 
-impl Door {
+impl TlsListener {
     pub fn open(listener: TcpListener, access: Arc<Option<Access>>) -> Self {
         let (ready, arrived) = mpsc::channel(1);
         tokio::spawn(admit(listener, access, ready));
@@ -40,7 +40,7 @@ impl Door {
     }
 }
 
-impl Listener for Door {
+impl Listener for TlsListener {
     type Io = Box<dyn Stream>;
     type Addr = Peer;
 
@@ -57,8 +57,8 @@ impl Listener for Door {
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
         *stream.remote_addr()
     }
 }

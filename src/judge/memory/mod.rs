@@ -9,11 +9,17 @@ use std::net::IpAddr;
 
 use hashbrown::HashTable;
 
-use super::silence::SHORTEST_MS;
-use super::skip::{Activity, Ask, Dump, Expected, Look};
-pub use super::tracked::{Armed, PeerProbes, Tracked};
+pub mod baseline;
+pub mod connection;
+pub mod fresh;
+pub mod keepidle;
+
+use crate::judge::silence::SHORTEST_MS;
 use crate::owner::NsId;
+use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
+use baseline::{Activity, Baseline, DumpCost, NextChange};
+pub use connection::{KeepaliveTimer, PeerProbes, TrackedConnection};
 
 /// What the entries of one namespace share: few distinct values for many connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +34,8 @@ pub struct Origin {
 
 /// One namespace: its connections, its listeners, and how to find them again.
 #[derive(Debug, Default)]
-pub struct NsMemory {
-    entries: Vec<Tracked>,
+pub struct NamespaceMemory {
+    entries: Vec<TrackedConnection>,
     /// Positions in `entries`, by cookie.
     index: HashTable<u32>,
     origins: Vec<Origin>,
@@ -40,30 +46,17 @@ pub struct NsMemory {
     /// Silences that ended during the dump under way: position and milliseconds.
     ended: Vec<(usize, u64)>,
     /// The last look, if it was whole.
-    look: Option<Look>,
-    dump: Dump,
+    baseline: Option<Baseline>,
+    dump: DumpCost,
     /// When the last sweeps found it unchanged and did not look: since the last look, the last such moment, monotonic milliseconds.
     held: Option<u64>,
 }
 
-/// What became of a socket that a dump showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// Not known before.
-    New,
-    /// Known, and no segment moved since.
-    Silent,
-    /// Known, and something moved.
-    Moved,
-    /// A listener.
-    Listener,
-}
-
-impl NsMemory {
+impl NamespaceMemory {
     /// A look begins.
     fn begin(&mut self) {
         self.ended.clear();
-        self.look = None;
+        self.baseline = None;
         self.cursor = 0;
         self.catch_up();
         for entry in &mut self.entries {
@@ -79,18 +72,17 @@ impl NsMemory {
     }
 
     /// One socket of the dump, read at `now` (monotonic milliseconds).
-    fn see(&mut self, socket: &Socket, now: u64) -> Seen {
+    fn see(&mut self, socket: &Socket, now: u64) {
         if socket.state == State::Listen {
             self.listeners.push((socket.local.port, socket.local.addr));
-            return Seen::Listener;
+            return;
         }
         if let Some(at) = self.find(socket.cookie) {
             self.cursor = at + 1;
-            let Some(silence) = self.entries[at].update(socket, now) else { return Seen::Silent };
-            if silence >= SHORTEST_MS {
+            if let Some(silence) = self.entries[at].update(socket, now).filter(|&silence| silence >= SHORTEST_MS) {
                 self.ended.push((at, silence));
             }
-            return Seen::Moved;
+            return;
         }
         let origin = self.intern(Origin { local: socket.local.addr, uid: socket.uid, cgroup: socket.cgroup });
         if self.entries.len() == self.entries.capacity() {
@@ -98,12 +90,11 @@ impl NsMemory {
             self.entries.reserve_exact((self.entries.len() / 8).max(16));
         }
         let at = self.entries.len();
-        self.entries.push(Tracked::new(socket, origin, now));
+        self.entries.push(TrackedConnection::new(socket, origin, now));
         let entries = &self.entries;
         if let Ok(at) = u32::try_from(at) {
             self.index.insert_unique(hash(socket.cookie), at, |&at| hash(entries[at as usize].cookie()));
         }
-        Seen::New
     }
 
     fn find(&self, cookie: Cookie) -> Option<usize> {
@@ -124,19 +115,19 @@ impl NsMemory {
 
     /// The dump is over at `now`. If it was whole, what it did not show has closed and is forgotten. `ended` is told of each silence
     /// that ended, by movement or by closing, in milliseconds.
-    fn end(&mut self, whole: bool, now: u64, mut ended: impl FnMut(&Self, &Tracked, u64)) {
+    fn end(&mut self, whole: bool, now: u64, mut ended: impl FnMut(&Self, &TrackedConnection, u64)) {
         self.listeners.sort_unstable();
         for &(at, silence) in &self.ended {
             ended(self, &self.entries[at], silence);
         }
         self.ended.clear();
-        if !whole || self.entries.iter().all(Tracked::seen) {
+        if !whole || self.entries.iter().all(TrackedConnection::seen) {
             return;
         }
         for entry in self.entries.iter().filter(|entry| !entry.seen()) {
             ended(self, entry, entry.last_silence(now));
         }
-        self.entries.retain(Tracked::seen);
+        self.entries.retain(TrackedConnection::seen);
         if self.entries.capacity() > 2 * self.entries.len() + 64 {
             self.entries.shrink_to_fit();
         }
@@ -166,24 +157,26 @@ impl NsMemory {
 
     /// The last look, if it was whole and its namespace may be left without another.
     #[must_use]
-    pub fn look(&self) -> Option<&Look> {
-        self.look.as_ref()
+    pub fn baseline(&self) -> Option<&Baseline> {
+        self.baseline.as_ref()
     }
 
     /// What must be asked of the namespace, whose counters say `activity` at `now` (monotonic milliseconds): there was a look within `longest`
     /// milliseconds at least, and to look up one connection costs `each` nanoseconds.
     #[must_use]
-    pub fn ask(&self, activity: &Activity, now: u64, longest: u64, each: u64) -> Ask {
+    pub fn what_to_read(&self, activity: &Activity, now: u64, longest: u64, each: u64) -> WhatToRead {
         let known = self.entries.len();
-        match &self.look {
-            Some(look) if look.holds(activity, now, longest) => Ask::Nothing,
-            Some(look) if look.can_be_renewed(activity, now, self.dump, known, each) => Ask::Known,
-            _ => Ask::Dump,
+        match &self.baseline {
+            Some(baseline) if baseline.holds(activity, now, longest) => WhatToRead::Nothing,
+            Some(baseline) if baseline.can_be_renewed(activity, now, self.dump, known, each) => {
+                WhatToRead::Sockets(self.names().collect())
+            }
+            _ => WhatToRead::Everything,
         }
     }
 
     /// The connections, by which they can be looked up.
-    pub fn names(&self) -> impl Iterator<Item = SocketName> {
+    fn names(&self) -> impl Iterator<Item = SocketName> {
         self.entries.iter().map(|entry| SocketName {
             local: self.local(entry),
             remote: entry.remote,
@@ -198,25 +191,25 @@ impl NsMemory {
     }
 
     /// Remembers what the judgement of the last look expects.
-    pub fn judged(&mut self, expected: Expected) {
-        if let Some(look) = &mut self.look {
-            look.expected = expected;
+    pub fn judged(&mut self, next_change: NextChange) {
+        if let Some(baseline) = &mut self.baseline {
+            baseline.next_change = next_change;
         }
     }
 
     /// The connections that the last dump showed.
-    pub fn connections(&self) -> impl Iterator<Item = &Tracked> {
+    pub fn connections(&self) -> impl Iterator<Item = &TrackedConnection> {
         self.entries.iter().filter(|entry| entry.seen())
     }
 
-    /// All entries, those that an incomplete dump did not show included; see [`Tracked::seen`].
+    /// All entries, those that an incomplete dump did not show included; see [`TrackedConnection::seen`].
     #[must_use]
-    pub fn entries(&self) -> &[Tracked] {
+    pub fn entries(&self) -> &[TrackedConnection] {
         &self.entries
     }
 
     /// All entries, to be marked.
-    pub fn entries_mut(&mut self) -> &mut [Tracked] {
+    pub fn entries_mut(&mut self) -> &mut [TrackedConnection] {
         &mut self.entries
     }
 
@@ -228,7 +221,7 @@ impl NsMemory {
 
     /// Where a connection comes from.
     #[must_use]
-    pub fn origin(&self, entry: &Tracked) -> Origin {
+    pub fn origin(&self, entry: &TrackedConnection) -> Origin {
         self.origins.get(entry.origin()).copied().unwrap_or(Origin {
             local: Endpoint::UNSPECIFIED.addr,
             uid: u32::MAX,
@@ -238,7 +231,7 @@ impl NsMemory {
 
     /// This end of a connection.
     #[must_use]
-    pub fn local(&self, entry: &Tracked) -> Endpoint {
+    pub fn local(&self, entry: &TrackedConnection) -> Endpoint {
         Endpoint { addr: self.origin(entry).local, port: entry.local_port }
     }
 
@@ -254,7 +247,7 @@ impl NsMemory {
 /// The memory of a whole node. See the module's text.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    namespaces: BTreeMap<NsId, NsMemory>,
+    namespaces: BTreeMap<NsId, NamespaceMemory>,
     current: Option<NsId>,
 }
 
@@ -273,14 +266,16 @@ impl Tracker {
         self.namespaces.entry(id).or_default().begin();
     }
 
-    /// One socket of the dump under way, read at `now` (monotonic milliseconds); `None` where no dump is under way.
-    pub fn see(&mut self, socket: &Socket, now: u64) -> Option<Seen> {
-        Some(self.namespaces.get_mut(&self.current?)?.see(socket, now))
+    /// One socket of the read under way, read at `now` (monotonic milliseconds). It is ignored where no read is under way.
+    pub fn see(&mut self, socket: &Socket, now: u64) {
+        if let Some(memory) = self.current.and_then(|id| self.namespaces.get_mut(&id)) {
+            memory.see(socket, now);
+        }
     }
 
     /// The dump or lookup under way is over at `now` (monotonic milliseconds). If it was whole, what it did not show has closed and is forgotten.
     /// `ended` is told of each silence that ended, by movement or by closing, in milliseconds.
-    pub fn end(&mut self, whole: bool, now: u64, ended: impl FnMut(&NsMemory, &Tracked, u64)) {
+    pub fn end(&mut self, whole: bool, now: u64, ended: impl FnMut(&NamespaceMemory, &TrackedConnection, u64)) {
         if let Some(memory) = self.current.take().and_then(|id| self.namespaces.get_mut(&id)) {
             memory.end(whole, now, ended);
         }
@@ -290,8 +285,8 @@ impl Tracker {
     /// and, of a dump, what it cost, in microseconds of CPU.
     pub fn looked(&mut self, id: NsId, activity: Activity, at: u64, dump: Option<u64>) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
-            memory.look = Some(Look { activity, at, expected: Expected::default() });
-            memory.dump = dump.map_or(memory.dump, |cost| Dump { at, cost });
+            memory.baseline = Some(Baseline { activity, at, next_change: NextChange::default() });
+            memory.dump = dump.map_or(memory.dump, |cost| DumpCost { at, cost });
         }
     }
 
@@ -303,7 +298,12 @@ impl Tracker {
     }
 
     /// A sweep is over: namespaces for which `keep` is false are gone, and their connections with them; see [`Tracker::end`] for `ended`.
-    pub fn retain(&mut self, keep: impl Fn(NsId) -> bool, now: u64, mut ended: impl FnMut(&NsMemory, &Tracked, u64)) {
+    pub fn retain(
+        &mut self,
+        keep: impl Fn(NsId) -> bool,
+        now: u64,
+        mut ended: impl FnMut(&NamespaceMemory, &TrackedConnection, u64),
+    ) {
         self.namespaces.retain(|&id, memory| {
             let keep = keep(id);
             if !keep {
@@ -315,18 +315,18 @@ impl Tracker {
     }
 
     /// Every namespace with its memory, by id.
-    pub fn namespaces(&self) -> impl Iterator<Item = (NsId, &NsMemory)> {
+    pub fn namespaces(&self) -> impl Iterator<Item = (NsId, &NamespaceMemory)> {
         self.namespaces.iter().map(|(&id, memory)| (id, memory))
     }
 
     /// One namespace's memory.
     #[must_use]
-    pub fn namespace(&self, id: NsId) -> Option<&NsMemory> {
+    pub fn namespace(&self, id: NsId) -> Option<&NamespaceMemory> {
         self.namespaces.get(&id)
     }
 
     /// One namespace's memory, to be marked.
-    pub fn namespace_mut(&mut self, id: NsId) -> Option<&mut NsMemory> {
+    pub fn namespace_mut(&mut self, id: NsId) -> Option<&mut NamespaceMemory> {
         self.namespaces.get_mut(&id)
     }
 

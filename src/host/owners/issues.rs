@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why an owner is named less well than it could be. `Display` writes what it means and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum OwnerTrouble {
+pub enum OwnerIssue {
     /// Pods run here, but the directory of pod logs cannot be listed.
     PodLogs,
     /// A pod whose uid no source gives a name.
@@ -24,7 +24,7 @@ pub enum OwnerTrouble {
     Cri,
 }
 
-impl OwnerTrouble {
+impl OwnerIssue {
     /// The label's value.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -41,7 +41,7 @@ impl OwnerTrouble {
     }
 }
 
-impl fmt::Display for OwnerTrouble {
+impl fmt::Display for OwnerIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::PodLogs => {
@@ -74,32 +74,32 @@ impl fmt::Display for OwnerTrouble {
     }
 }
 
-/// Troubles counted since they were last taken; each kind is also said in the log, once.
+/// Issues counted since they were last taken; each kind is also said in the log, once.
 #[derive(Debug, Default)]
-pub(super) struct Troubles {
-    counts: BTreeMap<OwnerTrouble, u64>,
-    said: BTreeSet<OwnerTrouble>,
+pub(super) struct Issues {
+    counts: BTreeMap<OwnerIssue, u64>,
+    said: BTreeSet<OwnerIssue>,
 }
 
-impl Troubles {
-    pub(super) fn note(&mut self, trouble: OwnerTrouble) {
-        *self.counts.entry(trouble).or_default() += 1;
-        if self.said.insert(trouble) {
-            match trouble {
+impl Issues {
+    pub(super) fn note(&mut self, issue: OwnerIssue) {
+        *self.counts.entry(issue).or_default() += 1;
+        if self.said.insert(issue) {
+            match issue {
                 // ordinary for a moment while a pod starts
-                OwnerTrouble::PodName | OwnerTrouble::ContainerName => tracing::info!("{trouble}"),
-                _ => tracing::warn!("{trouble}"),
+                OwnerIssue::PodName | OwnerIssue::ContainerName => tracing::info!("{issue}"),
+                _ => tracing::warn!("{issue}"),
             }
         }
     }
 
-    pub(super) fn note_if(&mut self, condition: bool, trouble: OwnerTrouble) {
+    pub(super) fn note_if(&mut self, condition: bool, issue: OwnerIssue) {
         if condition {
-            self.note(trouble);
+            self.note(issue);
         }
     }
 
-    pub(super) fn take(&mut self) -> BTreeMap<OwnerTrouble, u64> {
+    pub(super) fn take(&mut self) -> BTreeMap<OwnerIssue, u64> {
         std::mem::take(&mut self.counts)
     }
 }
@@ -130,16 +130,16 @@ mod tests {
         let writer = said.clone();
         let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(log, || {
-            let mut troubles = Troubles::default();
+            let mut issues = Issues::default();
             for _ in 0..3 {
-                troubles.note(OwnerTrouble::NoCgroup2);
-                troubles.note_if(true, OwnerTrouble::PodName);
-                troubles.note_if(false, OwnerTrouble::Cri);
+                issues.note(OwnerIssue::NoCgroup2);
+                issues.note_if(true, OwnerIssue::PodName);
+                issues.note_if(false, OwnerIssue::Cri);
             }
-            assert_eq!(troubles.take(), [(OwnerTrouble::NoCgroup2, 3), (OwnerTrouble::PodName, 3)].into());
-            assert_eq!(troubles.take(), [].into());
-            troubles.note(OwnerTrouble::NoCgroup2);
-            assert_eq!(troubles.take(), [(OwnerTrouble::NoCgroup2, 1)].into());
+            assert_eq!(issues.take(), [(OwnerIssue::NoCgroup2, 3), (OwnerIssue::PodName, 3)].into());
+            assert_eq!(issues.take(), [].into());
+            issues.note(OwnerIssue::NoCgroup2);
+            assert_eq!(issues.take(), [(OwnerIssue::NoCgroup2, 1)].into());
         });
         let said = String::from_utf8(said.0.lock().expect("one thread").clone()).expect("text");
         let lines: Vec<_> = said.lines().collect();

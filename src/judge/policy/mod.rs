@@ -8,13 +8,19 @@ use std::time::Duration;
 use globset::GlobMatcher;
 use ipnet::IpNet;
 
-use super::select::Select;
+pub mod filter;
+pub mod profiles;
+
 use crate::owner::Owner;
+use filter::Select;
 
 /// The idle timeout of a path that nothing is configured for: what AWS's NLB, NAT gateway and conntrack share.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(350);
 /// The age from which a connection counts as long-lived.
 pub const DEFAULT_LONG_LIVED: Duration = Duration::from_secs(5 * 60);
+
+/// The longest time between two reads of a namespace that has connections, whatever the idle timeouts.
+const LONGEST_BETWEEN_READS: Duration = Duration::from_secs(120);
 
 /// What lies between the two ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +137,15 @@ impl Policy {
     /// Every path, the default first.
     pub fn paths(&self) -> impl Iterator<Item = &Arc<Path>> {
         std::iter::once(&self.default_path).chain(self.rules.iter().map(|rule| &rule.path))
+    }
+
+    /// The longest time between two reads of a namespace that has connections: a quarter of the shortest idle timeout, two minutes at most.
+    ///
+    /// An option that a program sets on an open connection moves no counter. This bound makes it known long before it matters.
+    #[must_use]
+    pub fn longest_between_reads(&self) -> Duration {
+        let shortest = self.paths().map(|path| path.idle_timeout).min().unwrap_or_default();
+        (shortest / 4).min(LONGEST_BETWEEN_READS)
     }
 
     /// Whether an owner's connections are left alone.

@@ -28,19 +28,19 @@ impl Tick {
 
 /// What is known of the keepalive timer, across looks at which another timer masks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Armed {
+pub enum KeepaliveTimer {
     /// Never seen unmasked.
     #[default]
     Unknown,
     /// No keepalive timer at the last unmasked look.
-    No,
+    Off,
     /// A keepalive timer at the last unmasked look.
-    Yes,
+    Armed,
 }
 
 /// One connection: what was last seen of it, and what must be remembered.
 #[derive(Clone, Debug)]
-pub struct Tracked {
+pub struct TrackedConnection {
     cookie: Cookie,
     /// When it was last seen, monotonic milliseconds, wrapping.
     seen_at: u32,
@@ -77,7 +77,7 @@ pub struct Tracked {
     /// Retransmissions, or unanswered probes.
     pub retransmits: u8,
     /// Whether a keepalive timer is armed, as far as is known.
-    pub armed: Armed,
+    pub armed: KeepaliveTimer,
     flags: u16,
 }
 
@@ -102,9 +102,9 @@ const SETTLED: u16 = 128;
 /// [`Known::unprobed`].
 const UNPROBED: u16 = 256;
 
-const _: () = assert!(size_of::<Tracked>() <= 96, "the memory of one connection is at most 96 bytes");
+const _: () = assert!(size_of::<TrackedConnection>() <= 96, "the memory of one connection is at most 96 bytes");
 
-impl Tracked {
+impl TrackedConnection {
     /// First sight, at `now` (monotonic milliseconds); `origin` is its position among the origins of its namespace.
     pub(super) fn new(socket: &Socket, origin: u32, now: u64) -> Self {
         let mut tracked = Self {
@@ -129,7 +129,7 @@ impl Tracked {
             local_port: socket.local.port,
             timer: Timer::None.idiag(),
             retransmits: 0,
-            armed: Armed::Unknown,
+            armed: KeepaliveTimer::Unknown,
             flags: 0,
         };
         tracked.take(socket, now);
@@ -192,8 +192,8 @@ impl Tracked {
         self.segs_out = tcp.segs_out.unwrap_or(0);
         self.bare_out = tcp.bare_segs_out().unwrap_or(0).to_le_bytes()[0];
         match socket.timer {
-            Timer::KeepAlive => self.armed = Armed::Yes,
-            Timer::None | Timer::DelAck => self.armed = Armed::No,
+            Timer::KeepAlive => self.armed = KeepaliveTimer::Armed,
+            Timer::None | Timer::DelAck => self.armed = KeepaliveTimer::Off,
             _ => {}
         }
         self.set(SEEN, true);
@@ -362,7 +362,7 @@ impl Tracked {
     /// would have found, or, where the keepalive timer fired before, a look at that moment.
     pub(super) fn unchanged_until(&mut self, held: u64) {
         let mut passed = u32::try_from(self.since_seen(held)).unwrap_or(u32::MAX);
-        if self.armed == Armed::Yes {
+        if self.armed == KeepaliveTimer::Armed {
             passed = passed.min(self.expires);
         }
         self.seen_at = self.seen_at.wrapping_add(passed);

@@ -9,7 +9,7 @@ use super::{RemedyError, Request};
 
 /// Where, as a template may name it.
 #[derive(Debug, Default)]
-pub struct Place {
+pub struct Location {
     host: Option<String>,
     port: Option<u16>,
     name: Option<String>,
@@ -26,7 +26,7 @@ pub struct Place {
     service_namespace: Option<String>,
 }
 
-impl Place {
+impl Location {
     /// What was asked for, filled up with the target's defaults.
     pub(super) fn new(request: &Request, defaults: &Defaults) -> Result<Self, RemedyError> {
         let check = |flag, given: &Option<String>, default: &Option<String>, valid: fn(&str) -> bool, expected| {

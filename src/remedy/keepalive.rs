@@ -19,7 +19,7 @@ const MAX_PROBES: u64 = 127;
 
 /// The three socket options, in seconds and probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
+pub struct KeepaliveSettings {
     /// `TCP_KEEPIDLE`, seconds.
     pub idle: u64,
     /// `TCP_KEEPINTVL`, seconds.
@@ -28,7 +28,7 @@ pub struct Keepalive {
     pub probes: u64,
 }
 
-impl Keepalive {
+impl KeepaliveSettings {
     /// Fills in what is not given, so that the first probe comes at half the budget at the latest and a dead peer is found
     /// within it where that is possible; refuses what cannot protect.
     pub fn derive(
@@ -80,7 +80,7 @@ impl Keepalive {
     #[must_use]
     pub fn first_probe(self, budget: Duration) -> String {
         format!(
-            "Keepalive for a path that forgets after {} s: a probe after {} s of silence",
+            "KeepaliveSettings for a path that forgets after {} s: a probe after {} s of silence",
             decimal(budget),
             self.idle
         )
@@ -141,14 +141,14 @@ mod tests {
         interval: Option<u64>,
         probes: Option<u32>,
         budget: u64,
-    ) -> Result<Keepalive, RemedyError> {
-        Keepalive::derive(idle.map(s), interval.map(s), probes, s(budget))
+    ) -> Result<KeepaliveSettings, RemedyError> {
+        KeepaliveSettings::derive(idle.map(s), interval.map(s), probes, s(budget))
     }
 
     #[test]
     fn the_default_budget() {
         let keepalive = derive(None, None, None, 350).expect("fits");
-        assert_eq!(keepalive, Keepalive { idle: 175, interval: 30, probes: 5 });
+        assert_eq!(keepalive, KeepaliveSettings { idle: 175, interval: 30, probes: 5 });
         assert_eq!(keepalive.warning(s(350)), None);
     }
 
@@ -194,17 +194,20 @@ mod tests {
     fn given_values_stay_and_the_rest_fits_around_them() {
         assert_eq!(
             derive(Some(300), Some(20), Some(4), 350).expect("fits"),
-            Keepalive { idle: 300, interval: 20, probes: 4 }
+            KeepaliveSettings { idle: 300, interval: 20, probes: 4 }
         );
         assert_eq!(
             derive(Some(600), Some(75), Some(9), 1200).expect("fits"),
-            Keepalive { idle: 600, interval: 75, probes: 9 }
+            KeepaliveSettings { idle: 600, interval: 75, probes: 9 }
         );
         assert_eq!(
             derive(None, Some(60), Some(5), 600).expect("fits"),
-            Keepalive { idle: 299, interval: 60, probes: 5 }
+            KeepaliveSettings { idle: 299, interval: 60, probes: 5 }
         );
-        assert_eq!(derive(Some(300), None, None, 350).expect("fits"), Keepalive { idle: 300, interval: 9, probes: 5 });
+        assert_eq!(
+            derive(Some(300), None, None, 350).expect("fits"),
+            KeepaliveSettings { idle: 300, interval: 9, probes: 5 }
+        );
     }
 
     #[test]
@@ -218,7 +221,7 @@ mod tests {
         assert!(matches!(derive(Some(40_000), None, None, 90_000), Err(RemedyError::OutOfRange { flag: "idle", .. })));
         assert!(matches!(derive(None, Some(0), None, 350), Err(RemedyError::OutOfRange { flag: "interval", .. })));
         assert!(matches!(derive(None, None, Some(128), 350), Err(RemedyError::OutOfRange { flag: "probes", .. })));
-        let fraction = Keepalive::derive(Some(Duration::from_millis(1500)), None, None, s(350));
+        let fraction = KeepaliveSettings::derive(Some(Duration::from_millis(1500)), None, None, s(350));
         assert!(matches!(fraction, Err(RemedyError::OutOfRange { flag: "idle", .. })));
     }
 }

@@ -2,9 +2,9 @@
 
 use globset::Glob;
 
-use super::target::{Helps, Reach, Target};
 use crate::judge::report::{Direction, Finding, ServiceEndpoint};
 use crate::judge::verdict::Keepalive;
+use crate::remedy::target::{Helps, Reach, Target};
 
 /// What is to be mended: one connection that stands for its group.
 pub struct Subject<'a> {

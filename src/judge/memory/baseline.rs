@@ -11,27 +11,11 @@
 //! A look need not be a dump. Where the counters say that no connection came or went, the ones that are known are all there are, and are looked up
 //! one by one if that costs less than the last dump did. One that is not found makes it a dump.
 
-use std::time::Duration;
-
-use super::policy::{OverdueBy, Policy};
-use super::verdict::{Facts, Keepalive, Verdict};
-
-/// The longest time without a look at a namespace that has connections, whatever the idle timeouts, milliseconds.
-const LONGEST_MS: u64 = 120_000;
-
 /// After this long connections are not looked up any more but dumped, milliseconds. What only a dump shows is a listener that has gone, and a
 /// connection that opened in the moment in which another closed that the peer had closed before.
 const DUMP_AFTER_MS: u64 = 600_000;
 /// More connections than this are dumped. A walk of the kernel's largest table costs some milliseconds, a lookup some microseconds.
 const MOST_KNOWN: usize = 2000;
-
-/// The longest time without a look at a namespace that has connections, milliseconds: a quarter of the shortest idle timeout, so that an
-/// option that is set meanwhile is known long before it matters, and two minutes at most.
-#[must_use]
-pub fn longest(policy: &Policy) -> u64 {
-    let shortest = policy.paths().map(|path| path.idle_timeout).min().unwrap_or_default();
-    u64::try_from(shortest.as_millis() / 4).unwrap_or(u64::MAX).min(LONGEST_MS)
-}
 
 /// What a namespace's counters say of all its connections, without a look at any. All but `established` only rise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,18 +58,18 @@ impl Activity {
 
 /// The last whole look at a namespace's connections, and for how long it holds.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct Baseline {
     /// The counters before it: what moved while it went on counts as movement after it.
     pub activity: Activity,
     /// When it began, monotonic milliseconds.
     pub at: u64,
     /// What it leads to expect.
-    pub expected: Expected,
+    pub next_change: NextChange,
 }
 
 /// What is expected of connections on which nothing moves but this end's probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expected {
+pub struct NextChange {
     /// When time alone will change a verdict, monotonic milliseconds.
     pub due: u64,
     /// When the first keepalive timer fires, monotonic milliseconds: a probe before that is one of an option that was set meanwhile.
@@ -94,7 +78,7 @@ pub struct Expected {
     pub acknowledgement: bool,
 }
 
-impl Default for Expected {
+impl Default for NextChange {
     /// Nothing.
     fn default() -> Self {
         Self { due: u64::MAX, probe: u64::MAX, acknowledgement: false }
@@ -103,30 +87,19 @@ impl Default for Expected {
 
 /// The last dump of a namespace, which may be older than the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dump {
+pub struct DumpCost {
     /// When it began, monotonic milliseconds.
     pub at: u64,
     /// What it cost, microseconds of CPU.
     pub cost: u64,
 }
 
-/// What must be asked of a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// Nothing.
-    Nothing,
-    /// How its known connections are: they are all that it has.
-    Known,
-    /// All sockets.
-    Dump,
-}
-
-impl Look {
+impl Baseline {
     /// Whether the namespace, with these counters at `now` (monotonic milliseconds), is still as the look found it, and that look not older
     /// than `longest` milliseconds.
     #[must_use]
     pub fn holds(&self, activity: &Activity, now: u64, longest: u64) -> bool {
-        let Expected { due, probe, acknowledgement } = self.expected;
+        let NextChange { due, probe, acknowledgement } = self.next_change;
         // an acknowledgement could hide behind a later probe that has no answer
         let unmoved = if acknowledgement || now < probe {
             *activity == self.activity
@@ -139,44 +112,10 @@ impl Look {
     /// Whether the connections that it found, `known` by number, are better looked up than dumped again, where the namespace's counters say
     /// `activity` at `now` (monotonic milliseconds), and to look one up costs `each` nanoseconds.
     #[must_use]
-    pub fn can_be_renewed(&self, activity: &Activity, now: u64, dump: Dump, known: usize, each: u64) -> bool {
+    pub fn can_be_renewed(&self, activity: &Activity, now: u64, dump: DumpCost, known: usize, each: u64) -> bool {
         activity.same_connections(&self.activity)
             && now.saturating_sub(dump.at) < DUMP_AFTER_MS
             && known <= MOST_KNOWN
             && (known as u64).saturating_mul(each) < dump.cost.saturating_mul(1000)
     }
-}
-
-/// For how long a verdict stays what it is while nothing moves but this end's probes, milliseconds; `None`: for ever.
-///
-/// `settled`: what is known of KEEPIDLE is all that can be known.
-#[must_use]
-pub fn lasts(
-    keepalive: Keepalive,
-    verdict: Verdict,
-    idle_timeout: Duration,
-    long_lived: Duration,
-    by: OverdueBy,
-    facts: &Facts,
-    settled: bool,
-) -> Option<u64> {
-    let until = |limit: Duration, ms: u64| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_sub(ms);
-    let timer = match keepalive {
-        Keepalive::On if settled => None,
-        // the next firing may show that KEEPIDLE is longer, or is the probe that ends a silence
-        Keepalive::On | Keepalive::Late => Some(facts.next_probe.unwrap_or(0)),
-        Keepalive::Off => None,
-        Keepalive::Unknown => Some(0),
-    };
-    let verdict = match verdict {
-        Verdict::Blackholed | Verdict::Undetermined => Some(0),
-        Verdict::Young => Some(until(long_lived, facts.age)),
-        Verdict::Exposed => facts.wire_idle.map(|idle| {
-            let watched = if by == OverdueBy::Watch { until(idle_timeout, facts.watched) } else { 0 };
-            until(idle_timeout, idle).max(watched)
-        }),
-        Verdict::PeerProtected => facts.peer_probes.map(|probes| until(idle_timeout, probes.ago)),
-        Verdict::Overdue | Verdict::Protected | Verdict::Local => None,
-    };
-    timer.into_iter().chain(verdict).min()
 }

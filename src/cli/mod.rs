@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::judge::select::Filter;
+pub mod remedy;
+
+use crate::judge::policy::filter::Filter;
 use crate::judge::verdict::Verdict;
-use crate::show::remedy::args::RemedyArgs;
+use remedy::RemedyArgs;
 
 /// Finds established TCP connections that no keepalive protects, in every network namespace of this machine.
 ///

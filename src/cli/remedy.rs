@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Request;
+use crate::remedy::Request;
 
 /// Configuration that turns keepalive on, ready to be piped on.
 #[derive(Args, Debug, Clone)]

@@ -21,7 +21,7 @@
 
 /// Two deadlines closer than this are one: clocks are read some milliseconds apart, and in jiffies of up to 10 ms. The kernel tries again after
 /// this long or less where it could not look at the socket or could not send, so that a timer so close says nothing.
-pub(super) const SAME_MS: u32 = 500;
+pub const SAME_MS: u32 = 500;
 /// An acknowledgement this much later than all data answers a probe: KEEPIDLE is at least 1 s, a delayed acknowledgement takes 0.2 s at most.
 pub(super) const PROBE_ANSWER_MS: u32 = 900;
 
