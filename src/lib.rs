@@ -1,6 +1,6 @@
 //! A live auditor of TCP connections: which of them would outlive the memory of the middleboxes on their path without anybody noticing.
 //!
-//! The map of the house, in the order the data flows: [`record`] carries what [`host`] read from Linux; [`digest`] turns a stream of
+//! The map of the sources, in the order the data flows: [`record`] carries what [`host`] read from Linux; [`digest`] turns a stream of
 //! records into one [`judge::report::Report`] by way of [`wire`] and [`judge`]; [`show`] renders it. `ARCHITECTURE.md` tells the rest.
 
 pub mod agent;

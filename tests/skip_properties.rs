@@ -1,8 +1,8 @@
 //! Skipping a dump loses nothing: whatever happens in a namespace, a tracker that looks only when its counters or the time ask for it
 //! comes to the same judgement, sweep by sweep, as one that looks every time.
 
-#[path = "judge_properties/kernel.rs"]
-mod kernel;
+#[path = "support/simulated_kernel.rs"]
+mod simulated_kernel;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,9 +18,9 @@ use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::{NsId, Owner};
 use keepalive_auditor::record::WhatToRead;
 use keepalive_auditor::socket::{Cookie, Endpoint, Socket};
-use kernel::{Action, Connection, Options};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use simulated_kernel::{Action, Connection, Options};
 
 const NS: NsId = NsId(4_026_531_840);
 /// Between two sweeps, milliseconds.

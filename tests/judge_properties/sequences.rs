@@ -12,7 +12,7 @@ use keepalive_auditor::owner::NsId;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::kernel::{Action, Connection, Options};
+use super::simulated_kernel::{Action, Connection, Options};
 
 const NS: NsId = NsId(4_026_531_840);
 /// Deadlines closer than this are taken for one.

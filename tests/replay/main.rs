@@ -7,7 +7,6 @@
 //! every line of it is then checked by hand: from then on it is the specification.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-#[path = "replay/damaged.rs"]
 mod damaged;
 
 use std::fs::{self, File};

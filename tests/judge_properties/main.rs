@@ -4,9 +4,9 @@
 //! `tcp_keepalive_timer` does, and the tracker looks at it now and then, as sweeps do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "judge_properties/kernel.rs"]
-mod kernel;
-#[path = "judge_properties/sequences.rs"]
+#[path = "../support/simulated_kernel.rs"]
+mod simulated_kernel;
+
 mod sequences;
 
 use std::time::Duration;

@@ -24,7 +24,7 @@ fn bytes(listing: &str) -> Vec<u8> {
 }
 
 fn established_ipv4() -> Vec<u8> {
-    bytes(include_str!("wire/established-ipv4.hex"))
+    bytes(include_str!("established-ipv4.hex"))
 }
 
 /// A netlink message around a payload.
@@ -83,12 +83,9 @@ fn a_real_established_socket() {
 
 #[test]
 fn real_ipv6_sockets() {
-    let datagram = [
-        bytes(include_str!("wire/listener-ipv6.hex")),
-        bytes(include_str!("wire/established-ipv6.hex")),
-        message(3, 2, &[0; 4]),
-    ]
-    .concat();
+    let datagram =
+        [bytes(include_str!("listener-ipv6.hex")), bytes(include_str!("established-ipv6.hex")), message(3, 2, &[0; 4])]
+            .concat();
     let read = messages(&datagram);
     let [Ok(Message::Socket(listener)), Ok(Message::Socket(accepted)), Ok(Message::Done(0))] = read[..] else {
         unreachable!("{read:?}")
@@ -106,7 +103,7 @@ fn real_ipv6_sockets() {
 
 #[test]
 fn a_mapped_address_is_the_ipv4_address_on_the_wire() {
-    let mut datagram = bytes(include_str!("wire/established-ipv6.hex"));
+    let mut datagram = bytes(include_str!("established-ipv6.hex"));
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 99, 1, 2];
     datagram[HEADER + 24..][..16].copy_from_slice(&mapped); // idiag_dst
     let socket = reply(&datagram).socket().unwrap().unwrap();
@@ -196,7 +193,7 @@ fn an_interrupted_dump_is_noticed_on_any_message() {
 #[test]
 fn a_datagram_cut_at_any_length_gives_what_was_whole_and_one_error() {
     let first = established_ipv4();
-    let datagram = [first.clone(), bytes(include_str!("wire/listener-ipv6.hex"))].concat();
+    let datagram = [first.clone(), bytes(include_str!("listener-ipv6.hex"))].concat();
     for length in 0..datagram.len() {
         let read = messages(&datagram[..length]);
         let whole = usize::from(length >= first.len());
@@ -238,7 +235,7 @@ proptest! {
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
         end in any::<prop::sample::Index>(),
     ) {
-        let mut datagram = [established_ipv4(), bytes(include_str!("wire/listener-ipv6.hex")), message(3, 2, &[0; 4])].concat();
+        let mut datagram = [established_ipv4(), bytes(include_str!("listener-ipv6.hex")), message(3, 2, &[0; 4])].concat();
         for (at, value) in changes {
             let at = at.index(datagram.len());
             datagram[at] = value;

@@ -1,0 +1,81 @@
+//! What a cluster is given: the manifests ask for no more than they need, chart and kustomize base agree, rules and dashboards are sound.
+//! Renders are read from the golden files, which tests/deploy/render.py holds to what Helm and kustomize write.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod dashboards;
+mod docs;
+mod manifests;
+mod program;
+mod rules;
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn read(relative: &str) -> String {
+    std::fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("cannot read {relative}: {error}"))
+}
+
+/// Every document of a YAML file.
+fn yaml(relative: &str) -> Vec<Value> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&read(relative)).unwrap_or_else(|error| panic!("{relative} is not YAML: {error}"));
+    documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+fn json(relative: &str) -> Value {
+    serde_json::from_str(&read(relative)).unwrap_or_else(|error| panic!("{relative} is not JSON: {error}"))
+}
+
+/// The files of a directory with one of these endings, relative to the repository.
+fn files(directory: &str, ending: &str) -> Vec<String> {
+    let mut found: Vec<String> = std::fs::read_dir(path(directory))
+        .unwrap_or_else(|error| panic!("cannot list {directory}: {error}"))
+        .map(|entry| format!("{directory}/{}", entry.unwrap().file_name().to_string_lossy()))
+        .filter(|file| file.ends_with(ending))
+        .collect();
+    found.sort();
+    assert!(!found.is_empty(), "{directory} holds no {ending}");
+    found
+}
+
+/// Names in a query that begin like metrics of the agent, or like series recorded from them.
+fn metric_names(expr: &str) -> Vec<String> {
+    expr.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
+        .filter(|word| word.contains("keepalive_auditor_"))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// Every metric of the agent, with the suffixes that a histogram's series have.
+fn known_metrics() -> Vec<String> {
+    let mut names: Vec<String> = METRICS.iter().map(|name| format!("keepalive_auditor_{name}")).collect();
+    for histogram in ["silence_seconds", "sweep_duration_seconds"] {
+        names.extend(["bucket", "count", "sum"].map(|part| format!("keepalive_auditor_{histogram}_{part}")));
+    }
+    names
+}
+
+const METRICS: [&str; 18] = [
+    "connections",
+    "flagged_connections",
+    "flagged_wire_idle_seconds_max",
+    "pod_tcp_keepalive_time_seconds",
+    "pod_tcp_established_resets_total",
+    "pod_tcp_abort_on_timeout_total",
+    "pod_tcp_keepalive_probes_total",
+    "idle_timeout_seconds",
+    "namespaces",
+    "namespace_failures_total",
+    "owner_troubles_total",
+    "sweeps_total",
+    "dumps_interrupted_total",
+    "last_sweep_timestamp_seconds",
+    "tracked_connections",
+    "series_dropped",
+    "build_info",
+    "silence_seconds",
+];
