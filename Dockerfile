@@ -25,7 +25,7 @@ ENV CARGO_HOME=/cargo \
     CARGO_TARGET_DIR=/target \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
-    KEEPALIVE_AUDITOR_BUILD_REVISION=$REVISION
+    KEEPALIVE_AUDITOR_REVISION=$REVISION
 # The cached target directory outlives this context: the sources are touched, or files older than the last build of
 # another checkout would pass for built.
 RUN --mount=type=cache,target=/cargo/registry \

@@ -8,6 +8,7 @@ mod manifests;
 mod program;
 mod rules;
 
+use keepalive_auditor::show::metrics::families::{self, Kind};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -52,30 +53,14 @@ fn metric_names(expr: &str) -> Vec<String> {
 
 /// Every metric of the agent, with the suffixes that a histogram's series have.
 fn known_metrics() -> Vec<String> {
-    let mut names: Vec<String> = METRICS.iter().map(|name| format!("keepalive_auditor_{name}")).collect();
-    for histogram in ["silence_seconds", "sweep_duration_seconds"] {
-        names.extend(["bucket", "count", "sum"].map(|part| format!("keepalive_auditor_{histogram}_{part}")));
+    let mut names = Vec::new();
+    for family in families::ALL {
+        match family.kind {
+            Kind::Histogram => {
+                names.extend(["bucket", "count", "sum"].map(|part| format!("{}_{part}", family.full_name())));
+            }
+            Kind::Gauge | Kind::Counter => names.push(family.full_name()),
+        }
     }
     names
 }
-
-const METRICS: [&str; 18] = [
-    "connections",
-    "flagged_connections",
-    "flagged_wire_idle_seconds_max",
-    "pod_tcp_keepalive_time_seconds",
-    "pod_tcp_established_resets_total",
-    "pod_tcp_abort_on_timeout_total",
-    "pod_tcp_keepalive_probes_total",
-    "idle_timeout_seconds",
-    "namespaces",
-    "namespace_failures_total",
-    "owner_troubles_total",
-    "sweeps_total",
-    "dumps_interrupted_total",
-    "last_sweep_timestamp_seconds",
-    "tracked_connections",
-    "series_dropped",
-    "build_info",
-    "silence_seconds",
-];

@@ -1,0 +1,220 @@
+//! The table of metric families: `/metrics`, `docs/metrics.md` and `explain` are made from it.
+
+/// The type of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A value that goes up and down.
+    Gauge,
+    /// A value that only grows while the program runs.
+    Counter,
+    /// Counts by bucket, with their sum.
+    Histogram,
+}
+
+impl Kind {
+    /// As the exposition format and the documents write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The name without [`PREFIX`].
+    pub name: &'static str,
+    /// The type.
+    pub kind: Kind,
+    /// The labels, in the order in which series give their values.
+    pub labels: &'static [&'static str],
+    /// What it means: one sentence.
+    pub help: &'static str,
+    /// A question that it answers.
+    pub question: &'static str,
+    /// The query that answers it.
+    pub query: &'static str,
+}
+
+/// Every name starts with this.
+pub const PREFIX: &str = "keepalive_auditor_";
+
+impl Family {
+    /// The name as Prometheus stores it.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{PREFIX}{}", self.name)
+    }
+}
+
+/// Declares the families and [`ALL`], so that neither can miss one.
+macro_rules! families {
+    ($($id:ident { $($field:tt)* })*) => {
+        $(
+            #[doc = concat!("`", stringify!($id), "`, in lower case.")]
+            pub const $id: Family = Family { $($field)* };
+        )*
+        /// Every family, in the order of the documents.
+        pub const ALL: &[Family] = &[$($id),*];
+    };
+}
+
+families! {
+    CONNECTIONS {
+        name: "connections",
+        kind: Kind::Gauge,
+        labels: &["namespace", "pod", "container", "direction", "keepalive", "verdict"],
+        help: "Established connections by owner, keepalive state of the local side, and verdict.",
+        question: "How many connections has each verdict?",
+        query: "sum by (verdict) (keepalive_auditor_connections)",
+    }
+    FLAGGED_CONNECTIONS {
+        name: "flagged_connections",
+        kind: Kind::Gauge,
+        labels: &["namespace", "pod", "container", "direction", "endpoint", "path", "verdict"],
+        help: "Flagged connections by owner, service endpoint, path and verdict. Endpoints past --top-endpoints count as `other`.",
+        question: "Which ten endpoints have the most flagged connections?",
+        query: "topk(10, sum by (namespace, endpoint) (keepalive_auditor_flagged_connections))",
+    }
+    FLAGGED_WIRE_IDLE_SECONDS_MAX {
+        name: "flagged_wire_idle_seconds_max",
+        kind: Kind::Gauge,
+        labels: &["namespace", "pod", "container", "direction"],
+        help: "The longest time since the last segment of a flagged connection.",
+        question: "Which pods have a flagged connection that was idle for more than 5 minutes?",
+        query: "max by (namespace, pod) (keepalive_auditor_flagged_wire_idle_seconds_max) > 300",
+    }
+    SILENCE_SECONDS {
+        name: "silence_seconds",
+        kind: Kind::Histogram,
+        labels: &["keepalive"],
+        help: "Idle times of 30 s and more on long-lived connections, counted when they end.",
+        question: "How many idle times per second would a limit of 350 s have cut?",
+        query: "sum(rate(keepalive_auditor_silence_seconds_count[1h])) - \
+                sum(rate(keepalive_auditor_silence_seconds_bucket{le=\"350\"}[1h]))",
+    }
+    POD_TCP_KEEPALIVE_TIME_SECONDS {
+        name: "pod_tcp_keepalive_time_seconds",
+        kind: Kind::Gauge,
+        labels: &["namespace", "pod"],
+        help: "The sysctl net.ipv4.tcp_keepalive_time of the pod's network namespace.",
+        question: "Which pods have a default idle time that is too long for a path of 350 s?",
+        query: "keepalive_auditor_pod_tcp_keepalive_time_seconds * 9 / 8 >= 350",
+    }
+    POD_TCP_ESTABLISHED_RESETS_TOTAL {
+        name: "pod_tcp_established_resets_total",
+        kind: Kind::Counter,
+        labels: &["namespace", "pod"],
+        help: "Established connections of the pod that were reset (EstabResets).",
+        question: "Which pods had connections reset in the last hour?",
+        query: "increase(keepalive_auditor_pod_tcp_established_resets_total[1h]) > 0",
+    }
+    POD_TCP_ABORT_ON_TIMEOUT_TOTAL {
+        name: "pod_tcp_abort_on_timeout_total",
+        kind: Kind::Counter,
+        labels: &["namespace", "pod"],
+        help: "Connections of the pod that the kernel closed after unanswered segments or probes (TCPAbortOnTimeout).",
+        question: "Which pods lost connections to a peer or path that did not answer?",
+        query: "increase(keepalive_auditor_pod_tcp_abort_on_timeout_total[1h]) > 0",
+    }
+    POD_TCP_KEEPALIVE_PROBES_TOTAL {
+        name: "pod_tcp_keepalive_probes_total",
+        kind: Kind::Counter,
+        labels: &["namespace", "pod"],
+        help: "Keepalive probes that the pod sent (TCPKeepAlive).",
+        question: "Does the pod send probes since its keepalive was turned on?",
+        query: "rate(keepalive_auditor_pod_tcp_keepalive_probes_total[10m])",
+    }
+    IDLE_TIMEOUT_SECONDS {
+        name: "idle_timeout_seconds",
+        kind: Kind::Gauge,
+        labels: &["path"],
+        help: "The idle timeout against which connections of the path are judged.",
+        question: "Which idle timeout does each path have?",
+        query: "min by (path) (keepalive_auditor_idle_timeout_seconds)",
+    }
+    NAMESPACES {
+        name: "namespaces",
+        kind: Kind::Gauge,
+        labels: &["result"],
+        help: "Network namespaces in the last sweep, by result: dumped, looked_up, skipped, empty, vanished, failed.",
+        question: "On which nodes could a namespace not be read?",
+        query: "keepalive_auditor_namespaces{result=\"failed\"} > 0",
+    }
+    NAMESPACE_FAILURES_TOTAL {
+        name: "namespace_failures_total",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Network namespaces, or parts of them, that could not be read, by reason.",
+        question: "Why can namespaces not be read?",
+        query: "sum by (reason) (rate(keepalive_auditor_namespace_failures_total[10m]))",
+    }
+    OWNER_TROUBLES_TOTAL {
+        name: "owner_troubles_total",
+        kind: Kind::Counter,
+        labels: &["kind"],
+        help: "Failed attempts to find the name of an owner, by cause.",
+        question: "Why do connections have no pod name?",
+        query: "sum by (kind) (rate(keepalive_auditor_owner_troubles_total[10m]))",
+    }
+    SWEEP_DURATION_SECONDS {
+        name: "sweep_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &[],
+        help: "Time that one sweep over every network namespace took.",
+        question: "How long do the slowest 5 % of the sweeps take?",
+        query: "histogram_quantile(0.95, sum by (le) (rate(keepalive_auditor_sweep_duration_seconds_bucket[10m])))",
+    }
+    SWEEPS_TOTAL {
+        name: "sweeps_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Finished sweeps.",
+        question: "Does the agent still sweep?",
+        query: "increase(keepalive_auditor_sweeps_total[10m]) == 0",
+    }
+    DUMPS_INTERRUPTED_TOTAL {
+        name: "dumps_interrupted_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Dumps during which the kernel's table changed, or that ended with an error.",
+        question: "Which part of the sweeps has an interrupted dump?",
+        query: "rate(keepalive_auditor_dumps_interrupted_total[10m]) / rate(keepalive_auditor_sweeps_total[10m])",
+    }
+    LAST_SWEEP_TIMESTAMP_SECONDS {
+        name: "last_sweep_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Start of the last sweep, as Unix time.",
+        question: "How old are the numbers?",
+        query: "time() - keepalive_auditor_last_sweep_timestamp_seconds",
+    }
+    TRACKED_CONNECTIONS {
+        name: "tracked_connections",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Connections that the agent keeps in memory.",
+        question: "Which nodes have the most connections?",
+        query: "topk(10, keepalive_auditor_tracked_connections)",
+    }
+    SERIES_DROPPED {
+        name: "series_dropped",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Connection and pod series that this scrape lacks because of --max-series.",
+        question: "Which agents drop series?",
+        query: "keepalive_auditor_series_dropped > 0",
+    }
+    BUILD_INFO {
+        name: "build_info",
+        kind: Kind::Gauge,
+        labels: &["version", "revision"],
+        help: "Always 1: the version and the revision of this program.",
+        question: "Which versions run?",
+        query: "count by (version, revision) (keepalive_auditor_build_info)",
+    }
+}

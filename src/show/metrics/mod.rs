@@ -1,0 +1,163 @@
+//! A report as Prometheus metrics: each scrape builds every family from the last report, so a pod that is gone leaves no series.
+
+pub mod families;
+
+mod exposition;
+mod series;
+
+use std::collections::BTreeMap;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+
+use crate::judge::report::Report;
+use crate::judge::silence::{BUCKETS, Silences};
+use crate::judge::verdict::Keepalive;
+use exposition::{Buckets, Values, family, float, histogram, seconds};
+use families::Family;
+use series::Series;
+
+/// How finely connection metrics are labelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// By namespace, pod and container.
+    #[default]
+    Container,
+    /// By namespace and pod.
+    Pod,
+    /// By namespace.
+    Namespace,
+}
+
+/// What bounds the number of series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How finely connection metrics are labelled.
+    pub detail: Detail,
+    /// The number of endpoints of a pod with a series of their own; the rest are `other`.
+    pub top_endpoints: usize,
+    /// The most connection and pod series that a scrape has.
+    pub max_series: usize,
+}
+
+/// Upper bounds of the sweep duration histogram, seconds.
+pub const SWEEP_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// How long sweeps took, since the start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SweepDurations {
+    counts: [u64; SWEEP_BUCKETS.len() + 1],
+    sum: f64,
+}
+
+impl SweepDurations {
+    /// Counts one sweep of `seconds`.
+    pub fn count(&mut self, seconds: f64) {
+        self.counts[SWEEP_BUCKETS.partition_point(|&bound| bound < seconds)] += 1;
+        self.sum += seconds;
+    }
+}
+
+/// The families of one report, as the prometheus crate gathers them.
+pub struct View {
+    families: Vec<MetricFamily>,
+}
+
+impl View {
+    /// Builds every family. Without a report, before the first sweep, there are only the agent's own metrics.
+    #[must_use]
+    pub fn new(report: Option<&Report>, durations: &SweepDurations, limits: Limits) -> Self {
+        let mut families = vec![build_info()];
+        if let Some(report) = report {
+            let (connections, dropped) = Series::new(report, limits).into_families();
+            families.extend(connections);
+            families.extend(sweep(report, dropped));
+        }
+        let sweeps = Buckets { values: vec![], counts: &durations.counts, bounds: &SWEEP_BUCKETS, sum: durations.sum };
+        families.push(histogram(&families::SWEEP_DURATION_SECONDS, vec![sweeps]));
+        families.retain(|family| !family.get_metric().is_empty());
+        Self { families }
+    }
+}
+
+impl Collector for View {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.families.clone()
+    }
+}
+
+/// The sweep and its health.
+fn sweep(report: &Report, dropped: u64) -> Vec<MetricFamily> {
+    let one = |of: &Family, value: f64| family(of, vec![(vec![], value)]);
+    let by = |of: &Family, values: Vec<(String, f64)>| {
+        family(of, values.into_iter().map(|(label, value)| (vec![label], value)).collect())
+    };
+    let counts = report.namespaces;
+    let namespaces = [
+        ("dumped", counts.dumped),
+        ("looked_up", counts.looked_up),
+        ("skipped", counts.skipped),
+        ("empty", counts.empty),
+        ("vanished", counts.vanished),
+        ("failed", counts.failed),
+    ];
+    let failures = report.totals.failures.iter().map(|(reason, count)| ((*reason).to_owned(), float(*count))).collect();
+    let issues = report.totals.owner_issues.iter().map(|(kind, count)| (kind.clone(), float(*count))).collect();
+    vec![
+        silences(report),
+        by(&families::IDLE_TIMEOUT_SECONDS, idle_timeouts(report)),
+        by(&families::NAMESPACES, namespaces.map(|(name, count)| (name.to_owned(), float(count))).to_vec()),
+        by(&families::NAMESPACE_FAILURES_TOTAL, failures),
+        by(&families::OWNER_TROUBLES_TOTAL, issues),
+        one(&families::SWEEPS_TOTAL, float(report.totals.sweeps)),
+        one(&families::DUMPS_INTERRUPTED_TOTAL, float(report.totals.dumps_interrupted)),
+        one(&families::LAST_SWEEP_TIMESTAMP_SECONDS, seconds(report.started_at)),
+        one(&families::TRACKED_CONNECTIONS, float(report.tracked)),
+        one(&families::SERIES_DROPPED, float(dropped)),
+    ]
+}
+
+/// Several rules may share a name: their series shows the shortest limit.
+fn idle_timeouts(report: &Report) -> Vec<(String, f64)> {
+    let mut paths: BTreeMap<String, f64> = BTreeMap::new();
+    for path in &report.paths {
+        let limit = path.idle_timeout.as_secs_f64();
+        paths.entry(path.name.clone()).and_modify(|shortest| *shortest = shortest.min(limit)).or_insert(limit);
+    }
+    paths.into_iter().collect()
+}
+
+fn silences(report: &Report) -> MetricFamily {
+    #[expect(clippy::cast_precision_loss, reason = "bucket bounds are small")]
+    let bounds: Vec<f64> = BUCKETS.iter().map(|&bound| bound as f64).collect();
+    let series = Keepalive::ALL
+        .into_iter()
+        .zip(&report.totals.silences.0)
+        .filter(|(_, silences)| **silences != Silences::default())
+        .map(|(keepalive, silences)| Buckets {
+            values: Values::from([keepalive.name().to_owned()]),
+            counts: &silences.counts,
+            bounds: &bounds,
+            sum: silences.sum,
+        });
+    histogram(&families::SILENCE_SECONDS, series.collect())
+}
+
+fn build_info() -> MetricFamily {
+    let values = vec![env!("CARGO_PKG_VERSION").to_owned(), env!("KEEPALIVE_AUDITOR_REVISION").to_owned()];
+    family(&families::BUILD_INFO, vec![(values, 1.0)])
+}
+
+/// The text format of a view, and of the process's own metrics where `process` says so.
+pub fn text(view: View, process: bool) -> prometheus::Result<String> {
+    let registry = prometheus::Registry::new();
+    registry.register(Box::new(view))?;
+    if process {
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    }
+    prometheus::TextEncoder::new().encode_to_string(&registry.gather())
+}
