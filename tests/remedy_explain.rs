@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use keepalive_auditor::judge::policy::{OverdueBy, Path};
 use keepalive_auditor::judge::report::{Direction, Finding, PeerFacts, Report};
@@ -43,7 +42,7 @@ fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         watched: 0,
         age: 600_000,
         waiting_for_reply: false,
-        path: Arc::new(Path { name: "nlb".into(), idle_timeout: Duration::from_secs(350) }),
+        path: Arc::new(Path { name: "nlb".into(), ..Path::default() }),
         peer: PeerFacts::default(),
         verdict: Verdict::Exposed,
         overdue_by: OverdueBy::Clocks,

@@ -221,7 +221,7 @@ pub enum ListFormat {
 pub enum FailOn {
     /// Any flagged connection.
     Exposed,
-    /// A connection that is overdue or blackholed.
+    /// A connection that is overdue, unanswered or blackholed.
     Overdue,
 }
 
@@ -231,7 +231,7 @@ impl FailOn {
     pub fn includes(self, verdict: Verdict) -> bool {
         match self {
             Self::Exposed => verdict.flagged(),
-            Self::Overdue => matches!(verdict, Verdict::Overdue | Verdict::Blackholed),
+            Self::Overdue => matches!(verdict, Verdict::Overdue | Verdict::Unanswered | Verdict::Blackholed),
         }
     }
 }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::UsageError;
 use crate::cli::{self, FailOn, Format, LogFormat, MetricsDetail, ScopeArg};
-use crate::judge::policy::profiles;
+use crate::judge::policy::RefreshedBy;
+use crate::judge::policy::profiles::{self, Profile};
 use crate::yaml;
 
 /// The file as people write it: every flag by its name with `-` as `_`, dots nested; and what has no flag.
@@ -20,6 +21,7 @@ use crate::yaml;
 pub struct ConfigFile {
     pub(super) idle_timeout: Option<DurationText>,
     pub(super) profile: OneOrMore<ProfileName>,
+    pub(super) refreshed_by: Option<RefreshedBy>,
     pub(super) long_lived: Option<DurationText>,
     pub(super) local_scope: Option<ScopeArg>,
     pub(super) path: PathKeys,
@@ -91,6 +93,7 @@ pub(super) struct PathKey {
     #[serde(default)]
     pub(super) profile: OneOrMore<ProfileName>,
     pub(super) idle_timeout: Option<DurationText>,
+    pub(super) refreshed_by: Option<RefreshedBy>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -153,7 +156,7 @@ impl<'de> Deserialize<'de> for AddressText {
 }
 
 #[derive(Debug)]
-pub(super) struct ProfileName(pub(super) Duration);
+pub(super) struct ProfileName(pub(super) &'static Profile);
 
 impl<'de> Deserialize<'de> for ProfileName {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -216,11 +219,10 @@ pub(super) fn glob(text: &str) -> Result<GlobMatcher, String> {
         .map_err(|error| format!("`{text}` is not a glob: {}", error.kind()))
 }
 
-pub(super) fn profile(name: &str) -> Result<Duration, String> {
-    let profile = profiles::find(name).ok_or_else(|| {
+pub(super) fn profile(name: &str) -> Result<&'static Profile, String> {
+    profiles::find(name).ok_or_else(|| {
         format!("`{name}` is not a known profile; `keepalive-auditor profiles` lists them: {}", known_profiles())
-    })?;
-    Ok(profile.idle_timeout)
+    })
 }
 
 fn known_profiles() -> String {
@@ -257,6 +259,10 @@ mod tests {
             ),
             ("paths:\n  - name: nlb\n    ports: [\"9-8\"]", "line 3, key paths[0].ports[0]: `9-8` is neither"),
             ("paths:\n  - idle_timeout: 5s", "key paths[0]: missing field `name`"),
+            (
+                "paths:\n  - {name: alb, idle_timeout: 5s, refreshed_by: packets}",
+                "line 2, key paths[0].refreshed_by: unknown variant `packets`, expected one of segment, payload",
+            ),
             ("web: {listen-address: x}", "line 1, key web.listen-address"),
             ("ignore:\n  - {pod: \"[\"}", "line 2, key ignore[0].pod: `[` is not a glob"),
         ];

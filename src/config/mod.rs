@@ -11,8 +11,9 @@ use crate::cli::{self, AgentArgs, AuditArgs, Common, Format, LogFormat, MetricsD
 use crate::host::HostPaths;
 use crate::host::owners::Roots;
 use crate::judge::policy::filter::Select;
+use crate::judge::policy::profiles::Profile;
 use crate::judge::policy::{
-    DEFAULT_IDLE_TIMEOUT, DEFAULT_LONG_LIVED, Ignore, LocalScope, OverdueBy, Path, PathRule, Policy,
+    DEFAULT_LONG_LIVED, Ignore, LimitSource, LocalScope, OverdueBy, Path, PathRule, Policy, RefreshedBy,
 };
 use crate::show::metrics::{Detail, Limits};
 use crate::web::Access;
@@ -48,7 +49,7 @@ pub struct Config {
 impl Config {
     /// Flags and file together.
     pub fn new(flags: &Common, file: &ConfigFile) -> Result<Self, UsageError> {
-        let default_path = default_path(flags, file)?;
+        let default_path = Arc::new(default_path(flags, file)?);
         let rules = file.paths.iter().map(rule).collect::<Result<_, _>>().map_err(UsageError)?;
         let ignore = file
             .ignore
@@ -60,7 +61,7 @@ impl Config {
             })
             .collect();
         let policy = Policy {
-            default_path: Arc::new(Path { name: "default".to_owned(), idle_timeout: default_path }),
+            default_path,
             rules,
             ignore,
             long_lived: flags.long_lived.or(value(file.long_lived)).unwrap_or(DEFAULT_LONG_LIVED),
@@ -95,26 +96,46 @@ fn value(text: Option<DurationText>) -> Option<Duration> {
     text.map(|text| text.0)
 }
 
-/// What flags say about the default path replaces what the file says; of several limits the shortest counts.
-fn default_path(flags: &Common, file: &ConfigFile) -> Result<Duration, UsageError> {
-    let by_flags = flags
-        .profile
-        .iter()
-        .map(|name| profile(name).map_err(|error| UsageError(format!("--profile: {error}"))))
-        .chain(flags.idle_timeout.map(Ok))
-        .collect::<Result<Vec<_>, _>>()?;
-    let by_file = file.profile.0.iter().map(|name| name.0).chain(value(file.idle_timeout)).min();
-    Ok(by_flags.into_iter().min().or(by_file).unwrap_or(DEFAULT_IDLE_TIMEOUT))
+/// Flags replace the file: they give the limit together, or the file does.
+///
+/// `--idle-timeout` alone leaves what refreshes the path to the file.
+fn default_path(flags: &Common, file: &ConfigFile) -> Result<Path, UsageError> {
+    let named = |name: &String| profile(name).map_err(|error| UsageError(format!("--profile: {error}")));
+    let by_flags = flags.profile.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+    let by_file: Vec<_> = file.profile.0.iter().map(|name| name.0).collect();
+    let limit = shortest(&by_flags, flags.idle_timeout).or_else(|| shortest(&by_file, value(file.idle_timeout)));
+    let refreshed_by = if by_flags.is_empty() {
+        file.refreshed_by.unwrap_or_else(|| strictest(&by_file))
+    } else {
+        strictest(&by_flags)
+    };
+    let unlimited = Path { refreshed_by, ..Path::default() };
+    Ok(match limit {
+        Some((idle_timeout, source)) => Path { idle_timeout, source, ..unlimited },
+        None => unlimited,
+    })
+}
+
+/// Several limits mean several middleboxes: the shortest counts.
+fn shortest(profiles: &[&Profile], configured: Option<Duration>) -> Option<(Duration, LimitSource)> {
+    let by_profile = profiles.iter().map(|profile| (profile.idle_timeout, LimitSource::Profile));
+    by_profile.chain(configured.map(|limit| (limit, LimitSource::Configured))).min()
+}
+
+/// What refreshes every one of several middleboxes: payload, if one of them counts only that.
+fn strictest(profiles: &[&Profile]) -> RefreshedBy {
+    profiles.iter().map(|profile| profile.refreshed_by).max().unwrap_or_default()
 }
 
 fn rule(key: &PathKey) -> Result<PathRule, String> {
-    let idle_timeout = key.profile.0.iter().map(|name| name.0).chain(value(key.idle_timeout)).min();
-    let idle_timeout =
-        idle_timeout.ok_or_else(|| format!("paths: the path `{}` needs an idle_timeout or a profile", key.name))?;
+    let profiles: Vec<_> = key.profile.0.iter().map(|name| name.0).collect();
+    let (idle_timeout, source) = shortest(&profiles, value(key.idle_timeout))
+        .ok_or_else(|| format!("paths: the path `{}` needs an idle_timeout or a profile", key.name))?;
+    let refreshed_by = key.refreshed_by.unwrap_or_else(|| strictest(&profiles));
     Ok(PathRule {
         cidrs: key.cidrs.iter().map(|cidr| cidr.0).collect(),
         ports: key.ports.iter().map(|ports| ports.0.clone()).collect(),
-        path: Arc::new(Path { name: key.name.clone(), idle_timeout }),
+        path: Arc::new(Path { name: key.name.clone(), idle_timeout, refreshed_by, source }),
     })
 }
 
@@ -235,6 +256,45 @@ paths:
             let path = policy.path(remote.parse().unwrap(), port);
             assert_eq!((path.name.as_str(), path.idle_timeout.as_secs()), (name, seconds), "{remote}:{port}");
         }
+    }
+
+    #[test]
+    fn the_strictest_middlebox_decides_what_refreshes_a_path() {
+        let refreshed_by = |keys: &str| {
+            let file = yaml::parse::<ConfigFile>(&format!("paths:\n  - {{name: a, {keys}}}")).unwrap();
+            Config::new(&Common::default(), &file).unwrap().policy.rules[0].path.refreshed_by
+        };
+        assert_eq!(refreshed_by("profile: aws-nlb"), RefreshedBy::Segment);
+        assert_eq!(refreshed_by("profile: aws-alb"), RefreshedBy::Payload);
+        assert_eq!(refreshed_by("profile: [aws-nlb, envoy-http]"), RefreshedBy::Payload);
+        assert_eq!(refreshed_by("idle_timeout: 5s"), RefreshedBy::Segment);
+        assert_eq!(refreshed_by("idle_timeout: 5s, refreshed_by: payload"), RefreshedBy::Payload);
+        // whoever writes it knows the listener better than the profile does
+        assert_eq!(refreshed_by("profile: aws-alb, refreshed_by: segment"), RefreshedBy::Segment);
+    }
+
+    #[test]
+    fn a_limit_knows_where_it_comes_from_and_a_time_alone_does_not_say_what_refreshes() {
+        use LimitSource::{Configured, Default, Profile};
+        use RefreshedBy::{Payload, Segment};
+
+        let default = |profiles: &[&str], idle_timeout: Option<u64>, file: &str| {
+            let flags = Common {
+                profile: profiles.iter().map(ToString::to_string).collect(),
+                idle_timeout: idle_timeout.map(Duration::from_secs),
+                ..Common::default()
+            };
+            let path = Config::new(&flags, &yaml::parse::<ConfigFile>(file).unwrap()).unwrap().policy.default_path;
+            (path.idle_timeout.as_secs(), path.source, path.refreshed_by)
+        };
+        assert_eq!(default(&[], None, "{}"), (350, Default, Segment));
+        assert_eq!(default(&["aws-alb"], None, "{}"), (60, Profile, Payload));
+        assert_eq!(default(&["aws-alb"], Some(10), "{}"), (10, Configured, Payload));
+        assert_eq!(default(&["aws-alb"], Some(100), "{}"), (60, Profile, Payload));
+        assert_eq!(default(&[], None, "profile: aws-alb"), (60, Profile, Payload));
+        assert_eq!(default(&[], Some(10), "profile: aws-alb"), (10, Configured, Payload));
+        assert_eq!(default(&["aws-nlb"], None, "profile: aws-alb"), (350, Profile, Segment));
+        assert_eq!(default(&[], None, "refreshed_by: payload"), (350, Default, Payload));
     }
 
     #[test]

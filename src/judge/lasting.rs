@@ -27,7 +27,7 @@ pub fn lasts(
         Keepalive::Unknown => Some(0),
     };
     let verdict = match verdict {
-        Verdict::Blackholed | Verdict::Undetermined => Some(0),
+        Verdict::Blackholed | Verdict::Unanswered | Verdict::Undetermined | Verdict::AppProtected => Some(0),
         Verdict::Young => Some(until(long_lived, facts.age)),
         Verdict::Exposed => facts.wire_idle.map(|idle| {
             let watched = if by == OverdueBy::Watch { until(idle_timeout, facts.watched) } else { 0 };

@@ -40,8 +40,10 @@ impl Keepalive {
 /// What is said of one established connection. Ordered worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Was overdue, then sent, and what it sent stays unacknowledged.
+    /// Was overdue, then sent, and what it sent stays unanswered.
     Blackholed,
+    /// What the local side sent finds no answer: the path or the peer is gone.
+    Unanswered,
     /// Unprotected, and silent for the path's idle timeout: the path has probably forgotten it.
     Overdue,
     /// Unprotected, and not yet silent for that long.
@@ -50,6 +52,8 @@ pub enum Verdict {
     Undetermined,
     /// Unprotected, but not long-lived yet.
     Young,
+    /// The application's own heartbeats keep the path fresh.
+    AppProtected,
     /// The other end's probes keep the path fresh.
     PeerProtected,
     /// This end's keepalive comes in time.
@@ -64,10 +68,12 @@ impl Verdict {
     /// Every value, worst first.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Blackholed,
+        Self::Unanswered,
         Self::Overdue,
         Self::Exposed,
         Self::Undetermined,
         Self::Young,
+        Self::AppProtected,
         Self::PeerProtected,
         Self::Protected,
         Self::Local,
@@ -79,9 +85,11 @@ impl Verdict {
         match self {
             Self::Local => "local",
             Self::Blackholed => "blackholed",
+            Self::Unanswered => "unanswered",
             Self::Undetermined => "undetermined",
             Self::Protected => "protected",
             Self::PeerProtected => "peer_protected",
+            Self::AppProtected => "app_protected",
             Self::Young => "young",
             Self::Overdue => "overdue",
             Self::Exposed => "exposed",
@@ -91,7 +99,7 @@ impl Verdict {
     /// Whether somebody should do something about it.
     #[must_use]
     pub fn flagged(self) -> bool {
-        matches!(self, Self::Blackholed | Self::Overdue | Self::Exposed)
+        matches!(self, Self::Blackholed | Self::Unanswered | Self::Overdue | Self::Exposed)
     }
 }
 

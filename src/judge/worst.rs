@@ -15,10 +15,10 @@ pub(super) struct Rank {
     pub at: u32,
 }
 
-/// Eight verdicts leave 61 bits for milliseconds.
-const SILENCE_BITS: u32 = 61;
+/// What the verdict leaves of 64 bits, for milliseconds.
+const SILENCE_BITS: u32 = (Verdict::COUNT - 1).leading_zeros() + u64::BITS - usize::BITS;
 const LONGEST_MS: u64 = (1 << SILENCE_BITS) - 1;
-const _: () = assert!(Verdict::ALL.len() <= 8);
+const _: () = assert!((Verdict::COUNT - 1) >> (u64::BITS - SILENCE_BITS) == 0, "every verdict must fit into its bits");
 
 impl Rank {
     /// Of a connection with this verdict and silence, milliseconds.
@@ -84,7 +84,13 @@ mod tests {
     use super::*;
 
     fn rank(number: u32) -> Rank {
-        Rank::new(Verdict::ALL[number as usize % 8], u64::from(number) % 13, 1, Cookie(number.into()), number)
+        Rank::new(
+            Verdict::ALL[number as usize % Verdict::COUNT],
+            u64::from(number) % 13,
+            1,
+            Cookie(number.into()),
+            number,
+        )
     }
 
     #[test]

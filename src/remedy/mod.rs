@@ -9,6 +9,7 @@ use std::time::Duration;
 use minijinja::{Environment, UndefinedBehavior, Value};
 use thiserror::Error;
 
+use crate::judge::policy::RefreshedBy;
 use crate::judge::policy::profiles::{self, Profile};
 use keepalive::KeepaliveSettings;
 use location::Location;
@@ -127,7 +128,10 @@ pub fn list() -> Result<Vec<Target>, RemedyError> {
 
 /// Whether keepalive helps against every middlebox of these profiles.
 pub fn helps_against(names: &[String]) -> Result<(), RemedyError> {
-    let helpless = names.iter().filter_map(|name| profiles::find(name)).find(|profile| !profile.keepalive_helps);
+    let helpless = names
+        .iter()
+        .filter_map(|name| profiles::find(name))
+        .find(|profile| profile.refreshed_by == RefreshedBy::Payload);
     helpless.map_or(Ok(()), |Profile { name, idle_timeout, .. }| {
         Err(RemedyError::Helpless { profile: name, seconds: idle_timeout.as_secs() })
     })

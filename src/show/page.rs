@@ -18,8 +18,8 @@ h1{font-size:1.35rem;margin:0}header p{margin:.2rem 0 1rem;color:var(--muted)}
 nav{display:flex;gap:1rem;margin:.75rem 0 1.25rem}ul.verdicts{display:flex;flex-wrap:wrap;gap:.6rem;padding:0;margin:0 0 1rem;list-style:none}
 ul.verdicts li{border:1px solid var(--line);border-radius:.5rem;padding:.35rem .8rem;min-width:6.5rem}
 ul.verdicts b{display:block;font-size:1.35rem;line-height:1.2;font-variant-numeric:tabular-nums}
-.zero{opacity:.5}.overdue b,.blackholed b,td.overdue,td.blackholed{color:var(--bad)}.exposed b,td.exposed{color:var(--warn)}
-.protected b,.peer_protected b{color:var(--ok)}
+.zero{opacity:.5}.overdue b,.unanswered b,.blackholed b,td.overdue,td.unanswered,td.blackholed{color:var(--bad)}.exposed b,td.exposed{color:var(--warn)}
+.protected b,.peer_protected b,.app_protected b{color:var(--ok)}
 div.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .7rem;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
 th{font-size:.8rem;color:var(--muted);font-weight:600}td.why{white-space:normal;min-width:24rem;color:var(--muted)}td:first-child{font-weight:600}
 code{font:13px ui-monospace,monospace}.warning{border-left:3px solid var(--warn);padding:.3rem .8rem;margin:.5rem 0}
@@ -35,7 +35,7 @@ pub fn html(node: &str, report: Option<(&Report, &mut dyn Iterator<Item = Findin
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <meta http-equiv=\"refresh\" content=\"15\"><title>keepalive-auditor · {node}</title><style>{STYLE}</style></head><body><header>\
          <h1>keepalive-auditor on {node}</h1><p>Established TCP connections that no keepalive protects · version {}</p></header>\
-         <nav><a href=\"/metrics\">Metrics</a><a href=\"/api/v1/report\">Report (JSON)</a><a href=\"/api/v1/report?verdict=overdue,blackholed\">\
+         <nav><a href=\"/metrics\">Metrics</a><a href=\"/api/v1/report\">Report (JSON)</a><a href=\"/api/v1/report?verdict=overdue,unanswered,blackholed\">\
          Overdue only</a><a href=\"/healthz\">Health</a></nav><main>",
         env!("CARGO_PKG_VERSION")
     );

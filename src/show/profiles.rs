@@ -6,6 +6,7 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde_json::json;
 
+use crate::judge::policy::RefreshedBy;
 use crate::judge::policy::profiles::{PROFILES, Profile};
 
 const HEADINGS: [&str; 5] = ["PROFILE", "IDLE TIMEOUT", "CONFIGURABLE", "AT EXPIRY", "SOURCE"];
@@ -13,7 +14,8 @@ const HEADINGS: [&str; 5] = ["PROFILE", "IDLE TIMEOUT", "CONFIGURABLE", "AT EXPI
 /// Every profile as a table; those that keepalive cannot help follow under a line that says so.
 #[must_use]
 pub fn table() -> String {
-    let (helped, not_helped): (Vec<&Profile>, Vec<&Profile>) = PROFILES.iter().partition(|p| p.keepalive_helps);
+    let (helped, not_helped): (Vec<&Profile>, Vec<&Profile>) =
+        PROFILES.iter().partition(|profile| profile.refreshed_by == RefreshedBy::Segment);
     let rows: Vec<[String; 5]> = PROFILES.iter().map(cells).collect();
     let widths: [usize; 5] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).fold(HEADINGS[column].len(), usize::max));
@@ -44,7 +46,8 @@ pub fn json() -> String {
                 "idle_timeout_seconds": p.idle_timeout.as_secs(),
                 "configurable": p.range,
                 "at_expiry": p.at_expiry,
-                "keepalive_helps": p.keepalive_helps,
+                "refreshed_by": p.refreshed_by.name(),
+                "keepalive_helps": p.refreshed_by == RefreshedBy::Segment,
                 "source": p.source,
             })
         })
@@ -98,6 +101,6 @@ mod tests {
         assert_eq!(rows.as_array().map(Vec::len), Some(PROFILES.len()));
         assert_eq!(rows[0]["name"], "aws-nlb");
         assert_eq!(rows[0]["idle_timeout_seconds"], 350);
-        assert_eq!(rows[0]["keepalive_helps"], true);
+        assert_eq!((&rows[0]["refreshed_by"], &rows[0]["keepalive_helps"]), (&json!("segment"), &json!(true)));
     }
 }

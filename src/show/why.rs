@@ -37,6 +37,11 @@ impl fmt::Display for Why<'_> {
                 write!(f, ", before the path ({path}) forgets after {limit}")
             }
             Verdict::PeerProtected => peer_protected(f, finding, limit),
+            Verdict::AppProtected => write!(
+                f,
+                "{}, but the application's own heartbeats keep the path ({path}) fresh, which drops idle connections after {limit}",
+                this_end(finding)
+            ),
             Verdict::Young => {
                 write!(f, "{}, but it is only {} old, not long-lived yet", this_end(finding), Human(finding.age))
             }
@@ -45,6 +50,11 @@ impl fmt::Display for Why<'_> {
                 "{}; it fell silent for longer than the path ({path}) remembers ({limit}), then sent, and {} retransmissions found no \
                  answer: the path has forgotten it",
                 this_end(finding),
+                finding.retransmits
+            ),
+            Verdict::Unanswered => write!(
+                f,
+                "what the local side sent finds no answer after {} retries: the path ({path}) or the peer is gone",
                 finding.retransmits
             ),
             Verdict::Overdue => {

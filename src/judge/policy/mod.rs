@@ -27,8 +27,73 @@ const LONGEST_BETWEEN_READS: Duration = Duration::from_secs(120);
 pub struct Path {
     /// Its name, a metric label.
     pub name: String,
-    /// The shortest time after which a middlebox on it forgets a silent flow.
+    /// The shortest time after which a middlebox on it drops an idle connection.
     pub idle_timeout: Duration,
+    /// What restarts that time.
+    pub refreshed_by: RefreshedBy,
+    /// Where the idle timeout comes from.
+    pub source: LimitSource,
+}
+
+/// What restarts the idle timeout of a path. Ordered from the weaker to the stricter demand on the two ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshedBy {
+    /// Any TCP segment, keepalive probes included: load balancers of layer 4, NAT, conntrack.
+    #[default]
+    Segment,
+    /// Only data: proxies, and load balancers of layer 7. TCP keepalive protects nothing there.
+    Payload,
+}
+
+impl RefreshedBy {
+    /// The JSON value and configuration value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Segment => "segment",
+            Self::Payload => "payload",
+        }
+    }
+}
+
+/// Where the idle timeout of a path comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LimitSource {
+    /// A flag, an environment variable or the configuration file gives the time.
+    Configured,
+    /// A profile gives it.
+    Profile,
+    /// The node's own settings give it.
+    ReadFromNode,
+    /// Nothing gives it: [`DEFAULT_IDLE_TIMEOUT`].
+    #[default]
+    Default,
+}
+
+impl LimitSource {
+    /// The JSON value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Profile => "profile",
+            Self::ReadFromNode => "read_from_node",
+            Self::Default => "default",
+        }
+    }
+}
+
+impl Default for Path {
+    /// The path of connections for which nothing is configured.
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            refreshed_by: RefreshedBy::default(),
+            source: LimitSource::default(),
+        }
+    }
 }
 
 /// Which connections take a path.
@@ -115,7 +180,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            default_path: Arc::new(Path { name: "default".to_owned(), idle_timeout: DEFAULT_IDLE_TIMEOUT }),
+            default_path: Arc::new(Path::default()),
             rules: Vec::new(),
             ignore: Vec::new(),
             long_lived: DEFAULT_LONG_LIVED,

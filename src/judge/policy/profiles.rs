@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::RefreshedBy;
+
 /// A kind of middlebox, with its vendor's own numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -15,11 +17,11 @@ pub struct Profile {
     pub at_expiry: &'static str,
     /// Where the numbers come from.
     pub source: &'static str,
-    /// Whether keepalive probes count as activity. A layer 7 timeout counts payload bytes, so they do not.
-    pub keepalive_helps: bool,
+    /// What restarts the idle timeout. TCP keepalive protects nothing where only payload does.
+    pub refreshed_by: RefreshedBy,
 }
 
-/// Every profile, grouped by vendor; layer 7 timeouts, which keepalive cannot help, come last.
+/// Every profile, grouped by vendor; those that only payload refreshes come last.
 pub static PROFILES: &[Profile] = &[
     l4("aws-nlb", 350, "60-6000 s; fixed for a TLS listener", "silent, then RST to whoever sends next", AWS_NLB),
     l4("aws-nat-gateway", 350, "fixed", "RST to the inside host that goes on", "AWS VPC, NAT gateway troubleshooting"),
@@ -52,10 +54,10 @@ pub static PROFILES: &[Profile] = &[
     l4("linux-conntrack", 432_000, "nf_conntrack_tcp_timeout_established", NOT_STATED, CONNTRACK),
     l4("cilium", 8000, "bpf-ct-timeout-regular-tcp", NOT_STATED, "cilium-agent flags"),
     l4("f5-fastl4", 300, "configurable", "RST", "F5 AS3, L4_Profile"),
-    l4("octavia", 50, "timeout_client_data", "close", "OpenStack Octavia API, listeners"),
     l4("cisco-asa", 3600, "configurable", "silent drop", "Cisco ASA configuration guide, timeout conn"),
     l4("palo-alto", 3600, "configurable", "silent drop", "PAN-OS session settings, tcp timeout"),
     l4("juniper-srx", 1800, "configurable", NOT_STATED, "Junos OS, inactivity-timeout"),
+    l7("octavia", 50, "timeout_client_data", "OpenStack Octavia API, listeners; the amphora provider renders HAProxy"),
     l7("aws-alb", 60, "configurable", "AWS Application Load Balancer, idle_timeout.timeout_seconds"),
     l7("cloudflare-gateway", 270, NOT_STATED, "Cloudflare Gateway, connection limits"),
     l7("envoy-tcp-proxy", 3600, "tcp_proxy.idle_timeout", "Envoy docs, faq/configuration/timeouts"),
@@ -83,12 +85,12 @@ const fn l4(
     source: &'static str,
 ) -> Profile {
     let idle_timeout = Duration::from_secs(seconds);
-    Profile { name, idle_timeout, range, at_expiry, source, keepalive_helps: true }
+    Profile { name, idle_timeout, range, at_expiry, source, refreshed_by: RefreshedBy::Segment }
 }
 
 const fn l7(name: &'static str, seconds: u64, range: &'static str, source: &'static str) -> Profile {
     let idle_timeout = Duration::from_secs(seconds);
-    Profile { name, idle_timeout, range, at_expiry: "close", source, keepalive_helps: false }
+    Profile { name, idle_timeout, range, at_expiry: "close", source, refreshed_by: RefreshedBy::Payload }
 }
 
 #[cfg(test)]
@@ -108,8 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn keepalive_does_not_help_against_layer_7_timeouts() {
-        let without: Vec<_> = PROFILES.iter().filter(|p| !p.keepalive_helps).map(|p| p.name).collect();
-        assert_eq!(without, ["aws-alb", "cloudflare-gateway", "envoy-tcp-proxy", "envoy-http"]);
+    fn only_payload_refreshes_layer_7_proxies() {
+        let payload = PROFILES.iter().filter(|profile| profile.refreshed_by == RefreshedBy::Payload);
+        let payload: Vec<_> = payload.map(|profile| profile.name).collect();
+        assert_eq!(payload, ["octavia", "aws-alb", "cloudflare-gateway", "envoy-tcp-proxy", "envoy-http"]);
     }
 }
