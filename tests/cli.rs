@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use support::binary::{Outcome, command, finish, run};
-use support::check::Checks;
+use support::checks::Checks;
 
 /// Wrong usage or configuration.
 const USAGE: i32 = 2;

@@ -19,7 +19,7 @@ use keepalive_auditor::judge::policy::Policy;
 use keepalive_auditor::record::{Consumer, Namespace, Record, WhatToRead};
 
 use support::netns::Netns;
-use support::socket::{Connection, Keep, Server};
+use support::socket::{Connection, Keepalive, Server};
 
 const PODS: usize = 250;
 /// A sandbox's, the application's and the sidecar's.
@@ -115,9 +115,9 @@ fn run_pod(cgroups: &Cgroups, logs: &Path, pod: usize) -> Pod {
     enter(&app);
     let server = Server::ipv4(&netns, 8080);
     let loopback = "127.0.0.1".parse().expect("an address");
-    held.extend((0..2).map(|_| server.connect(&netns, loopback, [Keep::Off; 2])));
+    held.extend((0..2).map(|_| server.connect(&netns, loopback, [Keepalive::Off; 2])));
     enter(&sidecar);
-    held.push(server.connect(&netns, loopback, [Keep::Off; 2]));
+    held.push(server.connect(&netns, loopback, [Keepalive::Off; 2]));
     enter(&cgroups.0);
     Pod { _netns: netns, _first: first, _held: held }
 }
@@ -156,7 +156,7 @@ fn median(mut of: Vec<Duration>) -> Duration {
 }
 
 fn names_cost_less_than_a_tenth() {
-    support::world::allow_many_files();
+    support::isolation::allow_many_files();
     let logs = tempfile::tempdir().expect("a scratch folder");
     fs::create_dir_all(logs.path().join("pods")).expect("mkdir");
     fs::create_dir_all(logs.path().join("containers")).expect("mkdir");
@@ -232,5 +232,5 @@ fn names_cost_less_than_a_tenth() {
 #[test]
 fn naming_costs_less_than_a_tenth_of_a_sweep() {
     let path = concat!(module_path!(), "::naming_costs_less_than_a_tenth_of_a_sweep");
-    support::world::run_for(Duration::from_mins(10), path, &[], names_cost_less_than_a_tenth);
+    support::isolation::run_for(Duration::from_mins(10), path, &[], names_cost_less_than_a_tenth);
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::binary::{Agent, Report, Row, audit, run};
-use support::check::Checks;
+use support::checks::Checks;
 use support::kernel_test;
 use support::metrics::Page;
 use support::netns::{Netns, addresses, join, v4, v6};
-use support::socket::{Connection, Keep, Server};
+use support::socket::{Connection, Keepalive, Server};
 
 const RULES: [&str; 4] = ["--local-scope", "namespace", "--long-lived", "1s"];
 const FLAGGED: [&str; 3] = ["blackholed", "overdue", "exposed"];
@@ -26,7 +26,7 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let own = Netns::own();
+        let own = Netns::current();
         let hosts: Vec<_> = ["one", "two", "three"].map(Netns::named).into();
         for (host, net) in hosts.iter().zip(1..) {
             join(&format!("veth{net}"), (&own, &addresses(net, 1)), (host, &addresses(net, 2)));
@@ -36,16 +36,16 @@ impl Node {
     }
 
     /// In each namespace one connection from the node of each keepalive and family, and a loopback pair.
-    fn connections(&self) -> Vec<Vec<(Keep, Connection)>> {
+    fn connections(&self) -> Vec<Vec<(Keepalive, Connection)>> {
         let of = |((host, listener), net): ((&Netns, &Server), u8)| {
-            let mut held: Vec<_> = [Keep::Off, Keep::Idle(60), Keep::Default]
+            let mut held: Vec<_> = [Keepalive::Off, Keepalive::Idle(60), Keepalive::Default]
                 .into_iter()
                 .flat_map(|keep| [v4(net, 2), v6(net, 2)].map(|to| (keep, listener.connect(&self.own, to, [keep; 2]))))
                 .collect();
-            let loopback = listener.connect(host, "127.0.0.1".parse().expect("an address"), [Keep::Off; 2]);
-            held.push((Keep::Off, loopback));
+            let loopback = listener.connect(host, "127.0.0.1".parse().expect("an address"), [Keepalive::Off; 2]);
+            held.push((Keepalive::Off, loopback));
             for (_, connection) in &mut held {
-                connection.talk();
+                connection.exchange();
             }
             held
         };
@@ -87,9 +87,9 @@ kernel_test!(the_audit_reports_every_connection_as_it_is, || {
         for (keep, connection) in connections {
             let local = connection.client.id.netns == connection.server.id.netns;
             let (keepalive, verdict, timer) = match keep {
-                Keep::Off => ("off", "exposed", "none"),
-                Keep::Default => ("late", "exposed", "keepalive"),
-                Keep::Idle(_) => ("on", "protected", "keepalive"),
+                Keepalive::Off => ("off", "exposed", "none"),
+                Keepalive::Default => ("late", "exposed", "keepalive"),
+                Keepalive::Idle(_) => ("on", "protected", "keepalive"),
             };
             let verdict = if local { "local" } else { verdict };
             let endpoint = connection.client.remote().to_string();

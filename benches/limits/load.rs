@@ -14,9 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::isolation::allow_many_files;
 use crate::support::netns::{Netns, join};
-use crate::support::socket::{Keep, Server};
-use crate::support::world::allow_many_files;
+use crate::support::socket::{Keepalive, Server};
 
 /// What is left of a process's descriptors for everything else.
 const SPARE: usize = 200;
@@ -41,12 +41,12 @@ impl Node {
     /// A node without namespaces. Other machines' sockets are not in its table of connections: the far side gets a table of its own, where
     /// the kernel (6.1 and later) can give it one.
     pub fn new() -> Self {
-        let (own, setting) = (Netns::own(), "net.ipv4.tcp_child_ehash_entries");
+        let (own, setting) = (Netns::current(), "net.ipv4.tcp_child_ehash_entries");
         let separate = Path::new("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists();
         if separate {
             own.sysctl(setting, "262144");
         }
-        let far = Netns::hidden("far");
+        let far = Netns::unlisted("far");
         if separate {
             own.sysctl(setting, "0");
         }
@@ -65,7 +65,7 @@ impl Node {
     pub fn namespaces(&mut self, directory: &str, count: usize) -> Range<usize> {
         let first = self.namespaces.len();
         let made = first..first + count;
-        self.namespaces.extend(made.clone().map(|at| Netns::within(directory, &format!("pod{at}"))));
+        self.namespaces.extend(made.clone().map(|at| Netns::in_directory(directory, &format!("pod{at}"))));
         made
     }
 
@@ -201,7 +201,7 @@ pub fn play(arguments: &[String]) -> bool {
     match arguments {
         [role, far, port, count] if role == "accept" => {
             allow_many_files();
-            let server = Server::ipv4(&Netns::made_at(far.into()), number(port));
+            let server = Server::ipv4(&Netns::at_path(far.into()), number(port));
             say("listening");
             let held: Vec<_> = (0..number(count)).map(|_| server.accept()).collect();
             say("held");
@@ -217,12 +217,12 @@ pub fn play(arguments: &[String]) -> bool {
                 let connect = || {
                     let streams = (0..number(count)).map(|at| {
                         let stream = TcpStream::connect(to).unwrap_or_else(|error| panic!("connect to {to}: {error}"));
-                        [Keep::Off, Keep::Default, Keep::Idle(300)][usize::from(at % 3)].apply(&stream);
+                        [Keepalive::Off, Keepalive::Default, Keepalive::Idle(300)][usize::from(at % 3)].apply(&stream);
                         stream
                     });
                     streams.collect::<Vec<_>>()
                 };
-                held.extend(Netns::made_at(near.into()).enter(connect));
+                held.extend(Netns::at_path(near.into()).enter(connect));
             }
             say("held");
             thread::scope(|scope| {

@@ -24,7 +24,7 @@ mod table;
 use std::env;
 use std::time::Duration;
 
-use support::world;
+use support::isolation;
 
 /// Longer than anything here takes; who measures for longer says so.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -62,7 +62,7 @@ fn inside(words: &[&str]) {
         ["steady", minutes, ..] => LIMIT + Duration::from_secs(60 * number(minutes) as u64),
         _ => LIMIT,
     };
-    world::run_program(limit, words, || match words {
+    isolation::run_program(limit, words, || match words {
         ["connections"] => connections::measure(&[20_000, 200_000]),
         ["connections", counts @ ..] => {
             connections::measure(&counts.iter().map(|word| number(word)).collect::<Vec<_>>());

@@ -3,79 +3,79 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::hosts::{Case, Hosts, INTERVAL, KEPT, LATE, LIMIT, RULES, agent, talk};
+use crate::hosts::{Case, Hosts, INTERVAL, KEPT, LATE, LIMIT, RULES, agent, exchange_all};
 use crate::support::binary::Agent;
-use crate::support::check::Checks;
+use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join};
 use crate::support::recording::Recording;
-use crate::support::socket::{Keep, Server, fill};
-use crate::support::watch::{SLACK, Subject, check_all, expect_all, watch, watch_until};
+use crate::support::socket::{Keepalive, Server, fill_windows};
+use crate::support::timeline::{SLACK, SocketTimeline, check_all, expect_all, record_for, record_until_expected};
 
 /// The least that is left of [`LIMIT`] when [`KEPT`] ends: its last probe was up to a second before, and an eighth of it for the timer's slack.
 const LAST_PROBE: Duration = Duration::from_millis(4000 - 1125);
 
 /// Tells this machine's ends again, at run time.
-fn retime(cases: &[Case], keep: Keep) {
+fn retime(cases: &[Case], keep: Keepalive) {
     for case in cases {
         keep.apply(&case.near.stream);
     }
 }
 
 /// Tells the other machine's ends again.
-fn retime_far(cases: &[Case], keep: Keep) {
+fn retime_far(cases: &[Case], keep: Keepalive) {
     for case in cases {
         keep.apply(&case.far.stream);
     }
 }
 
-fn subjects(cases: &[Case], keepalive: &'static str, verdict: &'static str) -> Vec<Subject> {
-    cases.iter().map(|case| Subject::new(&case.name, &case.near, keepalive, verdict)).collect()
+fn subjects(cases: &[Case], keepalive: &'static str, verdict: &'static str) -> Vec<SocketTimeline> {
+    cases.iter().map(|case| SocketTimeline::new(&case.name, &case.near, keepalive, verdict)).collect()
 }
 
 kernel_test!(keepalive_turned_off_and_on_again_at_run_time, || {
     let hosts = Hosts::new();
-    let mut cases = hosts.four(KEPT, Keep::Off);
-    talk(&mut cases);
+    let mut cases = hosts.four(KEPT, Keepalive::Off);
+    exchange_all(&mut cases);
     let start = Instant::now();
     let agent = agent();
     let mut checks = Checks::default();
     let mut seen = subjects(&cases, "on", "protected");
-    watch_until(&agent, &mut seen, || ());
+    record_until_expected(&agent, &mut seen, || ());
     check_all(&seen, &mut checks, start);
 
     let ending = Instant::now();
-    retime(&cases, Keep::Off);
+    retime(&cases, Keepalive::Off);
     let ended = Instant::now();
     expect_all(&mut seen, "off", "overdue");
-    watch_until(&agent, &mut seen, || ());
+    record_until_expected(&agent, &mut seen, || ());
     for subject in &seen {
         subject.check(&mut checks, start);
         subject.check_between(&mut checks, "overdue", ending + LAST_PROBE, ended + LIMIT + INTERVAL + SLACK);
     }
 
     // Turned on when already idle: the kernel arms a whole KEEPIDLE from now.
-    retime(&cases, Keep::Idle(2));
+    retime(&cases, Keepalive::Idle(2));
     expect_all(&mut seen, "on", "protected");
-    watch_until(&agent, &mut seen, || ());
+    record_until_expected(&agent, &mut seen, || ());
     // It stays so.
-    watch(&agent, &mut seen, LIMIT, || ());
+    record_for(&agent, &mut seen, LIMIT, || ());
     check_all(&seen, &mut checks, start);
     checks.finish();
 });
 
 kernel_test!(keepidle_changed_at_run_time, || {
     let hosts = Hosts::new();
-    let mut cases = hosts.four(LATE, Keep::Off);
-    cases.append(&mut hosts.four(KEPT, Keep::Off));
-    talk(&mut cases);
+    let mut cases = hosts.four(LATE, Keepalive::Off);
+    cases.append(&mut hosts.four(KEPT, Keepalive::Off));
+    exchange_all(&mut cases);
     let start = Instant::now();
     let agent = agent();
     let mut checks = Checks::default();
     let (mut shortened, mut lengthened) =
         (subjects(&cases[..4], "late", "exposed"), subjects(&cases[4..], "on", "protected"));
-    watch_until(&agent, &mut shortened, || ());
-    watch_until(&agent, &mut lengthened, || ());
+    record_until_expected(&agent, &mut shortened, || ());
+    record_until_expected(&agent, &mut lengthened, || ());
     check_all(shortened.iter().chain(&lengthened), &mut checks, start);
 
     retime(&cases[..4], KEPT);
@@ -83,28 +83,28 @@ kernel_test!(keepidle_changed_at_run_time, || {
     let mut all: Vec<_> = shortened.into_iter().chain(lengthened).collect();
     expect_all(&mut all[..4], "on", "protected");
     expect_all(&mut all[4..], "late", "overdue");
-    watch_until(&agent, &mut all, || ());
+    record_until_expected(&agent, &mut all, || ());
     check_all(&all, &mut checks, start);
     checks.finish();
 });
 
 kernel_test!(probes_that_stop_leave_the_path_to_forget, || {
     let hosts = Hosts::new();
-    let mut cases = hosts.four(Keep::Off, KEPT);
-    talk(&mut cases);
+    let mut cases = hosts.four(Keepalive::Off, KEPT);
+    exchange_all(&mut cases);
     let start = Instant::now();
     let agent = agent();
     let mut checks = Checks::default();
     let mut seen = subjects(&cases, "off", "peer_protected");
-    watch_until(&agent, &mut seen, || ());
-    watch(&agent, &mut seen, LIMIT, || ());
+    record_until_expected(&agent, &mut seen, || ());
+    record_for(&agent, &mut seen, LIMIT, || ());
     check_all(&seen, &mut checks, start);
 
     let ending = Instant::now();
-    retime_far(&cases, Keep::Off);
+    retime_far(&cases, Keepalive::Off);
     let ended = Instant::now();
     expect_all(&mut seen, "off", "overdue");
-    watch_until(&agent, &mut seen, || ());
+    record_until_expected(&agent, &mut seen, || ());
     for subject in &seen {
         subject.check(&mut checks, start);
         // The last probe is seen up to an interval after it came.
@@ -114,20 +114,22 @@ kernel_test!(probes_that_stop_leave_the_path_to_forget, || {
     // They begin again.
     retime_far(&cases, KEPT);
     expect_all(&mut seen, "off", "peer_protected");
-    watch_until(&agent, &mut seen, || ());
+    record_until_expected(&agent, &mut seen, || ());
     check_all(&seen, &mut checks, start);
     checks.finish();
 });
 
 kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
     let hosts = Hosts::new();
-    let known = [(KEPT, "on", "protected"), (Keep::Off, "off", "exposed"), (LATE, "late", "exposed")];
+    let known = [(KEPT, "on", "protected"), (Keepalive::Off, "off", "exposed"), (LATE, "late", "exposed")];
     let mut cases = Vec::new();
     let mut seen = Vec::new();
     for (near, keepalive, verdict) in known {
-        for mut case in hosts.four(near, Keep::Off) {
-            case.talk();
-            seen.push(Subject::new(&case.name, &case.near, keepalive, verdict).never(&["overdue", "undetermined"]));
+        for mut case in hosts.four(near, Keepalive::Off) {
+            case.exchange();
+            seen.push(
+                SocketTimeline::new(&case.name, &case.near, keepalive, verdict).never(&["overdue", "undetermined"]),
+            );
             cases.push(case);
         }
     }
@@ -135,13 +137,13 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
     let agent = agent();
     let recording = Recording::start("masked-with-history", Some("5s"), &RULES);
     recording.wait_for_sweeps(1);
-    watch_until(&agent, &mut seen, || ());
+    record_until_expected(&agent, &mut seen, || ());
     let mut checks = Checks::default();
     check_all(&seen, &mut checks, start);
     // Together: one after the other the last would have been silent for too long.
-    fill(&mut cases.iter_mut().map(|case| &mut case.near.stream).collect::<Vec<_>>());
+    fill_windows(&mut cases.iter_mut().map(|case| &mut case.near.stream).collect::<Vec<_>>());
     // Window probes keep the path fresh, with longer and longer pauses: watched for less than a pause of the path's timeout.
-    watch(&agent, &mut seen, Duration::from_secs(3), || ());
+    record_for(&agent, &mut seen, Duration::from_secs(3), || ());
     for (subject, case) in seen.iter().zip(&cases) {
         subject.check(&mut checks, start);
         let timer = subject.last().map(|row| row.timer.kind.clone());
@@ -164,11 +166,11 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
 
 kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, || {
     let hosts = Hosts::new();
-    let mut silent = hosts.four(Keep::Off, Keep::Off);
-    let mut busy = hosts.four(Keep::Off, Keep::Off);
+    let mut silent = hosts.four(Keepalive::Off, Keepalive::Off);
+    let mut busy = hosts.four(Keepalive::Off, Keepalive::Off);
     let start = Instant::now();
-    talk(&mut silent);
-    talk(&mut busy);
+    exchange_all(&mut silent);
+    exchange_all(&mut busy);
     let agent = agent();
     // Long enough for the silence and the first retransmissions after it.
     let recording = Recording::start("blackholed", Some("9s"), &RULES);
@@ -180,12 +182,12 @@ kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, |
     let mut talked = Instant::now();
     let mut chatter = || {
         if talked.elapsed() > Duration::from_secs(1) {
-            talk(&mut busy);
+            exchange_all(&mut busy);
             talked = Instant::now();
         }
     };
-    watch_until(&agent, &mut seen, &mut chatter);
-    watch_until(&agent, &mut fresh, &mut chatter);
+    record_until_expected(&agent, &mut seen, &mut chatter);
+    record_until_expected(&agent, &mut fresh, &mut chatter);
     // Who records has seen as much: a sweep of its own that began after the silence was complete.
     recording.wait_for_sweeps(1);
     chatter();
@@ -198,8 +200,8 @@ kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, |
         case.near.stream.write_all(b"lost?").expect("the kernel takes it");
     }
     expect_all(&mut seen, "off", "blackholed");
-    watch_until(&agent, &mut seen, || ());
-    watch(&agent, &mut fresh, Duration::from_secs(1), || ());
+    record_until_expected(&agent, &mut seen, || ());
+    record_for(&agent, &mut fresh, Duration::from_secs(1), || ());
     check_all(seen.iter().chain(&fresh), &mut checks, start);
     for subject in &seen {
         let timer = subject.last().map(|row| (row.timer.kind.clone(), row.timer.retransmits > 0));
@@ -214,13 +216,13 @@ kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, |
 
     hosts.mend();
     expect_all(&mut seen, "off", "exposed");
-    watch_until(&agent, &mut seen, || ());
+    record_until_expected(&agent, &mut seen, || ());
     check_all(&seen, &mut checks, start);
     checks.finish();
 });
 
 kernel_test!(a_tuple_used_again_is_a_new_connection, || {
-    let (near, far) = (Netns::named("near"), Netns::hidden("far"));
+    let (near, far) = (Netns::named("near"), Netns::unlisted("far"));
     join("veth0", (&near, &addresses(1, 1)), (&far, &addresses(1, 2)));
     let server = Server::dual(&far, 8080);
     let mut checks = Checks::default();
@@ -228,10 +230,11 @@ kernel_test!(a_tuple_used_again_is_a_new_connection, || {
     let agent = Agent::start(&[&RULES[..4], &["--long-lived", "3s", "--interval", "250ms"]].concat());
     let tuples = [("ipv4", "10.99.1.2:8080"), ("ipv6", "[fd99:1::2]:8080")]
         .map(|(name, to)| (name, to.parse().expect("an address")));
-    let open = || tuples.map(|(name, to)| (name, server.connect_from(&near, Some(45_678), to, [Keep::Off; 2])));
+    let open = || tuples.map(|(name, to)| (name, server.connect_from(&near, Some(45_678), to, [Keepalive::Off; 2])));
     let first = open();
-    let mut seen: Vec<_> = first.iter().map(|(name, c)| Subject::new(*name, &c.client, "off", "overdue")).collect();
-    watch_until(&agent, &mut seen, || ());
+    let mut seen: Vec<_> =
+        first.iter().map(|(name, c)| SocketTimeline::new(*name, &c.client, "off", "overdue")).collect();
+    record_until_expected(&agent, &mut seen, || ());
     check_all(&seen, &mut checks, Instant::now());
     let tuple = first[0].1.client.local();
     for (_, connection) in first {
@@ -244,11 +247,12 @@ kernel_test!(a_tuple_used_again_is_a_new_connection, || {
     let again = open();
     let opened = Instant::now();
     assert_eq!(again[0].1.client.local(), tuple);
-    let mut seen: Vec<_> = again.iter().map(|(name, c)| Subject::new(*name, &c.client, "off", "overdue")).collect();
-    watch_until(&agent, &mut seen, || ());
+    let mut seen: Vec<_> =
+        again.iter().map(|(name, c)| SocketTimeline::new(*name, &c.client, "off", "overdue")).collect();
+    record_until_expected(&agent, &mut seen, || ());
     for subject in &seen {
         subject.check(&mut checks, start);
-        checks.that(subject.was("young"), || "a new connection is not young".to_owned());
+        checks.that(subject.had("young"), || "a new connection is not young".to_owned());
         subject.check_between(&mut checks, "overdue", start + LIMIT, opened + LIMIT + INTERVAL + SLACK);
     }
     checks.finish();

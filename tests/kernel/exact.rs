@@ -1,10 +1,10 @@
 //! `--exact`: the true socket options, and what is inferred without it against them.
 
 use crate::support::binary::{audit, command, finish};
-use crate::support::check::Checks;
+use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
-use crate::support::socket::{Keep, Server};
+use crate::support::socket::{Keepalive, Server};
 
 kernel_test!(the_options_themselves_are_read_and_inference_stays_below_them, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
@@ -18,8 +18,8 @@ kernel_test!(the_options_themselves_are_read_and_inference_stays_below_them, || 
             std::thread::sleep(std::time::Duration::from_millis(250));
         }
         for to in [v4(1, 2), v6(1, 2)] {
-            let mut connection = listener.connect(&client, to, [Keep::Idle(idle), Keep::Off]);
-            connection.talk();
+            let mut connection = listener.connect(&client, to, [Keepalive::Idle(idle), Keepalive::Off]);
+            connection.exchange();
             held.push((idle, connection));
         }
     }
@@ -46,9 +46,9 @@ kernel_test!(the_options_themselves_are_read_and_inference_stays_below_them, || 
 });
 
 kernel_test!(without_the_capability_exact_says_so_and_the_verdict_stands, || {
-    let own = Netns::own();
+    let own = Netns::current();
     let connection =
-        Server::dual(&own, 7070).connect(&own, "127.0.0.1".parse().expect("an address"), [Keep::Idle(60); 2]);
+        Server::dual(&own, 7070).connect(&own, "127.0.0.1".parse().expect("an address"), [Keepalive::Idle(60); 2]);
     let binary = command(&["audit", "--all", "--exact", "--format", "json"]);
     let mut dropped = std::process::Command::new("setpriv");
     dropped.args(["--bounding-set", "-all", "--"]).arg(binary.get_program()).args(binary.get_args());

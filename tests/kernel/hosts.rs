@@ -4,9 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use crate::support::binary::Agent;
-use crate::support::link;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
-use crate::support::socket::{End, Keep, Server};
+use crate::support::rtnetlink;
+use crate::support::socket::{End, Keepalive, Server};
 
 /// The idle timeout of the path in these scenes, as [`RULES`] tells the binary.
 pub const LIMIT: Duration = Duration::from_secs(4);
@@ -14,9 +14,9 @@ pub const LIMIT: Duration = Duration::from_secs(4);
 pub const INTERVAL: Duration = Duration::from_millis(250);
 pub const RULES: [&str; 6] = ["--local-scope", "namespace", "--idle-timeout", "4s", "--long-lived", "1s"];
 /// A keepalive well inside [`LIMIT`].
-pub const KEPT: Keep = Keep::Idle(1);
+pub const KEPT: Keepalive = Keepalive::Idle(1);
 /// A keepalive well outside it.
-pub const LATE: Keep = Keep::Idle(60);
+pub const LATE: Keepalive = Keepalive::Idle(60);
 
 /// An agent with these scenes' rules.
 pub fn agent() -> Agent {
@@ -34,13 +34,13 @@ pub struct Hosts {
 impl Hosts {
     /// Two machines on one link.
     pub fn new() -> Self {
-        let (near, far) = (Netns::named("near"), Netns::hidden("far"));
+        let (near, far) = (Netns::named("near"), Netns::unlisted("far"));
         join("veth0", (&near, &addresses(1, 1)), (&far, &addresses(1, 2)));
         Self { outward: Server::dual(&far, 8080), inward: Server::dual(&near, 9090), near, far }
     }
 
     /// A connection of each family in each role, with keepalive as this machine's end and the other's are told.
-    pub fn four(&self, near: Keep, far: Keep) -> Vec<Case> {
+    pub fn four(&self, near: Keepalive, far: Keepalive) -> Vec<Case> {
         let mut cases = Vec::new();
         for (family, here, there) in [("ipv4", v4(1, 1), v4(1, 2)), ("ipv6", v6(1, 1), v6(1, 2))] {
             let out = self.outward.connect(&self.near, there, [near, far]);
@@ -53,14 +53,14 @@ impl Hosts {
 
     /// Cuts the link: what either side sends is lost.
     pub fn cut(&self) {
-        self.far.enter(|| link::down("veth0")).expect("the link goes down");
+        self.far.enter(|| rtnetlink::set_link_down("veth0")).expect("the link goes down");
     }
 
     /// Mends it. Taking a link down takes its IPv6 addresses with it.
     pub fn mend(&self) {
         self.far.enter(|| {
-            link::up("veth0").expect("the link comes up");
-            link::address("veth0", addresses(1, 2)[1]).expect("the link takes its address");
+            rtnetlink::set_link_up("veth0").expect("the link comes up");
+            rtnetlink::add_address("veth0", addresses(1, 2)[1]).expect("the link takes its address");
         });
     }
 }
@@ -78,7 +78,7 @@ impl Case {
     }
 
     /// One byte here and one back.
-    pub fn talk(&mut self) {
+    pub fn exchange(&mut self) {
         self.hear();
         self.near.stream.write_all(b"!").expect("the near end writes");
         self.far.stream.read_exact(&mut [0]).expect("the far end reads");
@@ -97,9 +97,9 @@ impl Case {
     }
 }
 
-/// [`Case::talk`] on each.
-pub fn talk(cases: &mut [Case]) {
+/// [`Case::exchange`] on each.
+pub fn exchange_all(cases: &mut [Case]) {
     for case in cases {
-        case.talk();
+        case.exchange();
     }
 }

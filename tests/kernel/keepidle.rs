@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
-use crate::hosts::{Case, Hosts, RULES, agent, talk};
+use crate::hosts::{Case, Hosts, RULES, agent, exchange_all};
 use crate::support::binary::{Report, Row, audit};
-use crate::support::check::Checks;
+use crate::support::checks::Checks;
 use crate::support::kernel_test;
-use crate::support::socket::Keep;
+use crate::support::socket::Keepalive;
 
 /// Clocks of some milliseconds' grain are added.
 const GRAIN: f64 = 0.05;
 
 /// Connections of both families in both roles whose near end has these `TCP_KEEPIDLE` and `TCP_KEEPINTVL`, in seconds.
 fn probing(hosts: &Hosts, idle: u32, interval: u32) -> Vec<Case> {
-    let mut cases = hosts.four(Keep::Idle(idle), Keep::Off);
+    let mut cases = hosts.four(Keepalive::Idle(idle), Keepalive::Off);
     for case in &mut cases {
         // no timer runs for it before the first probe
         sockopt::set_tcp_keepintvl(&case.near.stream, Duration::from_secs(interval.into()))
@@ -41,11 +41,11 @@ kernel_test!(one_look_after_a_probe_and_data_does_not_take_keepintvl_for_keepidl
     let settings = [(2, 6, "late"), (2, 1, "on"), (60, 6, "late")];
     let mut groups: Vec<_> = settings.iter().map(|&(idle, interval, _)| probing(&hosts, idle, interval)).collect();
     for cases in &mut groups {
-        talk(cases);
+        exchange_all(cases);
     }
     sleep(Duration::from_millis(2600));
     for cases in &mut groups {
-        talk(cases);
+        exchange_all(cases);
     }
     let (told, read) = (audit(&RULES), audit(&[&RULES[..], &["--exact"]].concat()));
     let mut checks = Checks::default();
@@ -74,7 +74,7 @@ kernel_test!(keepidle_is_found_between_the_probes_and_keepintvl_is_not_taken_for
     let settings = [(3, 1, true, "on"), (2, 6, false, "late"), (2, 2, false, "on"), (5, 1, true, "late")];
     let mut groups: Vec<_> = settings.iter().map(|&(idle, interval, ..)| probing(&hosts, idle, interval)).collect();
     for cases in &mut groups {
-        talk(cases);
+        exchange_all(cases);
     }
     // All have probed; none has sent data since.
     sleep(Duration::from_millis(5800));
@@ -109,13 +109,13 @@ kernel_test!(keepidle_is_found_between_the_probes_and_keepintvl_is_not_taken_for
 
 kernel_test!(turned_on_while_idle_overshoots_until_the_timer_has_fired_and_only_where_it_was_not_seen_off, || {
     let hosts = Hosts::new();
-    let mut cases = hosts.four(Keep::Off, Keep::Off);
-    talk(&mut cases);
+    let mut cases = hosts.four(Keepalive::Off, Keepalive::Off);
+    exchange_all(&mut cases);
     let silent_since = Instant::now();
     let watching = agent();
     sleep(Duration::from_secs(3));
     for case in &cases {
-        Keep::Idle(3).apply(&case.near.stream);
+        Keepalive::Idle(3).apply(&case.near.stream);
         sockopt::set_tcp_keepintvl(&case.near.stream, Duration::from_secs(1)).expect("TCP_KEEPINTVL is set");
     }
     let turned_on = silent_since.elapsed().as_secs_f64();

@@ -3,12 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
 mod changes;
 mod exact;
 mod harness;
 mod hosts;
 mod keepidle;
-mod look;
+
 mod memory;
 mod namespaces;
 mod pairs;

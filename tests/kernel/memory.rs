@@ -3,34 +3,34 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::hosts::{Case, Hosts, INTERVAL, KEPT, LATE, LIMIT, RULES, agent, talk};
+use crate::hosts::{Case, Hosts, INTERVAL, KEPT, LATE, LIMIT, RULES, agent, exchange_all};
 use crate::support::binary::{Agent, Report, audit};
-use crate::support::check::Checks;
+use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::metrics::{Page, Sample};
 use crate::support::recording::Recording;
-use crate::support::socket::Keep;
-use crate::support::watch::{SLACK, Subject, check_all, watch, watch_until};
+use crate::support::socket::Keepalive;
+use crate::support::timeline::{SLACK, SocketTimeline, check_all, record_for, record_until_expected};
 
 kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
     let hosts = Hosts::new();
     // This machine's end, the other's, and what is said in the end.
     let combinations = [
-        (KEPT, Keep::Off, "on", "protected"),
+        (KEPT, Keepalive::Off, "on", "protected"),
         (KEPT, KEPT, "on", "protected"),
-        (Keep::Off, KEPT, "off", "peer_protected"),
-        (Keep::Default, KEPT, "late", "peer_protected"),
+        (Keepalive::Off, KEPT, "off", "peer_protected"),
+        (Keepalive::Default, KEPT, "late", "peer_protected"),
         (LATE, KEPT, "late", "peer_protected"),
-        (Keep::Off, Keep::Off, "off", "overdue"),
-        (Keep::Default, Keep::Off, "late", "overdue"),
+        (Keepalive::Off, Keepalive::Off, "off", "overdue"),
+        (Keepalive::Default, Keepalive::Off, "late", "overdue"),
         (LATE, LATE, "late", "overdue"),
         // The other's probes come too late for the path.
-        (Keep::Off, LATE, "off", "overdue"),
+        (Keepalive::Off, LATE, "off", "overdue"),
     ];
     let mut cases = Vec::new();
     for (near, far, keepalive, verdict) in combinations {
         for mut case in hosts.four(near, far) {
-            case.talk();
+            case.exchange();
             cases.push((case, keepalive, verdict));
         }
     }
@@ -41,12 +41,12 @@ kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
     let mut subjects: Vec<_> = cases
         .iter()
         .map(|(case, keepalive, verdict)| {
-            let subject = Subject::new(&case.name, &case.near, keepalive, verdict);
+            let subject = SocketTimeline::new(&case.name, &case.near, keepalive, verdict);
             if *verdict == "overdue" { subject } else { subject.never(&["overdue", "blackholed", "undetermined"]) }
         })
         .collect();
-    watch(&agent, &mut subjects, LIMIT + Duration::from_secs(3), || ());
-    watch_until(&agent, &mut subjects, || ());
+    record_for(&agent, &mut subjects, LIMIT + Duration::from_secs(3), || ());
+    record_until_expected(&agent, &mut subjects, || ());
 
     let mut checks = Checks::default();
     for (subject, (case, _, verdict)) in subjects.iter().zip(&cases) {
@@ -90,8 +90,9 @@ kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
 
 kernel_test!(nothing_is_overdue_that_the_agent_has_not_itself_watched, || {
     let hosts = Hosts::new();
-    let mut cases: Vec<_> = [Keep::Off, LATE].into_iter().flat_map(|near| hosts.four(near, Keep::Off)).collect();
-    talk(&mut cases);
+    let mut cases: Vec<_> =
+        [Keepalive::Off, LATE].into_iter().flat_map(|near| hosts.four(near, Keepalive::Off)).collect();
+    exchange_all(&mut cases);
     // The silence is complete before the agent starts.
     std::thread::sleep(LIMIT + Duration::from_millis(500));
     let start = Instant::now();
@@ -101,7 +102,11 @@ kernel_test!(nothing_is_overdue_that_the_agent_has_not_itself_watched, || {
         .iter()
         .map(|case| {
             let keepalive = if case.name.starts_with("Off") { "off" } else { "late" };
-            Subject::new(&case.name, &case.near, keepalive, "overdue").never(&["young", "protected", "peer_protected"])
+            SocketTimeline::new(&case.name, &case.near, keepalive, "overdue").never(&[
+                "young",
+                "protected",
+                "peer_protected",
+            ])
         })
         .collect();
     let mut checks = Checks::default();
@@ -111,7 +116,7 @@ kernel_test!(nothing_is_overdue_that_the_agent_has_not_itself_watched, || {
         let waits = row.is_some_and(|row| row.verdict == "exposed" && row.why.contains("watch"));
         checks.that(waits, || format!("{}: exposed, and says what is waited for: {row:?}", case.name));
     }
-    watch_until(&agent, &mut subjects, || ());
+    record_until_expected(&agent, &mut subjects, || ());
     for subject in &subjects {
         subject.check(&mut checks, start);
         subject.check_between(&mut checks, "overdue", start + LIMIT, ready + LIMIT + INTERVAL + SLACK);
@@ -121,20 +126,25 @@ kernel_test!(nothing_is_overdue_that_the_agent_has_not_itself_watched, || {
 
 kernel_test!(traffic_of_any_kind_keeps_a_path_fresh, || {
     let hosts = Hosts::new();
-    let mut cases: Vec<_> = [Keep::Off, LATE].into_iter().flat_map(|near| hosts.four(near, Keep::Off)).collect();
-    talk(&mut cases);
+    let mut cases: Vec<_> =
+        [Keepalive::Off, LATE].into_iter().flat_map(|near| hosts.four(near, Keepalive::Off)).collect();
+    exchange_all(&mut cases);
     let start = Instant::now();
     let agent = agent();
     let mut subjects: Vec<_> = cases
         .iter()
         .map(|case| {
             let keepalive = if case.name.starts_with("Off") { "off" } else { "late" };
-            Subject::new(&case.name, &case.near, keepalive, "exposed").never(&["overdue", "undetermined", "blackholed"])
+            SocketTimeline::new(&case.name, &case.near, keepalive, "exposed").never(&[
+                "overdue",
+                "undetermined",
+                "blackholed",
+            ])
         })
         .collect();
     // Every two seconds, one way, the other, and both: we ask and are answered. The last time long enough before the last look.
     let mut turns = 0_u32;
-    watch(&agent, &mut subjects, LIMIT * 3, || {
+    record_for(&agent, &mut subjects, LIMIT * 3, || {
         if turns < 5 && start.elapsed() > Duration::from_secs(2) * (turns + 1) {
             turns += 1;
             for (at, case) in cases.iter_mut().enumerate() {
@@ -164,11 +174,14 @@ kernel_test!(a_silence_that_ends_is_counted_by_its_length, || {
     const COUNT: &str = "keepalive_auditor_silence_seconds_count";
     let hosts = Hosts::new();
     // Those that will talk again, those that will close, and those that were never silent for long.
-    let (mut talking, mut closing, mut busy) =
-        (hosts.four(Keep::Off, Keep::Off), hosts.four(LATE, Keep::Off), hosts.four(Keep::Default, Keep::Off));
+    let (mut talking, mut closing, mut busy) = (
+        hosts.four(Keepalive::Off, Keepalive::Off),
+        hosts.four(LATE, Keepalive::Off),
+        hosts.four(Keepalive::Default, Keepalive::Off),
+    );
     let silent_since = Instant::now();
-    talk(&mut talking);
-    talk(&mut closing);
+    exchange_all(&mut talking);
+    exchange_all(&mut closing);
     let agent = Agent::start(&["--local-scope", "namespace", "--long-lived", "1s", "--interval", "250ms"]);
     let counts = || Page::read(&agent.page("/metrics")).sum(COUNT, &["keepalive"]);
     // A silence counts from 30 s on, as far as the sweeps could see: what ends it waits until one has seen that much.
@@ -179,7 +192,7 @@ kernel_test!(a_silence_that_ends_is_counted_by_its_length, || {
     let mut talked = Instant::now();
     let enough = agent.wait(Duration::from_secs(60), |report| {
         if talked.elapsed() > Duration::from_secs(5) {
-            talk(&mut busy);
+            exchange_all(&mut busy);
             talked = Instant::now();
         }
         silent(report)
@@ -188,7 +201,7 @@ kernel_test!(a_silence_that_ends_is_counted_by_its_length, || {
     let mut checks = Checks::default();
     checks.equal("before any ends", counts(), BTreeMap::new());
 
-    talk(&mut talking);
+    exchange_all(&mut talking);
     drop(closing);
     let ended = BTreeMap::from([(vec!["off".to_owned()], 4.0), (vec!["on".to_owned()], 4.0)]);
     // Told below if it does not come.
@@ -209,7 +222,7 @@ kernel_test!(a_silence_that_ends_is_counted_by_its_length, || {
         checks.that((30.5..=longest).contains(&mean), || format!("{keepalive}: {mean} s of {longest} s in the mean"));
     }
     // What goes on, or begins anew, is not counted.
-    talk(&mut busy);
+    exchange_all(&mut busy);
     let ids: Vec<_> = busy.iter().map(|case| case.near.id).collect();
     drop(busy);
     let gone = |report: &Report| ids.iter().all(|id| report.row(*id).is_none());

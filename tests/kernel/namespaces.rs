@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 
 use crate::support::binary::{audit, command, finish, run};
-use crate::support::check::Checks;
+use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
-use crate::support::socket::{Keep, Server};
+use crate::support::socket::{Keepalive, Server};
 
 kernel_test!(named_and_anonymous_namespaces_are_found_and_narrowed_to, || {
-    let (named, process) = (Netns::named("named"), Netns::of_a_process());
+    let (named, process) = (Netns::named("named"), Netns::with_process());
     join("veth0", (&named, &addresses(1, 1)), (&process, &addresses(1, 2)));
     let listener = Server::dual(&process, 8080);
-    let connection = listener.connect(&named, v4(1, 2), [Keep::Off; 2]);
-    let own = Netns::own();
-    let at_home = Server::dual(&own, 7070).connect(&own, "127.0.0.1".parse().expect("an address"), [Keep::Off; 2]);
+    let connection = listener.connect(&named, v4(1, 2), [Keepalive::Off; 2]);
+    let own = Netns::current();
+    let at_home = Server::dual(&own, 7070).connect(&own, "127.0.0.1".parse().expect("an address"), [Keepalive::Off; 2]);
 
     let mut checks = Checks::default();
     let whole = audit(&[]);
@@ -64,15 +64,15 @@ kernel_test!(a_namespace_without_connections_is_empty_and_not_dumped, || {
 });
 
 kernel_test!(every_connection_that_ss_shows_is_reported, || {
-    let hosts = [Netns::named("one"), Netns::named("two"), Netns::of_a_process()];
+    let hosts = [Netns::named("one"), Netns::named("two"), Netns::with_process()];
     join("veth0", (&hosts[0], &addresses(1, 1)), (&hosts[1], &addresses(1, 2)));
     join("veth1", (&hosts[1], &addresses(2, 1)), (&hosts[2], &addresses(2, 2)));
     let (near, far) = (Server::dual(&hosts[1], 8080), Server::dual(&hosts[2], 8080));
     let mut held = Vec::new();
-    for keep in [Keep::Off, Keep::Default, Keep::Idle(60)].repeat(20) {
-        held.push(near.connect(&hosts[0], v4(1, 2), [keep, Keep::Off]));
-        held.push(near.connect(&hosts[0], v6(1, 2), [keep, Keep::Off]));
-        held.push(far.connect(&hosts[1], v4(2, 2), [keep, Keep::Off]));
+    for keep in [Keepalive::Off, Keepalive::Default, Keepalive::Idle(60)].repeat(20) {
+        held.push(near.connect(&hosts[0], v4(1, 2), [keep, Keepalive::Off]));
+        held.push(near.connect(&hosts[0], v6(1, 2), [keep, Keepalive::Off]));
+        held.push(far.connect(&hosts[1], v4(2, 2), [keep, Keepalive::Off]));
         held.push(near.connect(&hosts[1], "127.0.0.1".parse().expect("an address"), [keep; 2]));
     }
     let report = audit(&["--local-scope", "namespace"]);
@@ -99,8 +99,8 @@ kernel_test!(the_timer_column_is_written_as_ss_writes_it, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
-    let held = [Keep::Default, Keep::Idle(59), Keep::Idle(289), Keep::Idle(601), Keep::Off]
-        .map(|keep| listener.connect(&client, v4(1, 2), [keep, Keep::Off]));
+    let held = [Keepalive::Default, Keepalive::Idle(59), Keepalive::Idle(289), Keepalive::Idle(601), Keepalive::Off]
+        .map(|keep| listener.connect(&client, v4(1, 2), [keep, Keepalive::Off]));
     let mut checks = Checks::default();
     for connection in &held {
         let port = connection.client.local().port().to_string();
@@ -122,7 +122,7 @@ kernel_test!(the_timer_column_is_written_as_ss_writes_it, || {
         });
     }
     // Below ten seconds `ss` writes milliseconds, which nobody reads twice the same; of a whole second it writes none.
-    let quick = listener.connect(&client, v4(1, 2), [Keep::Idle(9), Keep::Off]);
+    let quick = listener.connect(&client, v4(1, 2), [Keepalive::Idle(9), Keepalive::Off]);
     let port = quick.client.local().port().to_string();
     let mut table = String::new();
     let milliseconds = (0..20).any(|_| {
@@ -138,8 +138,8 @@ kernel_test!(the_timer_column_is_written_as_ss_writes_it, || {
 }, needs "ss");
 
 kernel_test!(without_privileges_it_audits_its_own_namespace_and_names_what_it_lacks, || {
-    let own = Netns::own();
-    let at_home = Server::dual(&own, 7070).connect(&own, "127.0.0.1".parse().expect("an address"), [Keep::Off; 2]);
+    let own = Netns::current();
+    let at_home = Server::dual(&own, 7070).connect(&own, "127.0.0.1".parse().expect("an address"), [Keepalive::Off; 2]);
     let audit_without = |dropped: &str| {
         let binary = command(&["audit", "--all", "--format", "json"]);
         finish(
@@ -163,7 +163,7 @@ kernel_test!(without_privileges_it_audits_its_own_namespace_and_names_what_it_la
     checks.that(report.sweep.incomplete, || format!("incomplete is not told: {:?}", report.sweep));
     named.delete();
 
-    let _process = Netns::of_a_process();
+    let _process = Netns::with_process();
     let outcome = audit_without("-all");
     checks.that(outcome.stderr.contains("CAP_SYS_PTRACE"), || format!("a process, no capability: {outcome:?}"));
     checks.equal("a process, no capability", outcome.code(), 0);
@@ -177,7 +177,7 @@ kernel_test!(what_a_rule_ignores_is_counted_and_not_judged, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
-    let _held = [v4(1, 2), v6(1, 2)].map(|to| listener.connect(&client, to, [Keep::Off; 2]));
+    let _held = [v4(1, 2), v6(1, 2)].map(|to| listener.connect(&client, to, [Keepalive::Off; 2]));
     let config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
     // The container of what is in no pod is its namespace's name.
     std::fs::write(config.path(), "ignore:\n  - { container: \"cli*\" }\n").expect("the configuration is written");

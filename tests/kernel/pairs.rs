@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::support::binary::audit;
-use crate::support::check::Checks;
+use crate::support::checks::Checks;
 use crate::support::kernel_test;
-use crate::support::link;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
 use crate::support::recording::Recording;
-use crate::support::socket::{Connection, Keep, Server};
+use crate::support::rtnetlink;
+use crate::support::socket::{Connection, Keepalive, Server};
 
 /// In time for the path of [`RULES`].
-const ON: Keep = Keep::Idle(60);
+const ON: Keepalive = Keepalive::Idle(60);
 const RULES: [&str; 4] = ["--idle-timeout", "100s", "--long-lived", "1ms"];
 const APART: [&str; 6] = ["--idle-timeout", "100s", "--long-lived", "1ms", "--local-scope", "namespace"];
 
@@ -43,8 +43,8 @@ impl Routed {
         router.sysctl("net.ipv6.conf.all.forwarding", "1");
         for (netns, net, gateway) in [(client, 1, 2), (server, 2, 1)] {
             netns.enter(|| {
-                link::route(([0_u8; 4].into(), 0), v4(net, gateway)).expect("a default route");
-                link::route(([0_u16; 8].into(), 0), v6(net, gateway)).expect("a default route");
+                rtnetlink::add_route(([0_u8; 4].into(), 0), v4(net, gateway)).expect("a default route");
+                rtnetlink::add_route(([0_u16; 8].into(), 0), v6(net, gateway)).expect("a default route");
             });
         }
         for rule in rules {
@@ -69,28 +69,29 @@ impl Routed {
 }
 
 kernel_test!(exact_pairs_across_namespaces_are_local_or_know_each_others_keepalive, || {
-    let (client, server) = (Netns::named("client"), Netns::of_a_process());
+    let (client, server) = (Netns::named("client"), Netns::with_process());
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
     // Keepalive of client and server, and what is said of each when the namespaces count as machines.
     let combinations = [
-        ([ON, Keep::Off], ("on", "protected"), ("off", "peer_protected")),
-        ([Keep::Off, ON], ("off", "peer_protected"), ("on", "protected")),
-        ([Keep::Default, ON], ("late", "peer_protected"), ("on", "protected")),
+        ([ON, Keepalive::Off], ("on", "protected"), ("off", "peer_protected")),
+        ([Keepalive::Off, ON], ("off", "peer_protected"), ("on", "protected")),
+        ([Keepalive::Default, ON], ("late", "peer_protected"), ("on", "protected")),
         ([ON, ON], ("on", "protected"), ("on", "protected")),
-        ([Keep::Off, Keep::Off], ("off", "exposed"), ("off", "exposed")),
-        ([Keep::Off, Keep::Default], ("off", "exposed"), ("late", "exposed")),
+        ([Keepalive::Off, Keepalive::Off], ("off", "exposed"), ("off", "exposed")),
+        ([Keepalive::Off, Keepalive::Default], ("off", "exposed"), ("late", "exposed")),
     ];
     let mut held = Vec::new();
     for to in [v4(1, 2), v6(1, 2), "::ffff:10.99.1.2".parse().expect("an address")] {
         for (keep, near, far) in combinations {
             let mut connection = listener.connect(&client, to, keep);
-            connection.talk();
+            connection.exchange();
             held.push((format!("{to} {keep:?}"), connection, near, far));
         }
     }
     grow_old();
-    let (together, apart) = (Recording::look("exact-pairs", &RULES), Recording::look("exact-pairs-apart", &APART));
+    let (together, apart) =
+        (Recording::of_one_sweep("exact-pairs", &RULES), Recording::of_one_sweep("exact-pairs-apart", &APART));
     let mut checks = Checks::default();
     for (case, connection, near, far) in &held {
         for (role, end, (keepalive, verdict), other) in
@@ -111,15 +112,15 @@ kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair
     let routed = Routed::cluster();
     let listener = Server::dual(&routed.server, 8080);
     let combinations = [
-        ([ON, Keep::Off], ("on", "protected"), ("off", "peer_protected")),
-        ([Keep::Off, ON], ("off", "peer_protected"), ("on", "protected")),
-        ([Keep::Off, Keep::Off], ("off", "exposed"), ("off", "exposed")),
+        ([ON, Keepalive::Off], ("on", "protected"), ("off", "peer_protected")),
+        ([Keepalive::Off, ON], ("off", "peer_protected"), ("on", "protected")),
+        ([Keepalive::Off, Keepalive::Off], ("off", "exposed"), ("off", "exposed")),
     ];
     let mut held = Vec::new();
     for to in [address("10.96.0.1:80"), address("[fd96::1]:80")] {
         for (keep, near, far) in combinations {
             let mut connection = listener.connect_from(&routed.client, None, to, keep);
-            connection.talk();
+            connection.exchange();
             assert_ne!(connection.client.remote(), connection.server.local(), "nothing translates");
             held.push((format!("{to} {keep:?}"), connection, near, far));
         }
@@ -128,7 +129,7 @@ kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair
     let mut checks = Checks::default();
     // Something on the way translates, and can forget: one node or not.
     for (name, rules) in [("cluster-address", &RULES[..]), ("cluster-address-apart", &APART[..])] {
-        let report = Recording::look(name, rules);
+        let report = Recording::of_one_sweep(name, rules);
         for (case, connection, near, far) in &held {
             for (role, end, (keepalive, verdict), other) in
                 [("client", &connection.client, near, far), ("server", &connection.server, far, near)]
@@ -149,19 +150,19 @@ kernel_test!(a_port_used_towards_several_destinations_never_pairs_wrongly, || {
     let (one, two) = (Server::dual(&routed.server, 8080), Server::dual(&routed.server, 8081));
     let connect = |server: &Server, to: &str, port, keep| -> Connection {
         let mut connection = server.connect_from(&routed.client, Some(port), address(to), keep);
-        connection.talk();
+        connection.exchange();
         connection
     };
     let mut checks = Checks::default();
     let mut held = Vec::new();
     for (first, second) in [("10.96.0.1:80", "10.96.0.2:80"), ("[fd96::1]:80", "[fd96::2]:80")] {
         // From one port to two cluster addresses: which server is whose cannot be told, so nobody is protected by a guess.
-        held.push((first, connect(&one, first, 5000, [Keep::Off, Keep::Off])));
-        held.push((second, connect(&two, second, 5000, [Keep::Off, ON])));
+        held.push((first, connect(&one, first, 5000, [Keepalive::Off, Keepalive::Off])));
+        held.push((second, connect(&two, second, 5000, [Keepalive::Off, ON])));
     }
     // From one port to a server itself and to a cluster address: the reversed tuple is the pair.
     for (direct, cluster) in [("10.99.2.2:8080", "10.96.0.2:80"), ("[fd99:2::2]:8080", "[fd96::2]:80")] {
-        held.push((direct, connect(&one, direct, 5001, [Keep::Off, Keep::Off])));
+        held.push((direct, connect(&one, direct, 5001, [Keepalive::Off, Keepalive::Off])));
         held.push(("beside it", connect(&two, cluster, 5001, [ON, ON])));
     }
     grow_old();
@@ -184,8 +185,8 @@ kernel_test!(behind_source_translation_there_is_no_pair, || {
     let mut checks = Checks::default();
     let mut held = Vec::new();
     for to in [v4(2, 2), v6(2, 2)] {
-        let mut connection = listener.connect(&routed.client, to, [Keep::Off, ON]);
-        connection.talk();
+        let mut connection = listener.connect(&routed.client, to, [Keepalive::Off, ON]);
+        connection.exchange();
         assert_ne!(connection.client.local(), connection.server.remote(), "nothing translates");
         held.push(connection);
     }
@@ -211,17 +212,17 @@ kernel_test!(a_sidecar_redirect_ends_in_the_same_namespace, || {
     let (sidecar, upstream) = (Server::dual(&pod, 15_001), Server::dual(&server, 8443));
     let mut held = Vec::new();
     for (service, real) in [("10.99.1.50:8443", v4(1, 2)), ("[fd99:1::50]:8443", v6(1, 2))] {
-        let mut inside = sidecar.connect_from(&pod, None, address(service), [Keep::Off; 2]);
-        inside.talk();
+        let mut inside = sidecar.connect_from(&pod, None, address(service), [Keepalive::Off; 2]);
+        inside.exchange();
         assert_eq!(inside.client.remote(), address(service));
-        let mut outside = upstream.connect(&pod, real, [Keep::Off; 2]);
-        outside.talk();
+        let mut outside = upstream.connect(&pod, real, [Keepalive::Off; 2]);
+        outside.exchange();
         held.push((service, inside, outside));
     }
     grow_old();
     let mut checks = Checks::default();
     for (name, rules, beyond) in [("sidecar", &RULES[..], "local"), ("sidecar-apart", &APART[..], "exposed")] {
-        let report = Recording::look(name, rules);
+        let report = Recording::of_one_sweep(name, rules);
         for (service, inside, outside) in &held {
             checks.end(&format!("{service}: the application"), &report, &inside.client, "off", "local");
             checks.end(&format!("{service}: its sidecar"), &report, &inside.server, "off", "local");
@@ -234,25 +235,25 @@ kernel_test!(a_sidecar_redirect_ends_in_the_same_namespace, || {
 kernel_test!(a_server_that_is_gone_is_nobodys_other_end, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     // Somebody else, on another machine, is connected to the same server and keeps it alive.
-    let elsewhere = Netns::hidden("elsewhere");
+    let elsewhere = Netns::unlisted("elsewhere");
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     join("veth1", (&elsewhere, &addresses(2, 1)), (&server, &addresses(2, 2)));
-    elsewhere.enter(|| link::route((v4(1, 0), 24), v4(2, 2))).expect("a route");
+    elsewhere.enter(|| rtnetlink::add_route((v4(1, 0), 24), v4(2, 2))).expect("a route");
     server.sysctl("net.ipv4.conf.all.rp_filter", "0");
     let listener = Server::dual(&server, 8080);
-    let mut ours = listener.connect(&client, v4(1, 2), [Keep::Off, Keep::Off]);
+    let mut ours = listener.connect(&client, v4(1, 2), [Keepalive::Off, Keepalive::Off]);
     let mut theirs = listener.connect(&elsewhere, v4(1, 2), [ON, ON]);
-    ours.talk();
-    theirs.talk();
+    ours.exchange();
+    theirs.exchange();
     assert_eq!(ours.client.remote(), theirs.client.remote());
     // The last acknowledgement is delayed: after the cut it would meet a reset.
     grow_old();
     // The server ends its side while the link is cut: its reset is lost, and our client hears nothing.
-    server.enter(|| link::down("veth0")).expect("the link goes down");
+    server.enter(|| rtnetlink::set_link_down("veth0")).expect("the link goes down");
     let Connection { client: orphan, server: ended } = ours;
     rustix::net::sockopt::set_socket_linger(&ended.stream, Some(Duration::ZERO)).expect("SO_LINGER is set");
     drop(ended);
-    server.enter(|| link::up("veth0")).expect("the link comes up");
+    server.enter(|| rtnetlink::set_link_up("veth0")).expect("the link comes up");
     let mut checks = Checks::default();
     for rules in [&RULES[..], &APART[..]] {
         let report = audit(rules);

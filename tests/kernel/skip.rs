@@ -19,11 +19,11 @@ use rustix::net::sockopt;
 
 use crate::hosts::{Case, Hosts};
 use crate::support::binary::Agent;
-use crate::support::check::Checks;
+use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::metrics::Page;
 use crate::support::netns::{Netns, v4, v6};
-use crate::support::socket::{End, Keep, Server};
+use crate::support::socket::{End, Keepalive, Server};
 
 /// Between two sweeps.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -180,7 +180,7 @@ fn sent_but_probes(netns: &Netns) -> u64 {
 
 /// Connections of both families in both roles that nobody keeps alive, and as many that this machine does, with a probe every 2 s.
 fn quiet(hosts: &Hosts) -> (Vec<Case>, Vec<Case>) {
-    let (off, kept) = (hosts.four(Keep::Off, Keep::Off), hosts.four(Keep::Idle(2), Keep::Off));
+    let (off, kept) = (hosts.four(Keepalive::Off, Keepalive::Off), hosts.four(Keepalive::Idle(2), Keepalive::Off));
     for case in &kept {
         // Shorter than KEEPIDLE: between the two the timer shows what KEEPIDLE is, and is settled.
         sockopt::set_tcp_keepintvl(&case.near.stream, Duration::from_secs(1)).expect("TCP_KEEPINTVL is set");
@@ -266,12 +266,12 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
     for case in &off {
         sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
         let (sent, end) = (sent_but_probes(&hosts.near), Instant::now() + PATIENCE);
-        Keep::Idle(1).apply(&case.far.stream);
+        Keepalive::Idle(1).apply(&case.far.stream);
         while sent_but_probes(&hosts.near) == sent {
             assert!(Instant::now() < end, "{}: no probe is answered", case.name);
             sleep(Duration::from_millis(10));
         }
-        Keep::Off.apply(&case.far.stream);
+        Keepalive::Off.apply(&case.far.stream);
         let sweep = sweeper.notice();
         lookups += u32::from(sweep.how == ReadMode::LookUp);
         noticed(&mut checks, &format!("{}: its probe", case.name), &sweep, &case.near, Verdict::PeerProtected);
@@ -300,12 +300,12 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
     let mut held = Vec::new();
     for (here, there) in [(v4(1, 1), v4(1, 2)), (v6(1, 1), v6(1, 2))] {
         sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
-        let opened = outward.connect(&hosts.near, there, [Keep::Off; 2]);
+        let opened = outward.connect(&hosts.near, there, [Keepalive::Off; 2]);
         let sweep = sweeper.notice();
         checks.equal("a connection opened", sweep.how, ReadMode::Dump);
         noticed(&mut checks, &format!("opened to {there}"), &sweep, &opened.client, Verdict::Exposed);
         sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
-        let accepted = inward.connect(&hosts.far, here, [Keep::Off; 2]);
+        let accepted = inward.connect(&hosts.far, here, [Keepalive::Off; 2]);
         let sweep = sweeper.notice();
         checks.equal("a connection accepted", sweep.how, ReadMode::Dump);
         noticed(&mut checks, &format!("accepted at {here}"), &sweep, &accepted.server, Verdict::Exposed);
@@ -330,7 +330,7 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
 
 kernel_test!(the_agent_skips_and_counts_what_it_skipped, || {
     let hosts = Hosts::new();
-    let cases = hosts.four(Keep::Off, Keep::Off);
+    let cases = hosts.four(Keepalive::Off, Keepalive::Off);
     let agent = Agent::start(&["--long-lived", "1ms", "--interval", "250ms"]);
     let skipped = || Page::read(&agent.page("/metrics")).sum("keepalive_auditor_namespaces", &["result"]);
     let is_skipped = || skipped().get(&vec!["skipped".to_owned()]) == Some(&1.0);

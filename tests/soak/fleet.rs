@@ -6,10 +6,10 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::support::netns::{Netns, addresses, join, v4, v6};
-use crate::support::socket::{Connection, End, Keep, Server};
+use crate::support::socket::{Connection, End, Keepalive, Server};
 
 /// A keepalive well inside the path's idle timeout.
-const KEPT: Keep = Keep::Idle(5);
+const KEPT: Keepalive = Keepalive::Idle(5);
 /// The longest that such a probe is away from the one before: its time and the timer's slack of an eighth.
 pub const PROBE: Duration = Duration::from_millis(5_700);
 
@@ -136,17 +136,17 @@ impl Fleet {
         match slot.kind {
             Kind::Active | Kind::Idle | Kind::Late => {
                 self.words += 1;
-                slot.connection.talk();
+                slot.connection.exchange();
             }
             Kind::Switched => {
                 slot.kept = !slot.kept;
-                (if slot.kept { KEPT } else { Keep::Off }).apply(&slot.near().stream);
+                (if slot.kept { KEPT } else { Keepalive::Off }).apply(&slot.near().stream);
             }
             Kind::PeerSwitched => {
                 slot.kept = !slot.kept;
-                (if slot.kept { KEPT } else { Keep::Off }).apply(&slot.far().stream);
+                (if slot.kept { KEPT } else { Keepalive::Off }).apply(&slot.far().stream);
             }
-            Kind::MaskedKept => slot.connection.fill(),
+            Kind::MaskedKept => slot.connection.fill_window(),
             Kind::Kept | Kind::PeerKept | Kind::Masked | Kind::Churn => {}
         }
         slot.touched.1 = SystemTime::now();
@@ -187,7 +187,7 @@ struct Hosts {
 
 impl Hosts {
     fn new() -> Self {
-        let (near, far) = (Netns::named("near"), Netns::hidden("far"));
+        let (near, far) = (Netns::named("near"), Netns::unlisted("far"));
         join("veth0", (&near, &addresses(1, 1)), (&far, &addresses(1, 2)));
         for netns in [&near, &far] {
             netns.sysctl("net.ipv4.ip_local_port_range", "10000 65000");
@@ -199,10 +199,10 @@ impl Hosts {
         // The one who writes into the closed window is the one who is seen.
         let client = client || matches!(kind, Kind::Masked | Kind::MaskedKept);
         let (near, far) = match kind {
-            Kind::Late => (Keep::Default, Keep::Off),
-            Kind::Kept | Kind::MaskedKept | Kind::Switched => (KEPT, Keep::Off),
-            Kind::PeerKept | Kind::PeerSwitched => (Keep::Off, KEPT),
-            Kind::Active | Kind::Idle | Kind::Masked | Kind::Churn => (Keep::Off, Keep::Off),
+            Kind::Late => (Keepalive::Default, Keepalive::Off),
+            Kind::Kept | Kind::MaskedKept | Kind::Switched => (KEPT, Keepalive::Off),
+            Kind::PeerKept | Kind::PeerSwitched => (Keepalive::Off, KEPT),
+            Kind::Active | Kind::Idle | Kind::Masked | Kind::Churn => (Keepalive::Off, Keepalive::Off),
         };
         let before = SystemTime::now();
         let mut connection = if client {
@@ -210,9 +210,9 @@ impl Hosts {
         } else {
             self.inward.connect(&self.far, [v4(1, 1), v6(1, 1)][family], [far, near])
         };
-        connection.talk();
+        connection.exchange();
         if kind == Kind::Masked {
-            connection.fill();
+            connection.fill_window();
         }
         let opened = SystemTime::now();
         Slot { kind, connection, client, family, touched: (before, opened), opened, kept: true }

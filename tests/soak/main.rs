@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use fleet::Fleet;
 use oracle::Oracle;
 use support::binary::Agent;
+use support::isolation;
 use support::metrics::Page;
-use support::world;
 
 /// The path's idle timeout; short, so that much is forgotten in twenty minutes.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -26,11 +26,11 @@ fn no_overdue_is_wrong_and_none_is_missed() {
     let minutes = number("SOAK_MINUTES", 20);
     let limit = Duration::from_secs(60 * u64::from(minutes) + 300);
     let path = concat!(module_path!(), "::no_overdue_is_wrong_and_none_is_missed");
-    world::run_for(limit, path, &[], || soak(Duration::from_secs(60 * u64::from(minutes))));
+    isolation::run_for(limit, path, &[], || soak(Duration::from_secs(60 * u64::from(minutes))));
 }
 
 fn soak(span: Duration) {
-    world::allow_many_files();
+    isolation::allow_many_files();
     let connections = number("SOAK_CONNECTIONS", 2000);
     let mut fleet = Fleet::new(connections, u64::from(number("SOAK_SEED", 1)));
     let rules = ["--local-scope", "namespace", "--idle-timeout", "20s", "--long-lived", "5s", "--interval", "2s"];

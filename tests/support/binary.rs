@@ -1,4 +1,4 @@
-//! The real binary: `audit` run to its end, `agent` run beside the test, and the reports that both give.
+//! Runs the real binary: `audit` to its end, `agent` beside the test. Reads the reports of both.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::socket::Id;
 
-/// The whole of a report, as the contract has it; a field that is missing is an error of reading.
+/// A whole report in schema 1. A missing field fails the test.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
     pub schema: u32,
@@ -99,13 +99,13 @@ pub struct Peer {
     pub keepalive: Option<String>,
 }
 
-/// A field that may be null but must be there.
+/// A field that may be null but must be present.
 fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     Option::deserialize(from)
 }
 
 impl Row {
-    /// Whose row it is.
+    /// Identifies the socket of this row.
     pub fn id(&self) -> Id {
         let cookie = self.cookie.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
         Id { netns: self.netns, cookie: cookie.unwrap_or_else(|| panic!("no cookie: {}", self.cookie)) }
@@ -113,9 +113,10 @@ impl Row {
 }
 
 impl Report {
-    /// Reads what `--format json` or the agent gave.
+    /// Reads JSON of `--format json` or of the agent.
     pub fn read(text: &str) -> Self {
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("a report against the contract: {error}\n{text}"))
+        serde_json::from_str(text)
+            .unwrap_or_else(|error| panic!("the report does not follow schema 1: {error}\n{text}"))
     }
 
     /// The row of one end of a connection.
@@ -129,7 +130,7 @@ impl Report {
     }
 }
 
-/// What a run of the binary left.
+/// Exit status and output of a finished run.
 #[derive(Debug)]
 pub struct Outcome {
     pub status: ExitStatus,
@@ -138,19 +139,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The exit status; a signal is a failure of the test.
+    /// The exit status. The test fails if a signal ended the program.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
     }
 
-    /// The report of a run that must have gone well.
+    /// The report of a run that must have succeeded.
     pub fn report(&self) -> Report {
         assert_eq!(self.code(), 0, "{self:?}");
         Report::read(&self.stdout)
     }
 }
 
-/// The binary, ready to be given arguments. The caller's own configuration does not reach it.
+/// The binary with these arguments. Configuration in the test's own environment does not reach it.
 pub fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keepalive-auditor"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEEPALIVE_AUDITOR_")) {
@@ -172,20 +173,20 @@ pub fn finish(command: &mut Command) -> Outcome {
     Outcome { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// `audit --all --format json` and what else is given.
+/// Runs `audit --all --format json` with more arguments.
 pub fn audit(more: &[&str]) -> Report {
     run(&[&["audit", "--all", "--format", "json"], more].concat()).report()
 }
 
-/// An agent beside the test, in the test's own namespace; it ends with this value.
+/// An agent that runs beside the test, in the test's namespace. It ends when this value is dropped.
 pub struct Agent {
     child: Child,
-    /// Where it serves.
+    /// The address that it listens on.
     pub at: SocketAddr,
 }
 
 impl Agent {
-    /// Starts one and waits until its first sweep is over.
+    /// Starts an agent and waits for the end of its first sweep.
     pub fn start(more: &[&str]) -> Self {
         let at = SocketAddr::from(([127, 0, 0, 1], 9986));
         let listen = at.to_string();
@@ -205,11 +206,11 @@ impl Agent {
         agent
     }
 
-    /// `GET path`: status and body, or nothing if nobody answers.
+    /// `GET path`: status and body, or `None` without an answer.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect_timeout(&self.at, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
-        // 1.0: the answer is neither chunked nor kept alive.
+        // HTTP/1.0: the answer is not chunked, and the server closes the connection.
         let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.at);
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
@@ -219,9 +220,9 @@ impl Agent {
         Some((status, body.to_owned()))
     }
 
-    /// The body of a page that must be there.
+    /// The body of a page. The status must be 200.
     pub fn page(&self, path: &str) -> String {
-        let (status, body) = self.get(path).unwrap_or_else(|| panic!("nobody answers {path}"));
+        let (status, body) = self.get(path).unwrap_or_else(|| panic!("no answer for {path}"));
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
@@ -231,9 +232,9 @@ impl Agent {
         Report::read(&self.page("/api/v1/report"))
     }
 
-    /// Asks again and again until `done` says so, at most for `patience`; the last report either way.
-    pub fn wait(&self, patience: Duration, mut done: impl FnMut(&Report) -> bool) -> Result<Report, Box<Report>> {
-        let end = Instant::now() + patience;
+    /// Reads the report again and again until `done` returns true or `timeout` has passed. Returns the last report in both cases.
+    pub fn wait(&self, timeout: Duration, mut done: impl FnMut(&Report) -> bool) -> Result<Report, Box<Report>> {
+        let end = Instant::now() + timeout;
         loop {
             let report = self.report();
             if done(&report) {
@@ -246,7 +247,7 @@ impl Agent {
         }
     }
 
-    /// Sends a signal and gives the exit status, and how long the end took.
+    /// Sends a signal. Returns the exit status and how long the agent took to end.
     pub fn stop(mut self, signal: Signal) -> (ExitStatus, Duration) {
         let start = Instant::now();
         kill_process(self.pid(), signal).expect("the agent takes a signal");

@@ -1,4 +1,4 @@
-//! Network namespaces: made, entered, joined by veth, deleted.
+//! Makes, enters, joins and deletes network namespaces.
 
 use std::fs::{self, File};
 use std::net::IpAddr;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::link::{self, Net};
+use super::rtnetlink::{self, Net};
 
-/// A network namespace of this test. It holds no handle: what keeps the namespace alive is its bind mount or its process.
+/// A network namespace of this test. Its bind mount or its process keeps it alive; this value holds no handle to it.
 pub struct Netns {
-    /// Where it can be entered.
+    /// The file through which it is entered.
     pub path: PathBuf,
-    /// Its inode, the number that reports give.
+    /// Its inode number, as in reports.
     pub inode: u64,
     holder: Option<Child>,
 }
@@ -28,14 +28,14 @@ impl Netns {
         Self::bound(PathBuf::from("/run/netns").join(name))
     }
 
-    /// A namespace that nobody finds who does not know its path: it stands for another machine.
-    pub fn hidden(name: &str) -> Self {
-        Self::within("/run/elsewhere", name)
+    /// A namespace in a directory that the program does not list. It plays the part of another machine.
+    pub fn unlisted(name: &str) -> Self {
+        Self::in_directory("/run/elsewhere", name)
     }
 
-    /// A namespace with a name in another directory than the usual one.
-    pub fn within(directory: &str, name: &str) -> Self {
-        fs::create_dir_all(directory).expect("a place is made");
+    /// A named namespace in this directory instead of `/run/netns`.
+    pub fn in_directory(directory: &str, name: &str) -> Self {
+        fs::create_dir_all(directory).expect("the directory is made");
         Self::bound(PathBuf::from(directory).join(name))
     }
 
@@ -45,11 +45,11 @@ impl Netns {
         at.push(&path);
         let status = Command::new("unshare").arg(at).arg("true").status().expect("unshare starts");
         assert!(status.success(), "a namespace at {}: {status}", path.display());
-        Self::at(path, None)
+        Self::with_loopback(path, None)
     }
 
-    /// A namespace without a name, alive through a process.
-    pub fn of_a_process() -> Self {
+    /// A namespace without a name that a process keeps alive.
+    pub fn with_process() -> Self {
         let holder = Command::new("unshare")
             .args(["--net", "--", "sleep", "3600"])
             .stdin(Stdio::null())
@@ -60,26 +60,26 @@ impl Netns {
         while inode(&path) == ours {
             thread::sleep(Duration::from_millis(2));
         }
-        Self::at(path, Some(holder))
+        Self::with_loopback(path, Some(holder))
     }
 
     /// The namespace that the test started in.
-    pub fn own() -> Self {
-        Self::made_at(PathBuf::from("/proc/self/ns/net"))
+    pub fn current() -> Self {
+        Self::at_path(PathBuf::from("/proc/self/ns/net"))
     }
 
     /// A namespace that another process of this test made.
-    pub fn made_at(path: PathBuf) -> Self {
+    pub fn at_path(path: PathBuf) -> Self {
         Self { inode: inode(&path), path, holder: None }
     }
 
-    fn at(path: PathBuf, holder: Option<Child>) -> Self {
+    fn with_loopback(path: PathBuf, holder: Option<Child>) -> Self {
         let netns = Self { inode: inode(&path), path, holder };
-        netns.enter(|| link::up("lo")).expect("loopback comes up");
+        netns.enter(|| rtnetlink::set_link_up("lo")).expect("loopback comes up");
         netns
     }
 
-    /// The name that reports give.
+    /// Its name in reports.
     pub fn name(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).expect("a named namespace")
     }
@@ -89,24 +89,24 @@ impl Netns {
         self.holder.as_ref().expect("a namespace of a process").id()
     }
 
-    /// Runs `what` inside, on a thread that ends with it. Sockets made there stay there.
+    /// Runs `what` inside, on a thread of its own. Sockets made there stay in the namespace.
     pub fn enter<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
         let netns = File::open(&self.path).unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
         let inside = || {
             move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-                .expect("the namespace lets us in");
+                .expect("the namespace can be entered");
             what()
         };
         thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Writes one of the namespace's own settings, `net.ipv4.…`.
+    /// Sets one of the namespace's sysctls, `net.ipv4.…`.
     pub fn sysctl(&self, name: &str, value: &str) {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         self.enter(|| fs::write(&path, value)).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
-    /// Runs a tool inside, by its own name and arguments; it must succeed.
+    /// Runs a tool inside and returns its stdout. The tool must succeed.
     pub fn run(&self, tool: &str, arguments: &[&str]) -> String {
         let output = Command::new("nsenter")
             .arg(format!("--net={}", self.path.display()))
@@ -137,23 +137,23 @@ impl Drop for Netns {
     }
 }
 
-/// Joins two namespaces by a veth pair, each end named `link`, with an address of each given network.
+/// Joins two namespaces by a veth pair. Each end is named `link` and gets the given addresses.
 pub fn join(link: &str, near: (&Netns, &[Net]), far: (&Netns, &[Net])) {
     let peer = File::open(&far.0.path).expect("the far namespace is there");
-    near.0.enter(|| link::veth(link, &peer)).expect("a veth pair is made");
+    near.0.enter(|| rtnetlink::add_veth_pair(link, &peer)).expect("a veth pair is made");
     for (netns, addresses) in [near, far] {
         netns.enter(|| {
             let v6: Vec<_> = addresses.iter().filter(|(addr, _)| addr.is_ipv6()).map(|(addr, _)| *addr).collect();
-            link::up(link).expect("the link comes up");
+            rtnetlink::set_link_up(link).expect("the link comes up");
             for net in addresses {
-                link::address(link, *net).expect("the link takes its address");
+                rtnetlink::add_address(link, *net).expect("the link takes its address");
             }
             v6.into_iter().for_each(wait_for_address);
         });
     }
 }
 
-/// The kernel finishes an IPv6 address in the background; until then who connects to it asks the link for it, and is told nothing.
+/// Waits until the kernel routes an IPv6 address locally. It does so in the background; connecting earlier fails.
 fn wait_for_address(addr: IpAddr) {
     let IpAddr::V6(v6) = addr else { return };
     let hex = format!("{:032x}", v6.to_bits());

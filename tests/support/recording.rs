@@ -1,7 +1,7 @@
-//! Recordings of what the tests make happen, for `tests/sweeps/`.
+//! Records the scenes of the tests, for `tests/sweeps/`.
 //!
-//! With `KERNEL_RECORDINGS=DIR` the recordings of a run are left in `DIR/<case>/sweep.jsonl`; otherwise they go with the test. Either
-//! way a recording must tell on replay what the audit that made it told.
+//! With `KERNEL_RECORDINGS=DIR` a run writes its recordings to `DIR/<case>/sweep.jsonl`; otherwise to a temporary folder. In both
+//! cases a replay must give the same report as the audit that made the recording.
 
 use std::env;
 use std::fs;
@@ -26,7 +26,7 @@ pub struct Recording {
 
 impl Recording {
     /// One look, recorded.
-    pub fn look(case: &str, rules: &[&str]) -> Report {
+    pub fn of_one_sweep(case: &str, rules: &[&str]) -> Report {
         Self::start(case, None, rules).finish()
     }
 

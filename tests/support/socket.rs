@@ -1,4 +1,4 @@
-//! TCP connections between two namespaces, with keepalive as each end was told.
+//! TCP connections between two namespaces, with given keepalive options at each end.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -9,22 +9,22 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen,
 
 use super::netns::Netns;
 
-/// What an end is told about keepalive.
+/// The keepalive options of one end.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Keep {
-    /// Nothing: `SO_KEEPALIVE` is off.
+pub enum Keepalive {
+    /// `SO_KEEPALIVE` is off.
     Off,
-    /// `SO_KEEPALIVE` alone: the namespace's own times, 7200 s in a new one.
+    /// `SO_KEEPALIVE` alone. The namespace's sysctls apply: 7200 s in a new namespace.
     Default,
-    /// `SO_KEEPALIVE` with this `TCP_KEEPIDLE` and, as `TCP_KEEPINTVL`, the same.
+    /// `SO_KEEPALIVE`, with `TCP_KEEPIDLE` and `TCP_KEEPINTVL` set to this many seconds.
     Idle(u32),
 }
 
-impl Keep {
-    /// Tells a socket.
+impl Keepalive {
+    /// Sets the options of a socket.
     pub fn apply(self, stream: &TcpStream) {
         if let Self::Idle(seconds) = self {
-            // In this order: a socket that is idle for longer probes at once, then waits for the interval that it has.
+            // TCP_KEEPINTVL comes first: a socket that is already idle for longer than KEEPIDLE probes at once, then waits KEEPINTVL.
             sockopt::set_tcp_keepintvl(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPINTVL is set");
             sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPIDLE is set");
         }
@@ -32,14 +32,14 @@ impl Keep {
     }
 }
 
-/// What names a socket in a report: the inode of its namespace, and its cookie.
+/// Identifies a socket in a report: the inode of its namespace, and its cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Id {
     pub netns: u64,
     pub cookie: u64,
 }
 
-/// One end of a connection, and where it lives.
+/// One end of a connection.
 pub struct End {
     pub stream: TcpStream,
     pub id: Id,
@@ -50,7 +50,7 @@ pub struct End {
 impl End {
     fn new(stream: TcpStream, netns: u64) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY is set");
-        let cookie = sockopt::socket_cookie(&stream).expect("the kernel names its socket");
+        let cookie = sockopt::socket_cookie(&stream).expect("a socket has a cookie");
         let inode = fstat(&stream).expect("a socket has an inode").st_ino;
         Self { stream, id: Id { netns, cookie }, inode }
     }
@@ -71,31 +71,31 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// One byte there.
-    pub fn ask(&mut self) {
+    /// The client sends one byte and the server reads it.
+    pub fn send_request(&mut self) {
         self.client.stream.write_all(b"?").expect("the client writes");
         self.server.stream.read_exact(&mut [0]).expect("the server reads");
     }
 
-    /// One byte there and one back.
-    pub fn talk(&mut self) {
-        self.ask();
+    /// The client sends one byte and the server answers with one.
+    pub fn exchange(&mut self) {
+        self.send_request();
         self.server.stream.write_all(b"!").expect("the server writes");
         self.client.stream.read_exact(&mut [0]).expect("the client reads");
     }
 
-    /// The client writes until the server, which reads nothing, has closed its window.
-    pub fn fill(&mut self) {
-        fill(&mut [&mut self.client.stream]);
+    /// The client writes until the window of the server, which reads nothing, is closed.
+    pub fn fill_window(&mut self) {
+        fill_windows(&mut [&mut self.client.stream]);
     }
 }
 
-/// Each writes until its other end, which reads nothing, has closed its window.
-pub fn fill(streams: &mut [&mut TcpStream]) {
+/// Each stream writes until the window of its peer, which reads nothing, is closed.
+pub fn fill_windows(streams: &mut [&mut TcpStream]) {
     for stream in &mut *streams {
         stream.set_nonblocking(true).expect("O_NONBLOCK is set");
     }
-    // The buffer is full before the window is closed: what is on its way has to arrive.
+    // The send buffer is full before the window is closed, because data is still in flight.
     let mut quiet = 0;
     while quiet < 8 {
         quiet += 1;
@@ -111,7 +111,7 @@ pub fn fill(streams: &mut [&mut TcpStream]) {
     }
 }
 
-/// A listener in a namespace; it accepts what it is told to.
+/// A listener in a namespace.
 pub struct Server {
     listener: TcpListener,
     netns: u64,
@@ -141,18 +141,18 @@ impl Server {
         Self { listener, netns: netns.inode, port: addr.port() }
     }
 
-    /// The next connection that somebody else opens.
+    /// Accepts the next connection that another program opens.
     pub fn accept(&self) -> TcpStream {
         self.listener.accept().expect("the server accepts").0
     }
 
-    /// A connection from `client` to `to`, where this server is reached, with keepalive as told.
-    pub fn connect(&self, client: &Netns, to: IpAddr, keep: [Keep; 2]) -> Connection {
+    /// Opens a connection from `client` to this server's address `to`, with these options of client and server.
+    pub fn connect(&self, client: &Netns, to: IpAddr, keep: [Keepalive; 2]) -> Connection {
         self.connect_from(client, None, SocketAddr::new(to, self.port), keep)
     }
 
-    /// As [`Server::connect`], to an address and port that something translates into this server's, from a port if given.
-    pub fn connect_from(&self, client: &Netns, port: Option<u16>, to: SocketAddr, keep: [Keep; 2]) -> Connection {
+    /// As [`Server::connect`], to an address and port that NAT translates to this server's, from `port` if given.
+    pub fn connect_from(&self, client: &Netns, port: Option<u16>, to: SocketAddr, keep: [Keepalive; 2]) -> Connection {
         let stream = client.enter(|| {
             let socket = stream_socket(to.ip());
             if let Some(port) = port {
@@ -164,7 +164,11 @@ impl Server {
             TcpStream::from(socket)
         });
         let (accepted, from) = self.listener.accept().expect("the server accepts");
-        assert_eq!(from.port(), stream.local_addr().expect("a client has an address").port(), "accepted another's");
+        assert_eq!(
+            from.port(),
+            stream.local_addr().expect("a client has an address").port(),
+            "accepted another connection"
+        );
         let connection = Connection { client: End::new(stream, client.inode), server: End::new(accepted, self.netns) };
         keep[0].apply(&connection.client.stream);
         keep[1].apply(&connection.server.stream);
@@ -174,11 +178,11 @@ impl Server {
 
 fn stream_socket(addr: IpAddr) -> rustix::fd::OwnedFd {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    // Not for the binary to inherit: it would hold the namespace.
+    // CLOEXEC: the program under test must not inherit the socket, because that would keep the namespace alive.
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a TCP socket is made")
 }
 
-/// As it is on the wire: v4-mapped is IPv4.
+/// The address on the wire: an IPv4-mapped address is IPv4.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }

@@ -1,4 +1,4 @@
-//! Links, addresses and routes of the calling thread's network namespace, by rtnetlink: the tests need no `ip`.
+//! Links, addresses and routes of the calling thread's network namespace, through rtnetlink: the tests need no `ip`.
 
 use std::fs::File;
 use std::io;
@@ -15,24 +15,24 @@ const REQUEST: u16 = 0x1 | 0x4;
 /// `NLM_F_CREATE | NLM_F_EXCL`.
 const CREATE: u16 = 0x400 | 0x200;
 const IFF_UP: u32 = 1;
-/// Duplicate address detection would hold an IPv6 address back for a second.
+/// Without this flag, duplicate address detection delays an IPv6 address for a second.
 const IFA_F_NODAD: u8 = 2;
 
 /// An address with its prefix length.
 pub type Net = (IpAddr, u8);
 
 /// Brings a link up.
-pub fn up(name: &str) -> io::Result<()> {
+pub fn set_link_up(name: &str) -> io::Result<()> {
     set_flags(name, IFF_UP)
 }
 
-/// Takes a link down: its peer loses the carrier and what it sends is lost, without an error to the sender.
-pub fn down(name: &str) -> io::Result<()> {
+/// Takes a link down: its peer loses the carrier. What the peer sends is lost, and the sender gets no error.
+pub fn set_link_down(name: &str) -> io::Result<()> {
     set_flags(name, 0)
 }
 
-/// Makes a veth pair: one end here, the other, of the same name, in the namespace of `peer`.
-pub fn veth(name: &str, peer: &File) -> io::Result<()> {
+/// Makes a veth pair: one end in this namespace, the other, with the same name, in the namespace of `peer`.
+pub fn add_veth_pair(name: &str, peer: &File) -> io::Result<()> {
     let fd = u32::try_from(peer.as_raw_fd()).expect("an open file's number is not negative");
     // IFLA_IFNAME 3, IFLA_NET_NS_FD 28
     let far = [ifinfo(0, 0, 0), attr(3, &text(name)), attr(28, &fd.to_ne_bytes())].concat();
@@ -42,23 +42,24 @@ pub fn veth(name: &str, peer: &File) -> io::Result<()> {
 }
 
 /// Gives a link an address.
-pub fn address(name: &str, (addr, prefix): Net) -> io::Result<()> {
+pub fn add_address(name: &str, (addr, prefix): Net) -> io::Result<()> {
     let index = index(name)?.to_ne_bytes();
     let header = [family(addr), prefix, IFA_F_NODAD, 0, index[0], index[1], index[2], index[3]];
     // IFA_LOCAL 2, IFA_ADDRESS 1
     request(RTM_NEWADDR, CREATE, &[header.to_vec(), attr(2, &octets(addr)), attr(1, &octets(addr))].concat())
 }
 
-/// Sends what goes to `to` by way of `gateway`.
-pub fn route((to, prefix): Net, gateway: IpAddr) -> io::Result<()> {
+/// Routes traffic for `to` through `gateway`.
+pub fn add_route((to, prefix): Net, gateway: IpAddr) -> io::Result<()> {
     // family, dst_len, src_len, tos, table main, protocol boot, scope universe, type unicast, flags
     let header = vec![family(to), prefix, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
     // RTA_DST 1, RTA_GATEWAY 5
     request(RTM_NEWROUTE, CREATE, &[header, attr(1, &octets(to)), attr(5, &octets(gateway))].concat())
 }
 
+/// Names the link by its index alone: before Linux 6.2 a request that also has `IFLA_IFNAME` fails with EBUSY if the link is up.
 fn set_flags(name: &str, flags: u32) -> io::Result<()> {
-    request(RTM_NEWLINK, 0, &[ifinfo(index(name)?, flags, IFF_UP), attr(3, &text(name))].concat())
+    request(RTM_NEWLINK, 0, &ifinfo(index(name)?, flags, IFF_UP))
 }
 
 fn index(name: &str) -> io::Result<u32> {

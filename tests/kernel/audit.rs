@@ -1,22 +1,22 @@
-//! One look at a socket: its keepalive, direction, endpoint, clocks and verdict, from one run of `audit`.
+//! One run of `audit`: the keepalive, direction, endpoint, clocks and verdict of each socket.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::support::binary::{Report, audit, command, finish, run};
-use crate::support::check::Checks;
+use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
 use crate::support::recording::Recording;
-use crate::support::socket::{Connection, Keep, Server};
+use crate::support::socket::{Connection, Keepalive, Server};
 
 /// Judges connections between namespaces of one machine as if the machines were two.
 const APART: [&str; 2] = ["--local-scope", "namespace"];
 
 /// Two namespaces on one link: a client's and a server's.
 fn two_hosts() -> (Netns, Netns) {
-    let (client, server) = (Netns::named("client"), Netns::of_a_process());
+    let (client, server) = (Netns::named("client"), Netns::with_process());
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     (client, server)
 }
@@ -48,23 +48,23 @@ kernel_test!(each_family_and_role_with_each_keepalive, || {
     let (client, server) = two_hosts();
     let listener = Server::dual(&server, 8080);
     let cases = [
-        (Keep::Off, "off", "exposed"),
-        (Keep::Default, "late", "exposed"),
-        (Keep::Idle(60), "on", "protected"),
+        (Keepalive::Off, "off", "exposed"),
+        (Keepalive::Default, "late", "exposed"),
+        (Keepalive::Idle(60), "on", "protected"),
         // 320 s × 9/8 is past 350 s, 310 s × 9/8 is not.
-        (Keep::Idle(320), "late", "exposed"),
-        (Keep::Idle(310), "on", "protected"),
+        (Keepalive::Idle(320), "late", "exposed"),
+        (Keepalive::Idle(310), "on", "protected"),
     ];
-    let mut held: Vec<(String, Connection, Keep, &str, &str)> = Vec::new();
+    let mut held: Vec<(String, Connection, Keepalive, &str, &str)> = Vec::new();
     for (family, to) in families() {
         for (keep, keepalive, verdict) in cases {
             let mut connection = listener.connect(&client, to, [keep; 2]);
-            connection.talk();
+            connection.exchange();
             held.push((format!("{family} {keep:?}"), connection, keep, keepalive, verdict));
         }
     }
     let report = audit_until(&[&APART[..], &["--long-lived", "1s"]].concat(), aged(1.0));
-    Recording::look("each-keepalive", &[&APART[..], &["--long-lived", "1s"]].concat());
+    Recording::of_one_sweep("each-keepalive", &[&APART[..], &["--long-lived", "1s"]].concat());
     let mut checks = Checks::default();
     for (case, connection, keep, keepalive, verdict) in &held {
         let family = if case.starts_with("ipv6") { "ipv6" } else { "ipv4" };
@@ -79,12 +79,12 @@ kernel_test!(each_family_and_role_with_each_keepalive, || {
             checks.equal(&format!("{case}: family"), &*row.family, family);
             checks.equal(&format!("{case}: uid"), row.uid, 0);
             checks.equal(&format!("{case}: limit"), row.idle_timeout_seconds, 350.0);
-            let timer = if *keep == Keep::Off { "none" } else { "keepalive" };
+            let timer = if *keep == Keepalive::Off { "none" } else { "keepalive" };
             checks.equal(&format!("{case}: timer"), &*row.timer.kind, timer);
             let idle = match keep {
-                Keep::Off => None,
-                Keep::Default => Some(7200.0),
-                Keep::Idle(seconds) => Some(f64::from(*seconds)),
+                Keepalive::Off => None,
+                Keepalive::Default => Some(7200.0),
+                Keepalive::Idle(seconds) => Some(f64::from(*seconds)),
             };
             checks.equal(&format!("{case}: kind of idle"), row.keepalive_idle_is.as_deref(), idle.map(|_| "at_least"));
             let inferred = row.keepalive_idle_seconds;
@@ -103,8 +103,8 @@ kernel_test!(each_family_and_role_with_each_keepalive, || {
 kernel_test!(the_timer_slack_of_an_eighth_decides_between_on_and_late, || {
     let (client, server) = two_hosts();
     let listener = Server::dual(&server, 8080);
-    let mut connection = listener.connect(&client, v4(1, 2), [Keep::Idle(60); 2]);
-    connection.talk();
+    let mut connection = listener.connect(&client, v4(1, 2), [Keepalive::Idle(60); 2]);
+    connection.exchange();
     let mut checks = Checks::default();
     // 60 s × 9/8 = 67.5 s
     for (limit, keepalive, verdict) in [("66s", "late", "young"), ("68s", "on", "protected")] {
@@ -120,14 +120,14 @@ kernel_test!(a_zero_window_masks_the_keepalive_timer, || {
     let listener = Server::dual(&server, 8080);
     let mut held = Vec::new();
     for (family, to) in families() {
-        for keep in [Keep::Off, Keep::Idle(60)] {
-            let mut connection = listener.connect(&client, to, [keep, Keep::Off]);
-            connection.fill();
+        for keep in [Keepalive::Off, Keepalive::Idle(60)] {
+            let mut connection = listener.connect(&client, to, [keep, Keepalive::Off]);
+            connection.fill_window();
             held.push((format!("{family} {keep:?}"), connection));
         }
     }
     let report = audit_until(&[&APART[..], &["--long-lived", "1s"]].concat(), aged(1.0));
-    Recording::look("masked", &[&APART[..], &["--long-lived", "1s"]].concat());
+    Recording::of_one_sweep("masked", &[&APART[..], &["--long-lived", "1s"]].concat());
     let mut checks = Checks::default();
     for (case, connection) in &held {
         if let Some(row) = checks.end(case, &report, &connection.client, "unknown", "undetermined") {
@@ -146,11 +146,11 @@ kernel_test!(both_ends_in_one_namespace_are_local, || {
     let elsewhere = Server::dual(&server, 8080);
     let mut held = Vec::new();
     for to in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.99.1.1", "fd99:1::1"] {
-        let mut connection = listener.connect(&client, to.parse().expect("an address"), [Keep::Off; 2]);
-        connection.talk();
+        let mut connection = listener.connect(&client, to.parse().expect("an address"), [Keepalive::Off; 2]);
+        connection.exchange();
         held.push((to, connection));
     }
-    let away = elsewhere.connect(&client, v4(1, 2), [Keep::Off; 2]);
+    let away = elsewhere.connect(&client, v4(1, 2), [Keepalive::Off; 2]);
     let mut checks = Checks::default();
     for scope in ["namespace", "node"] {
         let report = audit_until(&["--long-lived", "1s", "--local-scope", scope], aged(1.0));
@@ -170,8 +170,8 @@ kernel_test!(listening_ports_give_the_direction_whatever_their_number, || {
     // An ephemeral-looking port that listens, and a well-known one that connects.
     let high = Server::at(&server, "10.99.1.2:45000".parse().expect("an address"));
     let connections = [
-        high.connect_from(&client, Some(443), "10.99.1.2:45000".parse().expect("an address"), [Keep::Off; 2]),
-        high.connect(&client, v4(1, 2), [Keep::Off; 2]),
+        high.connect_from(&client, Some(443), "10.99.1.2:45000".parse().expect("an address"), [Keepalive::Off; 2]),
+        high.connect(&client, v4(1, 2), [Keepalive::Off; 2]),
     ];
     let report = audit(&APART);
     let mut checks = Checks::default();
@@ -191,14 +191,14 @@ kernel_test!(young_then_exposed_then_overdue_as_the_clocks_pass, || {
     let listener = Server::dual(&server, 8080);
     let mut held = Vec::new();
     for (family, to) in families() {
-        for (keep, keepalive) in [(Keep::Off, "off"), (Keep::Idle(60), "late")] {
+        for (keep, keepalive) in [(Keepalive::Off, "off"), (Keepalive::Idle(60), "late")] {
             let mut connection = listener.connect(&client, to, [keep; 2]);
-            connection.talk();
+            connection.exchange();
             held.push((format!("{family} {keep:?}"), connection, keepalive));
         }
     }
-    let mut kept = listener.connect(&client, v4(1, 2), [Keep::Idle(1); 2]);
-    kept.talk();
+    let mut kept = listener.connect(&client, v4(1, 2), [Keepalive::Idle(1); 2]);
+    kept.exchange();
     let limits = [&APART[..], &["--long-lived", "2s", "--idle-timeout", "4s"]].concat();
     let mut checks = Checks::default();
     let mut seen = std::collections::BTreeSet::new();
@@ -249,9 +249,9 @@ kernel_test!(paths_are_matched_by_remote_address_and_service_port, || {
     let (client, server) = two_hosts();
     let (web, other) = (Server::dual(&server, 8080), Server::dual(&server, 9090));
     let held = [
-        ("balancer", 4.0, web.connect(&client, v4(1, 2), [Keep::Idle(60); 2])),
-        ("six", 240.0, web.connect(&client, v6(1, 2), [Keep::Idle(60); 2])),
-        ("default", 350.0, other.connect(&client, v4(1, 2), [Keep::Idle(60); 2])),
+        ("balancer", 4.0, web.connect(&client, v4(1, 2), [Keepalive::Idle(60); 2])),
+        ("six", 240.0, web.connect(&client, v6(1, 2), [Keepalive::Idle(60); 2])),
+        ("default", 350.0, other.connect(&client, v4(1, 2), [Keepalive::Idle(60); 2])),
     ];
     let config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
     let rules = "long_lived: 1s\nlocal_scope: namespace\npaths:\n\
@@ -278,10 +278,10 @@ kernel_test!(a_recording_gives_the_same_report_again, || {
     let listener = Server::dual(&server, 8080);
     let mut held: Vec<_> = families()
         .iter()
-        .flat_map(|(_, to)| [Keep::Off, Keep::Default, Keep::Idle(60)].map(|keep| (*to, keep)))
-        .map(|(to, keep)| listener.connect(&client, to, [keep, Keep::Off]))
+        .flat_map(|(_, to)| [Keepalive::Off, Keepalive::Default, Keepalive::Idle(60)].map(|keep| (*to, keep)))
+        .map(|(to, keep)| listener.connect(&client, to, [keep, Keepalive::Off]))
         .collect();
-    held[0].fill();
+    held[0].fill_window();
     let recording = tempfile::NamedTempFile::new().expect("a file");
     let file = recording.path().to_str().expect("a path in UTF-8");
     for format in ["json", "jsonl", "table", "wide"] {
@@ -300,7 +300,7 @@ kernel_test!(a_recording_gives_the_same_report_again, || {
 
 kernel_test!(flags_win_over_the_environment_and_the_environment_over_the_file, || {
     let (client, server) = two_hosts();
-    let connection = Server::dual(&server, 8080).connect(&client, v4(1, 2), [Keep::Off; 2]);
+    let connection = Server::dual(&server, 8080).connect(&client, v4(1, 2), [Keepalive::Off; 2]);
     let config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
     std::fs::write(config.path(), "idle_timeout: 100s\n").expect("the configuration is written");
     let file = config.path().to_str().expect("a path in UTF-8");
@@ -322,9 +322,9 @@ kernel_test!(a_filter_narrows_as_it_does_for_ss, || {
     let (client, server) = two_hosts();
     let (web, other) = (Server::dual(&server, 8080), Server::dual(&server, 9090));
     let _held = [
-        web.connect(&client, v4(1, 2), [Keep::Off; 2]),
-        web.connect(&client, v6(1, 2), [Keep::Off; 2]),
-        other.connect(&client, v4(1, 2), [Keep::Off; 2]),
+        web.connect(&client, v4(1, 2), [Keepalive::Off; 2]),
+        web.connect(&client, v6(1, 2), [Keepalive::Off; 2]),
+        other.connect(&client, v4(1, 2), [Keepalive::Off; 2]),
     ];
     let mut checks = Checks::default();
     for filter in [
@@ -353,7 +353,7 @@ kernel_test!(a_filter_narrows_as_it_does_for_ss, || {
 
 kernel_test!(watching_draws_again_and_again, || {
     let (client, server) = two_hosts();
-    let _held = Server::dual(&server, 8080).connect(&client, v4(1, 2), [Keep::Off; 2]);
+    let _held = Server::dual(&server, 8080).connect(&client, v4(1, 2), [Keepalive::Off; 2]);
     let mut child =
         command(&["audit", "--all", "--watch", "200ms"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);

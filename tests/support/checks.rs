@@ -1,11 +1,11 @@
-//! Checks that are all made before the test fails: a scene costs seconds, so one run tells everything that is wrong with it.
+//! Checks that all run before the test fails. A scene takes seconds, so one run shows everything that is wrong.
 
 use std::fmt::Debug;
 
 use super::binary::{Report, Row};
 use super::socket::End;
 
-/// What went wrong so far.
+/// The checks so far and their failures.
 #[derive(Default)]
 pub struct Checks {
     failures: Vec<String>,
@@ -13,7 +13,7 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Notes a failure unless `holds`.
+    /// Adds a failure unless `holds`.
     pub fn that(&mut self, holds: bool, what: impl FnOnce() -> String) {
         self.made += 1;
         if !holds {
@@ -21,14 +21,14 @@ impl Checks {
         }
     }
 
-    /// Notes a failure unless both are equal.
-    #[expect(clippy::needless_pass_by_value, reason = "reads as assert_eq! does")]
+    /// Adds a failure unless both are equal.
+    #[expect(clippy::needless_pass_by_value, reason = "is called as assert_eq! is")]
     pub fn equal<T: PartialEq<U> + Debug, U: Debug>(&mut self, what: &str, got: T, expected: U) {
         let same = got == expected;
         self.that(same, || format!("{what}: expected {expected:?}, got {got:?}"));
     }
 
-    /// Checks one end of a connection: that it is reported once, as itself, and as this keepalive and verdict.
+    /// Checks that the report shows this end of a connection, with this keepalive and verdict.
     pub fn end<'r>(
         &mut self,
         case: &str,
@@ -51,9 +51,9 @@ impl Checks {
         Some(row)
     }
 
-    /// Fails the test if anything went wrong.
+    /// Fails the test if a check failed.
     pub fn finish(self) {
-        assert!(self.made > 0, "a test that checks nothing");
+        assert!(self.made > 0, "the test checked nothing");
         let count = self.failures.len();
         assert!(count == 0, "{count} of {} checks failed:\n- {}", self.made, self.failures.join("\n- "));
     }
@@ -61,10 +61,10 @@ impl Checks {
 
 impl Drop for Checks {
     fn drop(&mut self) {
-        // A panic elsewhere must not hide what was found before it.
+        // A panic elsewhere must not hide the failures before it.
         if std::thread::panicking() {
             for failure in &self.failures {
-                eprintln!("found before: {failure}");
+                eprintln!("failed before the panic: {failure}");
             }
         }
     }

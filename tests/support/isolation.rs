@@ -1,7 +1,7 @@
-//! A world of its own for each test: the test binary runs itself again in new user, network, mount and PID namespaces.
+//! Isolates each test: the test binary runs itself again in new user, network, mount and PID namespaces.
 //!
-//! No root is needed. In that world the test is uid 0 and process 1, `/proc` shows only what the test started, `/run` is empty,
-//! and everything ends with the test. Where the machine forbids user namespaces the test says so on stderr and does nothing;
+//! This needs no root. Inside, the test is uid 0 and process 1, `/proc` shows only the test's processes, and `/run` is empty.
+//! Every process ends with the test. Where the machine forbids user namespaces, the test says on stderr that it was skipped;
 //! with `REQUIRE_KERNEL_TESTS=1` it fails.
 
 use std::env;
@@ -14,46 +14,47 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::link;
+use super::rtnetlink;
 
-/// Set in the environment of the process that is inside: the name of the test.
+/// Environment variable of the process inside: the name of the test.
 const INSIDE: &str = "KERNEL_TEST_INSIDE";
-/// Set by CI: a test that cannot run is a failure.
+/// Environment variable that CI sets to 1: a test that cannot run fails.
 const REQUIRE: &str = "REQUIRE_KERNEL_TESTS";
-/// A world that lives longer is stuck. The soak sets its own.
+/// A test that runs longer is stuck. The soak sets its own limit.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// util-linux's way into a new world. `--kill-child`: nothing outlives the test.
+/// Arguments of util-linux `unshare`. `--kill-child`: no process outlives the test.
 const UNSHARE: [&str; 9] =
     ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--"];
 
-/// Runs `body` inside a world of its own. `path` is the test's full path, its crate's name included.
+/// Runs `body` in new namespaces. `path` is the test's full path, its crate's name included.
 pub fn run(path: &str, tools: &[&str], body: impl FnOnce()) {
     run_for(LIMIT, path, tools, body);
 }
 
-/// As [`run`], for a test that may take as long as `limit`.
+/// As [`run`], for a test that may take up to `limit`.
 pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce()) {
     let name = path.split_once("::").map_or(path, |(_, name)| name);
     if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
-        watch_the_clock(limit);
-        settle();
+        exit_when_stuck(limit);
+        prepare();
         body();
         return;
     }
-    if let Some(reason) = obstacle().or_else(|| missing(tools)) {
+    if let Some(reason) = why_not_isolated().or_else(|| missing(tools)) {
         assert!(env::var(REQUIRE).as_deref() != Ok("1"), "{REQUIRE}=1, and {name} cannot run: {reason}");
         // Not `eprintln!`, which the test harness swallows.
         writeln!(std::io::stderr(), "\n!!! SKIPPED, NOT PASSED: {name}: {reason}\n").expect("stderr takes a line");
         return;
     }
     let mut passed = false;
-    let status = again(name, &["--exact", name, "--nocapture", "--include-ignored", "--test-threads=1"], |line| {
-        println!("{line}");
-        passed |= line.contains("1 passed");
-    });
+    let status =
+        run_isolated(name, &["--exact", name, "--nocapture", "--include-ignored", "--test-threads=1"], |line| {
+            println!("{line}");
+            passed |= line.contains("1 passed");
+        });
     assert!(status.success(), "{name} failed inside its namespaces ({status}), see above");
-    // A name that matches nothing would "pass" too.
+    // A name that matches no test would "pass" too.
     assert!(passed, "{name} did not run inside its namespaces");
 }
 
@@ -61,20 +62,20 @@ pub fn run_for(limit: Duration, path: &str, tools: &[&str], body: impl FnOnce())
 pub fn run_program(limit: Duration, arguments: &[&str], body: impl FnOnce()) {
     let name = arguments.join(" ");
     if env::var_os(INSIDE).is_some_and(|inside| inside == *name) {
-        watch_the_clock(limit);
-        settle();
+        exit_when_stuck(limit);
+        prepare();
         body();
         return;
     }
-    if let Some(reason) = obstacle() {
+    if let Some(reason) = why_not_isolated() {
         panic!("`{name}` cannot run: {reason}");
     }
-    let status = again(&name, arguments, |line| println!("{line}"));
+    let status = run_isolated(&name, arguments, |line| println!("{line}"));
     assert!(status.success(), "`{name}` failed inside its namespaces ({status}), see above");
 }
 
-/// Runs this program again in a new world, which ends with it; `line` is given each line of its stdout.
-fn again(name: &str, arguments: &[&str], mut line: impl FnMut(&str)) -> ExitStatus {
+/// Runs this program again in new namespaces, and passes each line of its stdout to `line`.
+fn run_isolated(name: &str, arguments: &[&str], mut line: impl FnMut(&str)) -> ExitStatus {
     let mut child = Command::new("unshare")
         .args(UNSHARE)
         .arg(env::current_exe().expect("the test binary has a path"))
@@ -85,18 +86,18 @@ fn again(name: &str, arguments: &[&str], mut line: impl FnMut(&str)) -> ExitStat
         .stderr(Stdio::piped())
         .spawn()
         .expect("util-linux unshare starts");
-    let held = child.stdin.take();
+    let stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     let errors =
         thread::spawn(|| BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| eprintln!("{line}")));
     BufReader::new(stdout).lines().map_while(Result::ok).for_each(|text| line(&text));
     let status = child.wait().expect("our child ends");
-    drop(held);
+    drop(stdin);
     errors.join().expect("stderr is passed on");
     status
 }
 
-/// Raises the limit of open files as far as it goes, and tells it: each connection holds two.
+/// Raises the limit of open files to the hard limit and returns it. Each connection needs two.
 pub fn allow_many_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
@@ -104,15 +105,15 @@ pub fn allow_many_files() -> u64 {
     limit.maximum.unwrap_or(u64::MAX)
 }
 
-/// Why this machine cannot give a test its world, if so; asked once.
-fn obstacle() -> Option<String> {
-    static OBSTACLE: OnceLock<Option<String>> = OnceLock::new();
-    OBSTACLE
+/// Why this machine cannot isolate a test, if so. Checked once.
+fn why_not_isolated() -> Option<String> {
+    static REASON: OnceLock<Option<String>> = OnceLock::new();
+    REASON
         .get_or_init(|| {
             match Command::new("unshare").args(UNSHARE).args(["mount", "-t", "tmpfs", "tmpfs", "/run"]).output() {
                 Ok(output) if output.status.success() => None,
                 Ok(output) => Some(format!(
-                    "this machine does not let us make user namespaces: {}",
+                    "this machine does not allow new user namespaces: {}",
                     String::from_utf8_lossy(&output.stderr).trim()
                 )),
                 Err(error) => Some(format!("util-linux `unshare` does not start: {error}")),
@@ -121,24 +122,24 @@ fn obstacle() -> Option<String> {
         .clone()
 }
 
-/// The first of the tools that this machine lacks.
+/// The first of the tools that is not installed.
 fn missing(tools: &[&str]) -> Option<String> {
     let lacks = |tool: &&&str| Command::new(tool).arg("-V").output().is_err();
     tools.iter().find(lacks).map(|tool| format!("`{tool}` is not installed"))
 }
 
-/// Brings up what a fresh world lacks: loopback, and an empty `/run` for named namespaces.
-fn settle() {
+/// Makes what new namespaces lack: a loopback that is up, and an empty `/run` for named namespaces.
+fn prepare() {
     let status = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status().expect("mount starts");
     assert!(status.success(), "a tmpfs on /run: {status}");
     fs::create_dir("/run/netns").expect("/run/netns is made");
-    link::up("lo").expect("loopback comes up");
+    rtnetlink::set_link_up("lo").expect("loopback comes up");
 }
 
-/// Ends the process when the test is stuck, or when who started it has gone: as process 1 it takes everything with it.
-fn watch_the_clock(limit: Duration) {
+/// Exits when the test is stuck or its parent is gone. This is process 1: the kernel kills all others with it.
+fn exit_when_stuck(limit: Duration) {
     thread::spawn(|| {
-        // Nobody writes there; it ends with the one who holds its other end.
+        // Nobody writes to stdin. It ends when the parent ends.
         let _ = std::io::stdin().read(&mut [0]);
         process::exit(101);
     });
