@@ -161,7 +161,7 @@ impl Agent {
             self.tracker.see(&socket, now);
         });
         self.tracker.end(true, now, |_, tracked, silence| {
-            if tracked.armed == KeepaliveTimer::Off {
+            if tracked.armed() == KeepaliveTimer::Off {
                 self.silences.push(silence);
             }
         });

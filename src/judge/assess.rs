@@ -66,7 +66,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
         let mut next_change = NextChange::default();
         for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
             let group = groups.of(tracked);
-            if !group.selected || !policy.select.takes(|| memory.local(tracked), tracked.remote) {
+            if !group.selected || !policy.select.takes(|| memory.local(tracked), tracked.remote()) {
                 continue;
             }
             if group.ignored {
@@ -85,7 +85,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
             group.count(judged.direction, judged.keepalive, judged.verdict);
             if judged.verdict.flagged() {
                 let endpoint = match judged.direction {
-                    Direction::Outbound => ServiceEndpoint::Remote(tracked.remote),
+                    Direction::Outbound => ServiceEndpoint::Remote(tracked.remote()),
                     Direction::Inbound => ServiceEndpoint::Local(tracked.local_port),
                 };
                 group.flag(judged.direction, endpoint, judged.path, judged.verdict, judged.facts.wire_idle);
@@ -174,9 +174,9 @@ impl<'a> Assessor<'a> {
         let (direction, service_port) = if self.memory.listens(local) {
             (Direction::Inbound, local.port)
         } else {
-            (Direction::Outbound, tracked.remote.port)
+            (Direction::Outbound, tracked.remote().port)
         };
-        let path = self.policy.path(tracked.remote.addr, service_port);
+        let path = self.policy.path(tracked.remote().addr, service_port);
         let idle_timeout = path.idle_timeout;
         let other = self.pairs.peer(self.id, at);
         let peer_keepalive =
@@ -244,7 +244,7 @@ impl<'a> Assessor<'a> {
             netns_name: namespace.and_then(|namespace| namespace.name.clone()),
             owner,
             local: self.memory.local(tracked),
-            remote: tracked.remote,
+            remote: tracked.remote(),
             direction: judged.direction,
             timer: tracked.timer(),
             expires: (tracked.timer() != Timer::None).then(|| tracked.expires(self.now)),
@@ -275,7 +275,7 @@ impl<'a> Assessor<'a> {
 pub fn facts(tracked: &TrackedConnection, now: u64) -> Facts {
     let keepalive_timer = tracked.timer() == Timer::KeepAlive;
     Facts {
-        armed: tracked.armed,
+        armed: tracked.armed(),
         keepidle: tracked.keepidle().map(u64::from),
         probes_after: tracked.probes_after().map(u64::from),
         next_probe: keepalive_timer.then(|| tracked.expires(now)),
@@ -303,6 +303,6 @@ pub fn silence_keepalive(
         return None;
     }
     let local = memory.local(tracked);
-    let service_port = if memory.listens(local) { local.port } else { tracked.remote.port };
-    Some(keepalive(policy.path(tracked.remote.addr, service_port).idle_timeout, &facts(tracked, now)))
+    let service_port = if memory.listens(local) { local.port } else { tracked.remote().port };
+    Some(keepalive(policy.path(tracked.remote().addr, service_port).idle_timeout, &facts(tracked, now)))
 }

@@ -13,6 +13,7 @@ pub mod baseline;
 pub mod connection;
 pub mod fresh;
 pub mod keepidle;
+mod packed;
 
 use crate::judge::silence::SHORTEST_MS;
 use crate::owner::NsId;
@@ -179,7 +180,7 @@ impl NamespaceMemory {
     fn names(&self) -> impl Iterator<Item = SocketName> {
         self.entries.iter().map(|entry| SocketName {
             local: self.local(entry),
-            remote: entry.remote,
+            remote: entry.remote(),
             cookie: entry.cookie(),
         })
     }
