@@ -1,5 +1,6 @@
 //! The vocabulary of owners: which namespace, and whose.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ pub enum OwnerKind {
 ///
 /// Shapes by kind: a pod has `namespace`, `pod`, `pod_uid` (names may be missing while only the uid is known)
 /// and, where the socket tells, `container`, `container_id`. A container has `container_id` and `container` (its first
-/// twelve digits). A unit and a netns have their name in `container`.
+/// twelve digits). A unit and a netns have their name in `container`. A process of the host that runs in no unit has its program's name there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
     /// What kind of owner.
@@ -67,6 +68,21 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether it says more than "this host".
+    #[must_use]
+    pub fn has_name(&self) -> bool {
+        self.kind != OwnerKind::Host || self.container.is_some()
+    }
+
+    /// Every name that it has: of the pod (alone, and with its namespace), the namespace, the container or unit, and as it is shown.
+    pub fn names(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let plain =
+            [&self.pod, &self.namespace, &self.container].into_iter().flatten().map(|name| name.as_str().into());
+        let full =
+            self.namespace.as_ref().zip(self.pod.as_ref()).map(|(namespace, pod)| format!("{namespace}/{pod}").into());
+        plain.chain(full).chain([self.to_string().into()])
+    }
+
     /// Whether every name is known that there can be: a later look may not tell more.
     #[must_use]
     pub fn is_named(&self) -> bool {
@@ -89,6 +105,30 @@ impl fmt::Display for Owner {
             OwnerKind::Container | OwnerKind::Unit | OwnerKind::Netns => f.write_str(container.unwrap_or("?")),
             OwnerKind::Host => f.write_str(container.unwrap_or("host")),
         }
+    }
+}
+
+/// The process that holds a socket, as the kernel names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process id, as the host's procfs numbers it.
+    pub pid: u32,
+    /// Its command name (`/proc/PID/comm`).
+    #[serde(default)]
+    pub comm: String,
+    /// The first word of its command line.
+    #[serde(default)]
+    pub argv0: String,
+    /// The file name of its executable; empty where that may not be read.
+    #[serde(default)]
+    pub exe: String,
+}
+
+impl Holder {
+    /// The name that people know the program by: the executable's, or the command name where there is none.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        if self.exe.is_empty() { &self.comm } else { &self.exe }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// The kernel's socket cookie: 64 bits that name one socket for its whole life.
 ///
 /// Addresses and ports are used again by later sockets, cookies are not.
@@ -209,17 +211,19 @@ pub struct Socket {
     pub tcp: TcpInfo,
 }
 
-/// The true socket options, read from the process that holds the socket (`--exact`). Seconds, milliseconds for the user timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The socket options themselves, read from the process that holds the socket (`--exact`). A kernel may refuse some of them: an MPTCP
+/// socket has no `TCP_USER_TIMEOUT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KeepaliveOptions {
     /// `SO_KEEPALIVE`.
-    pub so_keepalive: bool,
+    pub so_keepalive: Option<bool>,
     /// `TCP_KEEPIDLE`, seconds.
-    pub tcp_keepidle: u32,
+    pub tcp_keepidle: Option<u32>,
     /// `TCP_KEEPINTVL`, seconds.
-    pub tcp_keepintvl: u32,
+    pub tcp_keepintvl: Option<u32>,
     /// `TCP_KEEPCNT`.
-    pub tcp_keepcnt: u32,
+    pub tcp_keepcnt: Option<u32>,
     /// `TCP_USER_TIMEOUT`, milliseconds; 0 is the system's default.
-    pub tcp_user_timeout: u32,
+    pub tcp_user_timeout: Option<u32>,
 }

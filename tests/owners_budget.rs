@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ use keepalive_auditor::digest::Digest;
 use keepalive_auditor::host::owners::{Owners, Roots};
 use keepalive_auditor::host::{Host, HostPaths, netns, on_own_thread};
 use keepalive_auditor::judge::policy::Policy;
-use keepalive_auditor::record::{Consumer, Namespace, Record, WhatToRead};
+use keepalive_auditor::record::{Consumer, Namespace, Record, SocketsToRead, WhatToRead};
 
 use support::netns::Netns;
 use support::socket::{Connection, Keepalive, Server};
@@ -139,10 +139,18 @@ impl Consumer for Asking {
         self.digest.what_to_read(namespace)
     }
 
-    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
-        let (cgroups, inodes) = self.digest.unknown_owners(by_inode);
+    fn unknown_cgroups(&self) -> BTreeSet<u64> {
+        let cgroups = self.digest.unknown_cgroups();
         self.asked.borrow_mut().clone_from(&cgroups);
-        (cgroups, inodes)
+        cgroups
+    }
+
+    fn unknown_inodes(&self, all: bool) -> BTreeSet<u32> {
+        self.digest.unknown_inodes(all)
+    }
+
+    fn sockets_to_read(&self) -> SocketsToRead {
+        self.digest.sockets_to_read()
     }
 }
 
@@ -179,7 +187,7 @@ fn names_cost_less_than_a_tenth() {
 
     let roots = Roots { procfs: "/proc".into(), cgroup: None, logs: logs.path().to_owned(), cri: None };
     let dirs = vec![PathBuf::from("/run/netns")];
-    let mut host = Host::new(HostPaths { roots: roots.clone(), netns_dirs: dirs.clone(), only: None });
+    let mut host = Host::new(HostPaths { roots: roots.clone(), netns_dirs: dirs.clone(), named: BTreeMap::new() });
     let mut audience = Asking { digest: Digest::new(Arc::new(Policy::default())), asked: BTreeSet::new().into() };
     let mut owners = Owners::new(&roots);
     let (mut sweeps, mut namings) = (Vec::new(), Vec::new());

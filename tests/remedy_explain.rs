@@ -6,9 +6,9 @@ use std::sync::Arc;
 use keepalive_auditor::judge::policy::{OverdueBy, Path};
 use keepalive_auditor::judge::report::{Direction, Finding, PeerFacts, Report};
 use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
-use keepalive_auditor::owner::{NsId, Owner, OwnerKind};
+use keepalive_auditor::owner::{Holder, NsId, Owner, OwnerKind};
 use keepalive_auditor::show::compare::{self, compare};
-use keepalive_auditor::show::explain::{Programs, explain};
+use keepalive_auditor::show::explain::explain;
 use keepalive_auditor::socket::{Cookie, Endpoint, Timer};
 
 fn pod(name: &str, container: &str) -> Owner {
@@ -37,6 +37,7 @@ fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         keepidle: None,
         probes_after: None,
         exact: None,
+        holder: None,
         data_idle: Some(60_000),
         wire_idle: Some(60_000),
         watched: 0,
@@ -83,9 +84,17 @@ fn report(findings: Vec<Finding>) -> Report {
     Report { findings, ..Report::default() }
 }
 
+/// The findings, with the executables that hold their sockets, by inode.
+fn held(findings: Vec<Finding>, programs: &[(u32, &str)]) -> Vec<Finding> {
+    let holder = |inode: u32| {
+        let (_, exe) = programs.iter().find(|(held, _)| *held == inode)?;
+        Some(Arc::new(Holder { pid: 4711, exe: (*exe).to_owned(), ..Holder::default() }))
+    };
+    findings.into_iter().map(|finding| Finding { holder: holder(finding.inode), ..finding }).collect()
+}
+
 fn explained(findings: Vec<Finding>, programs: &[(u32, &str)]) -> String {
-    let programs: Programs = programs.iter().map(|(inode, name)| (*inode, (*name).to_owned())).collect();
-    explain(&report(findings), &programs).expect("the remedies parse")
+    explain(&report(held(findings, programs))).expect("the remedies parse")
 }
 
 /// The remedies that a text names, in order.
@@ -159,8 +168,9 @@ fn an_unknown_application_is_offered_every_language() {
 #[test]
 fn late_is_mended_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
     let finding_of_pod = late(finding(pod("web-0", "app"), 1, 5432));
-    let report = Report { node_tcp_keepalive_time: Some(300), ..report(vec![finding_of_pod]) };
-    let text = explain(&report, &Programs::from([(1, "ruby".into())])).expect("the remedies parse");
+    let findings = held(vec![finding_of_pod], &[(1, "ruby")]);
+    let report = Report { node_tcp_keepalive_time: Some(300), ..report(findings) };
+    let text = explain(&report).expect("the remedies parse");
     assert_eq!(named(&text), ["libpq", "pod-sysctl", "preload"], "{text}");
     assert!(text.contains("This pod's tcp_keepalive_time is 7200 s; the node's 300 s does not reach it."), "{text}");
     assert!(text.contains("its first probe comes after 7200 s of silence, the system's default"), "{text}");
@@ -186,7 +196,7 @@ fn replicas_are_one_group_and_the_worst_comes_first() {
 }
 
 fn one_change(before: Vec<Finding>, after: Vec<Finding>) -> compare::Change {
-    let changes = compare::changes(&report(before), &report(after), &Programs::new());
+    let changes = compare::changes(&report(before), &report(after));
     assert_eq!(changes.len(), 1, "{changes:?}");
     *changes.values().next().expect("there is one")
 }
@@ -201,7 +211,7 @@ fn a_change_that_took_effect_leaves_old_connections_as_they_were() {
     let change = one_change(before.clone(), after.clone());
     assert_eq!(change.effect(), compare::Effect::Took);
     assert_eq!((change.new_protected, change.old_unprotected, change.gone_unprotected), (2, 1, 1));
-    let text = compare(&report(before), &report(after), &Programs::new());
+    let text = compare(&report(before), &report(after));
     assert!(text.contains("It took effect"), "{text}");
     assert!(
         text.contains("Must Envoy be restarted? No: the Envoy that still holds 1 from before opens protected ones."),
@@ -216,7 +226,7 @@ fn a_change_that_took_effect_leaves_old_connections_as_they_were() {
 #[test]
 fn a_listener_that_did_not_take_it_needs_a_restart() {
     let gateway = |number| inbound(pod("gw-0", "istio-proxy"), number, 8443);
-    let text = compare(&report(vec![gateway(1)]), &report(vec![gateway(1), gateway(2)]), &Programs::new());
+    let text = compare(&report(vec![gateway(1)]), &report(vec![gateway(1), gateway(2)]));
     assert!(text.contains("It did not take effect"), "{text}");
     assert!(text.contains("Must Envoy be restarted? Yes"), "{text}");
 }
@@ -235,7 +245,7 @@ fn a_young_unprotected_connection_counts_and_a_healthy_workload_does_not() {
     let young = Finding { verdict: Verdict::Young, ..proxy(2) };
     assert_eq!(one_change(vec![proxy(1)], vec![young]).new_unprotected, 1);
     let healthy = report(vec![on(proxy(1))]);
-    assert_eq!(compare(&healthy, &healthy, &Programs::new()), "No connection was unprotected at either look.\n");
+    assert_eq!(compare(&healthy, &healthy), "No connection was unprotected at either look.\n");
 }
 
 #[test]

@@ -161,7 +161,7 @@ impl Agent {
             self.tracker.see(&socket, now);
         });
         self.tracker.end(true, now, |_, tracked, silence| {
-            if tracked.armed() == KeepaliveTimer::Off {
+            if tracked.armed == KeepaliveTimer::Off {
                 self.silences.push(silence);
             }
         });
@@ -206,7 +206,7 @@ impl OwnerOf for Nobody {
         Arc::default()
     }
 
-    fn by_inode(&self) -> bool {
+    fn by_inode(&self, _: NsId, _: Option<u64>) -> bool {
         false
     }
 }

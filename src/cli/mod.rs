@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod nearest;
 pub mod remedy;
 
 use crate::judge::policy::filter::Filter;
@@ -87,6 +88,7 @@ pub struct Common {
 
 /// Flags of `audit`.
 #[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct AuditArgs {
     /// Only connections that fit, in the language of ss: `sport = :8080 or dport = :8080`, `dst 10.0.0.0/8 and not dport = :443`.
     #[arg(value_name = "FILTER", env = "KEEPALIVE_AUDITOR_FILTER")]
@@ -109,6 +111,9 @@ pub struct AuditArgs {
     /// Only pods of this name (a glob).
     #[arg(long, value_name = "POD", env = "KEEPALIVE_AUDITOR_POD")]
     pub pod: Option<String>,
+    /// Show only owners of this name: a pod, unit, container or namespace (a glob)
+    #[arg(long, value_name = "OWNER", env = "KEEPALIVE_AUDITOR_OWNER")]
+    pub owner: Option<String>,
     /// Keeps watching for this long before it judges, so that the other ends' probes can be seen.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, env = "KEEPALIVE_AUDITOR_FOR")]
     pub watch_for: Option<Duration>,
@@ -118,6 +123,9 @@ pub struct AuditArgs {
     /// Also writes what the kernel said to a file, addresses included.
     #[arg(long, value_name = "FILE", env = "KEEPALIVE_AUDITOR_RECORD", conflicts_with = "replay")]
     pub record: Option<PathBuf>,
+    /// Overwrite an existing recording
+    #[arg(long, env = "KEEPALIVE_AUDITOR_FORCE", requires = "record")]
+    pub force: bool,
     /// Judges a recording instead of this machine.
     #[arg(long, value_name = "FILE", env = "KEEPALIVE_AUDITOR_REPLAY", conflicts_with_all = ["netns", "pid", "watch_for", "exact"])]
     pub replay: Option<PathBuf>,
@@ -133,6 +141,9 @@ pub struct AuditArgs {
     /// Exits with status 3 if a connection is at least that bad.
     #[arg(long, value_name = "VERDICT", env = "KEEPALIVE_AUDITOR_FAIL_ON")]
     pub fail_on: Option<FailOn>,
+    /// Let --fail-on succeed although something could not be read
+    #[arg(long, env = "KEEPALIVE_AUDITOR_ALLOW_INCOMPLETE")]
+    pub allow_incomplete: bool,
 }
 
 /// Flags of `agent`.
@@ -223,6 +234,15 @@ pub enum FailOn {
     Exposed,
     /// A connection that is overdue, unanswered or blackholed.
     Overdue,
+}
+
+impl std::fmt::Display for FailOn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Exposed => "exposed",
+            Self::Overdue => "overdue",
+        })
+    }
 }
 
 impl FailOn {

@@ -18,6 +18,7 @@ use crate::yaml;
 /// The file as people write it: every flag by its name with `-` as `_`, dots nested; and what has no flag.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct ConfigFile {
     pub(super) idle_timeout: Option<DurationText>,
     pub(super) profile: OneOrMore<ProfileName>,
@@ -52,6 +53,9 @@ pub struct ConfigFile {
     pub(super) explain: bool,
     pub(super) compare: Option<PathBuf>,
     pub(super) fail_on: Option<FailOn>,
+    pub(super) allow_incomplete: bool,
+    pub(super) force: bool,
+    pub(super) owner: Option<String>,
     pub(super) paths: Vec<PathKey>,
     pub(super) ignore: Vec<IgnoreKey>,
 }

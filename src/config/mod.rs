@@ -1,5 +1,6 @@
 //! What flags, environment and file mean together: everything that may be wrong is found before anything is opened.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ impl Config {
             .cloned()
             .unwrap_or_else(|| vec!["/run/netns".into(), "/run/docker/netns".into()]);
         Ok(Self {
-            places: HostPaths { roots, netns_dirs, only: None },
+            places: HostPaths { roots, netns_dirs, named: BTreeMap::new() },
             policy,
             log_level: flags.log_level.clone().or_else(|| file.log.level.clone()),
             log_format: flags.log_format.or(file.log.format).unwrap_or_default(),
@@ -162,6 +163,11 @@ impl AuditConfig {
         args.record = args.record.or_else(|| file.record.clone());
         args.replay = args.replay.or_else(|| file.replay.clone());
         args.fail_on = args.fail_on.or(file.fail_on);
+        args.allow_incomplete |= file.allow_incomplete;
+        args.force |= file.force;
+        args.namespace = args.namespace.or_else(|| file.namespace.clone());
+        args.pod = args.pod.or_else(|| file.pod.clone());
+        args.owner = args.owner.or_else(|| file.owner.clone());
         args.explain |= file.explain;
         args.compare = args.compare.or_else(|| file.compare.clone());
         let flag = if args.explain { "--explain" } else { "--compare" };
@@ -176,8 +182,10 @@ impl AuditConfig {
         };
         config.policy.select = Select {
             filter: cli::filter(&args.filter).map_err(UsageError)?,
-            namespace: matcher("--namespace", args.namespace.as_ref().or(file.namespace.as_ref()))?,
-            pod: matcher("--pod", args.pod.as_ref().or(file.pod.as_ref()))?,
+            namespace: matcher("--namespace", args.namespace.as_ref())?,
+            pod: matcher("--pod", args.pod.as_ref())?,
+            owner: matcher("--owner", args.owner.as_ref())?,
+            netns: None,
         };
         Ok(Self { config, args })
     }

@@ -1,16 +1,21 @@
 //! THE SEAM: a stream of records in, one report out. Pure: a replay gives what the sweep gave.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::judge::assess::{Assessment, NamespaceFacts, assess, silence_keepalive};
+use crate::judge::groups::OwnerOf as _;
 use crate::judge::memory::baseline::Activity;
 use crate::judge::memory::{NamespaceMemory, TrackedConnection, Tracker};
+use crate::judge::pair::Pairs;
 use crate::judge::policy::Policy;
 use crate::judge::report::{Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
 use crate::judge::silence::SHORTEST_MS;
-use crate::owner::{NsId, OwnerKind};
-use crate::record::{Consumer, Counters, Loss, LossReason, Namespace, ReadMode, Record, WhatToRead};
+use crate::owner::{NsId, Owner, OwnerKind};
+use crate::record::{
+    Consumer, Counters, HeldSockets, Loss, LossReason, Namespace, ReadMode, Record, SocketsToRead, WhatToRead,
+};
 use crate::wire::inet_diag::{Message, Messages};
 
 mod owners;
@@ -22,6 +27,18 @@ const LOOKUP_NS: u64 = 2500;
 /// So many lookups tell what one costs.
 const ENOUGH_LOOKUPS: u64 = 16;
 
+/// The most sockets without any other owner whose programs one sweep asks for: those that were idle the longest.
+const MAX_NAMELESS: usize = 2048;
+
+/// What the next sweep reads through the processes that hold sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The socket options themselves.
+    pub options: bool,
+    /// The processes.
+    pub holders: bool,
+}
+
 /// Turns sweeps into reports, and remembers from one to the next what the judgement needs.
 pub struct Digest {
     policy: Arc<Policy>,
@@ -29,6 +46,8 @@ pub struct Digest {
     skips_for: u64,
     /// What it costs to look up one connection, nanoseconds.
     lookup_cost: u64,
+    /// What to read through the processes that hold sockets.
+    reads: Reads,
     tracker: Tracker,
     owners: KnownOwners,
     totals: Totals,
@@ -58,7 +77,7 @@ struct Sweep {
     losses: Vec<String>,
     incomplete: bool,
     /// Not entered this time, but not known to be gone either.
-    unread: BTreeSet<NsId>,
+    unread: BTreeMap<NsId, Loss>,
 }
 
 /// A read of a namespace that has begun.
@@ -80,6 +99,7 @@ impl Digest {
             policy,
             skips_for: 0,
             lookup_cost: LOOKUP_NS,
+            reads: Reads::default(),
             tracker: Tracker::default(),
             owners: KnownOwners::default(),
             totals: Totals::default(),
@@ -96,10 +116,15 @@ impl Digest {
         Self { skips_for: millis(self.policy.longest_between_reads()), ..self }
     }
 
+    /// Sets what the next sweep reads through the processes that hold sockets.
+    pub fn set_reads(&mut self, reads: Reads) {
+        self.reads = reads;
+    }
+
     /// Takes one record of a sweep, in the order of the stream.
     pub fn feed(&mut self, record: &Record<'_>) {
         match record {
-            Record::Header(_) => {}
+            Record::Header(_) | Record::End => {}
             Record::Sweep { started_at, clock } => {
                 self.first_clock.get_or_insert(*clock);
                 std::mem::take(&mut self.assessment).settle(&mut self.tracker);
@@ -108,6 +133,7 @@ impl Digest {
                 self.sweep = Sweep { started_at: *started_at, clock: *clock, now: *clock, ..Sweep::default() };
                 self.owners.namespaces.clear();
                 self.owners.inodes.clear();
+                self.tracker.begin_sweep();
             }
             Record::Namespace(namespace) => self.namespace(namespace),
             Record::Datagram { clock, bytes } => self.datagram(*clock, bytes),
@@ -137,6 +163,15 @@ impl Digest {
                     let total = self.totals.owner_issues.entry(kind.clone()).or_default();
                     *total = total.saturating_add(*count);
                 }
+            }
+            Record::Holders(processes) => {
+                for HeldSockets { holder, inodes } in processes {
+                    self.tracker.add_holder(&Arc::new(holder.clone()), inodes);
+                }
+            }
+            Record::Options { options, missing } => {
+                self.tracker.add_options(options.iter().map(|(inode, options)| (*inode, *options)));
+                self.sweep.losses.extend(missing.clone());
             }
             Record::SweepEnd { clock } => self.sweep_end(*clock),
         }
@@ -228,19 +263,37 @@ impl Digest {
             if sweep.namespaces.contains_key(&id) {
                 sweep.counts.dumped = sweep.counts.dumped.saturating_sub(1);
             }
-            sweep.unread.insert(id);
+            sweep.unread.insert(id, loss.clone());
         }
     }
 
     fn sweep_end(&mut self, clock: u64) {
         let sweep = &mut self.sweep;
         sweep.now = sweep.now.max(clock);
-        let known = |id: NsId| sweep.namespaces.contains_key(&id) || sweep.unread.contains(&id);
+        let known = |id: NsId| sweep.namespaces.contains_key(&id) || sweep.unread.contains_key(&id);
         let mut count = count_silence(&self.policy, &mut self.totals, sweep.now);
         self.tracker.retain(known, sweep.now, &mut count);
         drop(count);
         self.totals.sweeps += 1;
         self.judge();
+    }
+
+    /// Why the last sweep did not read this namespace, in a sentence; `None` where it did.
+    #[must_use]
+    pub fn why_unread(&self, id: NsId) -> Option<String> {
+        let read = self.sweep.namespaces.contains_key(&id);
+        match self.sweep.unread.get(&id) {
+            Some(loss) if loss.reason == LossReason::Permission => {
+                Some("permission denied. CAP_SYS_ADMIN is missing: run as root".to_owned())
+            }
+            Some(loss) => Some(loss.detail.clone()),
+            None => (!read).then(|| "this network namespace is gone".to_owned()),
+        }
+    }
+
+    /// The owners of the last sweep.
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        self.owners.all()
     }
 
     /// The last sweep's report, which leaves the digest; its findings are left to [`Digest::findings`].
@@ -325,18 +378,70 @@ impl Consumer for Digest {
         memory.what_to_read(&activity, namespace.clock, longest, self.lookup_cost)
     }
 
-    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
-        let mut cgroups = BTreeSet::new();
-        let mut inodes = BTreeSet::new();
-        for (_, memory) in self.tracker.namespaces() {
-            // kubelet names a container a moment after it has started: ask again for what has no name yet
-            let known = |id: &u64| self.owners.cgroups.get(id).is_some_and(|owner| owner.is_named());
-            cgroups.extend(memory.origins().iter().filter_map(|origin| origin.cgroup).filter(|id| !known(id)));
-            if by_inode {
-                inodes.extend(memory.connections().map(|tracked| tracked.inode));
+    fn unknown_cgroups(&self) -> BTreeSet<u64> {
+        // kubelet names a container a moment after it has started: ask again for what has no name yet
+        let known = |id: &u64| self.owners.cgroups.get(id).is_some_and(|owner| owner.is_named());
+        let origins = self.tracker.namespaces().flat_map(|(_, memory)| memory.origins());
+        origins.filter_map(|origin| origin.cgroup).filter(|id| !known(id)).collect()
+    }
+
+    fn unknown_inodes(&self, all: bool) -> BTreeSet<u32> {
+        let mut nameless = Vec::new();
+        for (id, memory) in self.tracker.namespaces() {
+            let wanted: Vec<bool> =
+                memory.origins().iter().map(|origin| all || self.owners.is_nameless(id, origin.cgroup)).collect();
+            if wanted.contains(&true) {
+                let of = memory.connections().filter(|tracked| wanted.get(tracked.origin()) == Some(&true));
+                nameless.extend(of.map(|tracked| (Reverse(tracked.wire_idle(self.sweep.now)), tracked.inode)));
             }
         }
-        (cgroups, inodes)
+        if !all && nameless.len() > MAX_NAMELESS {
+            nameless.select_nth_unstable(MAX_NAMELESS);
+            nameless.truncate(MAX_NAMELESS);
+        }
+        nameless.into_iter().map(|(_, inode)| inode).filter(|inode| *inode != 0).collect()
+    }
+
+    fn sockets_to_read(&self) -> SocketsToRead {
+        let Reads { options, holders } = self.reads;
+        let mut wanted = SocketsToRead::default();
+        if !options && !holders {
+            return wanted;
+        }
+        let pairs = if options { Pairs::find(&self.tracker) } else { Pairs::default() };
+        for (id, at, tracked) in self.shown() {
+            if holders {
+                wanted.holders.insert(tracked.inode);
+            }
+            if options {
+                // the peer's keepalive is part of the verdict, whether the peer is shown or not
+                wanted.options.insert(tracked.inode);
+                let peer =
+                    pairs.peer(id, at).and_then(|peer| self.tracker.namespace(peer.namespace)?.entries().get(peer.at));
+                wanted.options.extend(peer.map(|peer| peer.inode));
+            }
+        }
+        // a socket that nobody has accepted yet
+        wanted.options.remove(&0);
+        wanted.holders.remove(&0);
+        wanted
+    }
+}
+
+impl Digest {
+    /// The connections of the sweep that are to be shown.
+    fn shown(&self) -> impl Iterator<Item = (NsId, u32, &TrackedConnection)> {
+        let select = &self.policy.select;
+        let memories = self.tracker.namespaces().filter(|(id, _)| select.takes_namespace(*id));
+        memories.flat_map(move |(id, memory)| {
+            let entries = (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen());
+            let shown = entries.filter(move |(_, tracked)| {
+                let owner = || self.owners.owner(id, memory.origin(tracked).cgroup, tracked.inode);
+                select.takes(|| memory.local(tracked), tracked.remote)
+                    && (!select.by_owner() || select.takes_owner(&owner()))
+            });
+            shown.map(move |(at, tracked)| (id, at, tracked))
+        })
     }
 }
 

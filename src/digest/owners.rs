@@ -40,22 +40,46 @@ impl KnownOwners {
     }
 }
 
+impl KnownOwners {
+    /// Every owner that is known.
+    pub fn all(&self) -> impl Iterator<Item = &Owner> {
+        self.cgroups.values().chain(self.inodes.values()).chain(self.namespaces.values()).map(|owner| &**owner)
+    }
+
+    /// The owner that a socket's cgroup names.
+    fn by_cgroup(&self, cgroup: Option<u64>) -> Option<&Arc<Owner>> {
+        cgroup.and_then(|id| self.cgroups.get(&id))
+    }
+
+    /// Whether neither the namespace nor the cgroup of a socket names an owner.
+    pub fn is_nameless(&self, namespace: NsId, cgroup: Option<u64>) -> bool {
+        !self.owner(namespace, cgroup, 0).has_name()
+    }
+}
+
 impl OwnerOf for KnownOwners {
-    /// The socket's own owner where that is a pod; else the namespace's pod; else the socket's container or unit; else the namespace's owner.
+    /// The socket's own owner where that is a pod; else the namespace's pod; else the socket's container or unit; else the namespace's owner,
+    /// unless only the program that holds the socket has a name.
     fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner> {
-        let socket = cgroup.and_then(|id| self.cgroups.get(&id)).or_else(|| self.inodes.get(&inode));
+        let by_cgroup = self.by_cgroup(cgroup);
+        let named = by_cgroup.filter(|owner| owner.has_name());
+        let socket = named.or_else(|| self.inodes.get(&inode)).or(by_cgroup);
         let namespace = self.namespaces.get(&namespace);
         let kind = |owner: Option<&Arc<Owner>>| owner.map(|owner| owner.kind);
         let best = match (kind(socket), kind(namespace)) {
             (Some(OwnerKind::Pod), _) => socket,
             (_, Some(OwnerKind::Pod)) => namespace,
             (Some(OwnerKind::Container | OwnerKind::Unit), _) => socket,
+            (_, Some(OwnerKind::Host)) => socket.filter(|owner| owner.has_name()).or(namespace),
             _ => namespace,
         };
         best.cloned().unwrap_or_default()
     }
 
-    fn by_inode(&self) -> bool {
-        !self.inodes.is_empty()
+    fn by_inode(&self, namespace: NsId, cgroup: Option<u64>) -> bool {
+        let in_named = self.namespaces.get(&namespace).is_some_and(|owner| owner.has_name());
+        // a cgroup that names nobody is enough in a namespace that has a name
+        let enough = self.by_cgroup(cgroup).is_some_and(|owner| owner.has_name() || in_named);
+        !self.inodes.is_empty() && !enough
     }
 }

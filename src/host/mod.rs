@@ -1,16 +1,17 @@
 //! HANDS: the only folder that touches Linux. A sweep turns network namespaces into a stream of records, partial failures included.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod counters;
 pub mod diag;
 pub mod exact;
+pub mod fds;
+pub mod holders;
 pub mod lookup;
 pub mod netns;
 pub mod owners;
-pub mod programs;
 
 use crate::owner::NsId;
 use crate::record::{Consumer, Loss, LossReason, Namespace, ReadMode, Record, WhatToRead};
@@ -25,8 +26,8 @@ pub struct HostPaths {
     pub roots: Roots,
     /// Directories of namespaces' bind mounts.
     pub netns_dirs: Vec<PathBuf>,
-    /// Only these namespaces; `None`: every one.
-    pub only: Option<BTreeMap<NsId, Found>>,
+    /// Namespaces that the user named: they are read even if nothing else leads to them.
+    pub named: BTreeMap<NsId, Found>,
 }
 
 /// The host as sweeps see it: what is found out once, and names that last.
@@ -51,8 +52,9 @@ impl Host {
     /// **The calling thread is left in some other network namespace**: it must do nothing else afterwards. See [`on_own_thread`].
     pub fn sweep_into<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
         self.read_namespaces(to)?;
-        let (cgroups, inodes) = to.unknown_owners(!self.owners.has_cgroup2());
-        self.end_sweep(&cgroups, &inodes, to)
+        self.read_owners(to)?;
+        self.read_holders(to)?;
+        to.consume(&Record::SweepEnd { clock: clock() })
     }
 
     /// One pass over every network namespace.
@@ -69,21 +71,38 @@ impl Host {
         denied.report(to)
     }
 
-    /// Reports the owners that the consumer does not know, and ends the sweep.
-    fn end_sweep<C: Consumer>(
-        &mut self,
-        cgroups: &BTreeSet<u64>,
-        inodes: &BTreeSet<u32>,
-        to: &mut C,
-    ) -> Result<(), C::Error> {
-        let cgroups = if cgroups.is_empty() { BTreeMap::new() } else { self.owners.of_cgroups(cgroups) };
-        let inodes = if inodes.is_empty() { BTreeMap::new() } else { self.owners.of_inodes(inodes) };
+    /// Reports the owners that the consumer does not know.
+    fn read_owners<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
+        let wanted = to.unknown_cgroups();
+        if !wanted.is_empty() {
+            let cgroups = self.owners.of_cgroups(&wanted);
+            to.consume(&Record::Owners { cgroups, inodes: BTreeMap::new(), issues: BTreeMap::new() })?;
+        }
+        let wanted = to.unknown_inodes(!self.owners.has_cgroup2());
+        let inodes = if wanted.is_empty() { BTreeMap::new() } else { self.owners.of_inodes(&wanted) };
         let issues: BTreeMap<String, u64> =
             self.owners.issues().into_iter().map(|(kind, count)| (kind.name().to_owned(), count)).collect();
-        if !(cgroups.is_empty() && inodes.is_empty() && issues.is_empty()) {
-            to.consume(&Record::Owners { cgroups, inodes, issues })?;
+        if inodes.is_empty() && issues.is_empty() {
+            return Ok(());
         }
-        to.consume(&Record::SweepEnd { clock: clock() })
+        to.consume(&Record::Owners { cgroups: BTreeMap::new(), inodes, issues })
+    }
+
+    /// Reports the processes that hold sockets and the options of sockets, where the consumer wants them.
+    fn read_holders<C: Consumer>(&self, to: &mut C) -> Result<(), C::Error> {
+        let wanted = to.sockets_to_read();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let holders::FoundHolders { holders, options, loss, missing } =
+            holders::find(&self.places.roots.procfs, &wanted);
+        if !holders.is_empty() {
+            to.consume(&Record::Holders(holders))?;
+        }
+        if !wanted.options.is_empty() {
+            to.consume(&Record::Options { options, missing })?;
+        }
+        loss.map_or(Ok(()), |loss| to.consume(&Record::Loss(loss)))
     }
 
     /// The namespaces to enter, our own first: the thread is in it already, and may not be allowed to enter any other.
@@ -91,12 +110,16 @@ impl Host {
     fn find<C: Consumer>(&self, own: Option<NsId>, to: &mut C) -> Result<(Vec<(NsId, Found)>, Option<NsId>), C::Error> {
         let procfs = &self.places.roots.procfs;
         let host = std::fs::read_link(procfs.join("1/ns/net")).ok().and_then(|link| netns::parse_link(&link)).or(own);
-        if let Some(only) = &self.places.only {
-            return Ok((only.clone().into_iter().collect(), host));
-        }
         let (mut found, unseen) = netns::find(procfs, &self.places.netns_dirs);
         if let Some(own) = own {
             found.entry(own).or_default();
+        }
+        for (id, named) in &self.places.named {
+            let known = found.entry(*id).or_default();
+            if known.mount.is_none() {
+                (known.name, known.mount) = (named.name.clone(), named.mount.clone());
+            }
+            known.pids.extend(&named.pids);
         }
         if unseen.processes > 0 {
             let detail = format!(
@@ -253,6 +276,12 @@ pub fn node_name() -> String {
         .ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+/// The number of this process.
+#[must_use]
+pub fn own_pid() -> u32 {
+    std::process::id()
 }
 
 /// The kernel's release, as `uname -r` prints it.

@@ -39,8 +39,8 @@ pub struct Assessment {
 #[derive(Debug)]
 struct NamespaceAssessment {
     id: NsId,
-    /// By origin; empty where inodes tell owners.
-    owners: Vec<Arc<Owner>>,
+    /// By origin; `None` where only the inodes of its sockets name owners.
+    owners: Vec<Option<Arc<Owner>>>,
     /// Connections that are overdue, or were watched in silence for their path's idle timeout.
     marks: Vec<Mark>,
     next_change: NextChange,
@@ -66,11 +66,10 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
         let mut next_change = NextChange::default();
         for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
             let group = groups.of(tracked);
-            if !group.selected || !policy.select.takes(|| memory.local(tracked), tracked.remote()) {
-                continue;
-            }
+            // what is not shown is judged all the same: it may be the peer of what is shown, and is a connection of the next sweep
+            let shown = group.selected && policy.select.takes(|| memory.local(tracked), tracked.remote);
             if group.ignored {
-                report.ignored += 1;
+                report.ignored += u64::from(shown);
                 continue;
             }
             let judged = assessor.judge(at, tracked);
@@ -81,11 +80,15 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
             if overdue || judged.stale {
                 marks.push(Mark { at, overdue, stale: judged.stale });
             }
+            if !shown {
+                report.not_shown += 1;
+                continue;
+            }
             report.verdicts[judged.verdict as usize] += 1;
             group.count(judged.direction, judged.keepalive, judged.verdict);
             if judged.verdict.flagged() {
                 let endpoint = match judged.direction {
-                    Direction::Outbound => ServiceEndpoint::Remote(tracked.remote()),
+                    Direction::Outbound => ServiceEndpoint::Remote(tracked.remote),
                     Direction::Inbound => ServiceEndpoint::Local(tracked.local_port),
                 };
                 group.flag(judged.direction, endpoint, judged.path, judged.verdict, judged.facts.wire_idle);
@@ -120,7 +123,7 @@ impl Assessment {
             let (of, memory, facts) = (*namespaces.get(rank.namespace as usize)?)?;
             let entry = memory.entries().get(rank.at as usize)?;
             let assessor = Assessor { tracker, policy, pairs: &self.pairs, now: self.now, id: of.id, memory };
-            let owner = of.owners.get(entry.origin()).cloned();
+            let owner = of.owners.get(entry.origin()).cloned().flatten();
             let owner = owner.unwrap_or_else(|| owners.owner(of.id, memory.origin(entry).cgroup, entry.inode));
             Some(assessor.finding(rank.at, entry, owner, facts))
         })
@@ -174,9 +177,9 @@ impl<'a> Assessor<'a> {
         let (direction, service_port) = if self.memory.listens(local) {
             (Direction::Inbound, local.port)
         } else {
-            (Direction::Outbound, tracked.remote().port)
+            (Direction::Outbound, tracked.remote.port)
         };
-        let path = self.policy.path(tracked.remote().addr, service_port);
+        let path = self.policy.path(tracked.remote.addr, service_port);
         let idle_timeout = path.idle_timeout;
         let other = self.pairs.peer(self.id, at);
         let peer_keepalive =
@@ -204,6 +207,7 @@ impl<'a> Assessor<'a> {
     /// The facts of one socket, as far as they do not depend on the other end, and of which moment they are. Where its namespace was not dumped
     /// again, a connection that this end keeps alive may have probed meanwhile, as its timer told: it is as its last look found it.
     fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, idle_timeout: Duration) -> (u64, Facts) {
+        let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
         if memory.skipped() {
             let seen_at = tracked.seen_at(self.now);
             let then = facts(tracked, seen_at);
@@ -244,7 +248,7 @@ impl<'a> Assessor<'a> {
             netns_name: namespace.and_then(|namespace| namespace.name.clone()),
             owner,
             local: self.memory.local(tracked),
-            remote: tracked.remote(),
+            remote: tracked.remote,
             direction: judged.direction,
             timer: tracked.timer(),
             expires: (tracked.timer() != Timer::None).then(|| tracked.expires(self.now)),
@@ -252,7 +256,8 @@ impl<'a> Assessor<'a> {
             keepalive: judged.keepalive,
             keepidle: judged.facts.keepidle,
             probes_after: judged.facts.probes_after,
-            exact: None,
+            exact: self.tracker.options(tracked.inode).copied(),
+            holder: self.tracker.holder(tracked.inode).cloned(),
             data_idle: tracked.data_idle(self.now),
             wire_idle: judged.facts.wire_idle,
             watched: judged.facts.watched,
@@ -275,7 +280,7 @@ impl<'a> Assessor<'a> {
 pub fn facts(tracked: &TrackedConnection, now: u64) -> Facts {
     let keepalive_timer = tracked.timer() == Timer::KeepAlive;
     Facts {
-        armed: tracked.armed(),
+        armed: tracked.armed,
         keepidle: tracked.keepidle().map(u64::from),
         probes_after: tracked.probes_after().map(u64::from),
         next_probe: keepalive_timer.then(|| tracked.expires(now)),
@@ -303,6 +308,6 @@ pub fn silence_keepalive(
         return None;
     }
     let local = memory.local(tracked);
-    let service_port = if memory.listens(local) { local.port } else { tracked.remote().port };
-    Some(keepalive(policy.path(tracked.remote().addr, service_port).idle_timeout, &facts(tracked, now)))
+    let service_port = if memory.listens(local) { local.port } else { tracked.remote.port };
+    Some(keepalive(policy.path(tracked.remote.addr, service_port).idle_timeout, &facts(tracked, now)))
 }

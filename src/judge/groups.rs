@@ -15,15 +15,15 @@ use crate::owner::{NsId, Owner};
 pub trait OwnerOf {
     /// The best known owner of a socket of this namespace, by its cgroup and inode.
     fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner>;
-    /// Whether sockets of one cgroup may have several owners, told apart by inode: on hosts without cgroup v2.
-    fn by_inode(&self) -> bool;
+    /// Whether the inodes of these sockets name better owners than their namespace and cgroup do.
+    fn by_inode(&self, namespace: NsId, cgroup: Option<u64>) -> bool;
 }
 
 /// The owners of one namespace's connections.
 pub(super) struct Groups<'a> {
     all: Vec<Group<'a>>,
-    /// Positions in `all`, by origin; empty where inodes tell owners.
-    by_origin: Vec<usize>,
+    /// Positions in `all`, by origin; `None` where only inodes name owners.
+    by_origin: Vec<Option<usize>>,
     id: NsId,
     memory: &'a NamespaceMemory,
     policy: &'a Policy,
@@ -55,10 +55,11 @@ type FlaggedKey = (Option<ServiceEndpoint>, *const Path, Verdict);
 impl<'a> Groups<'a> {
     pub fn new(id: NsId, memory: &'a NamespaceMemory, policy: &'a Policy, owners: &'a dyn OwnerOf) -> Self {
         let mut groups = Self { all: Vec::new(), by_origin: Vec::new(), id, memory, policy, owners };
-        if !owners.by_inode() {
-            groups.by_origin =
-                memory.origins().iter().map(|origin| groups.position(owners.owner(id, origin.cgroup, 0))).collect();
-        }
+        let by_origin = memory.origins().iter().map(|origin| {
+            let one = !owners.by_inode(id, origin.cgroup);
+            one.then(|| groups.position(owners.owner(id, origin.cgroup, 0)))
+        });
+        groups.by_origin = by_origin.collect();
         groups
     }
 
@@ -66,7 +67,7 @@ impl<'a> Groups<'a> {
         self.all.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
             self.all.push(Group {
                 ignored: self.policy.ignores(&owner),
-                selected: self.policy.select.takes_owner(&owner),
+                selected: self.policy.select.takes_namespace(self.id) && self.policy.select.takes_owner(&owner),
                 owner,
                 counts: Default::default(),
             });
@@ -76,7 +77,7 @@ impl<'a> Groups<'a> {
 
     /// The group of a connection.
     pub fn of(&mut self, tracked: &TrackedConnection) -> &mut Group<'a> {
-        let at = if let Some(&at) = self.by_origin.get(tracked.origin()) {
+        let at = if let Some(&Some(at)) = self.by_origin.get(tracked.origin()) {
             at
         } else {
             let cgroup = self.memory.origin(tracked).cgroup;
@@ -85,9 +86,9 @@ impl<'a> Groups<'a> {
         &mut self.all[at]
     }
 
-    /// Adds what was counted to the tallies of the node; returns the owner of each origin, where origins tell owners.
-    pub fn pour_into(self, tallies: &mut BTreeMap<(Arc<Owner>, Direction), Tally>) -> Vec<Arc<Owner>> {
-        let by_origin = self.by_origin.iter().map(|&at| self.all[at].owner.clone()).collect();
+    /// Adds what was counted to the tallies of the node; returns the owner of each origin, where origins name owners.
+    pub fn pour_into(self, tallies: &mut BTreeMap<(Arc<Owner>, Direction), Tally>) -> Vec<Option<Arc<Owner>>> {
+        let by_origin = self.by_origin.iter().map(|&at| Some(self.all[at?].owner.clone())).collect();
         for group in self.all {
             for (direction, counts) in [Direction::Inbound, Direction::Outbound].into_iter().zip(group.counts) {
                 if counts.by_state.iter().flatten().any(|&count| count > 0) {

@@ -7,7 +7,7 @@ use super::memory::PeerProbes;
 pub use super::policy::{OverdueBy, Path};
 use super::silence::SilenceHistogram;
 use super::verdict::{Keepalive, Verdict};
-use crate::owner::{NsId, Owner};
+use crate::owner::{Holder, NsId, Owner};
 use crate::socket::{Cookie, Endpoint, KeepaliveOptions, Timer};
 
 /// Who opened a connection: it is inbound where a socket listens on its local endpoint.
@@ -90,8 +90,10 @@ pub struct Finding {
     pub keepidle: Option<u64>,
     /// Lower bound of the longest silence that this end's probes leave, be it KEEPIDLE or KEEPINTVL.
     pub probes_after: Option<u64>,
-    /// The true options, where they were asked for and could be had.
+    /// The socket options themselves, where they were asked for and could be read.
     pub exact: Option<KeepaliveOptions>,
+    /// The process that holds the socket, where it was asked for and could be found.
+    pub holder: Option<Arc<Holder>>,
     /// Since the last payload byte.
     pub data_idle: Option<u64>,
     /// Since the last segment that we know of.
@@ -222,6 +224,8 @@ pub struct Report {
     pub connections: u64,
     /// Connections under an ignore rule.
     pub ignored: u64,
+    /// Connections that were judged and are not among those to show.
+    pub not_shown: u64,
     /// Something could not be read; `losses` says what.
     pub incomplete: bool,
     /// By verdict, in the order of [`Verdict::ALL`].

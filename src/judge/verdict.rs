@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::memory::keepidle::SAME_MS;
 use super::memory::{KeepaliveTimer, PeerProbes};
 use super::policy::OverdueBy;
+use crate::socket::KeepaliveOptions;
 
 /// What this end does to keep the path alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -133,6 +134,26 @@ pub struct Facts {
     pub peer_probes: Option<PeerProbes>,
     /// The other end's keepalive against this path's idle timeout, where it is on this node.
     pub peer_keepalive: Option<Keepalive>,
+}
+
+impl Facts {
+    /// These facts with options that were read from the socket itself: they replace what was inferred.
+    #[must_use]
+    pub fn with_options(mut self, options: Option<&KeepaliveOptions>) -> Self {
+        let Some(options) = options else { return self };
+        match options.so_keepalive {
+            Some(true) => self.armed = KeepaliveTimer::Armed,
+            Some(false) => (self.armed, self.keepidle, self.probes_after) = (KeepaliveTimer::Off, None, None),
+            None => {}
+        }
+        if self.armed == KeepaliveTimer::Armed
+            && let Some(idle) = options.tcp_keepidle
+        {
+            let longest = options.tcp_keepintvl.map_or(idle, |interval| interval.max(idle));
+            (self.keepidle, self.probes_after) = (Some(u64::from(idle) * 1000), Some(u64::from(longest) * 1000));
+        }
+        self
+    }
 }
 
 /// The timer wheel fires late by up to an eighth of the timeout (measured: KEEPIDLE 140 s probes after 155 s), so that only

@@ -1,9 +1,9 @@
 //! A recording: records as JSON, one a line, written and read.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
-use super::{BYTE_ORDER, Consumer, FORMAT, Header, Namespace, Record, VERSION, WhatToRead};
+use super::{BYTE_ORDER, Consumer, FORMAT, Header, Namespace, Record, SocketsToRead, VERSION, WhatToRead};
 
 /// The longest line that a reader takes, in bytes: room for the owners of 50 000 cgroups.
 const MAX_LINE: u64 = 16 << 20;
@@ -34,9 +34,12 @@ pub enum RecordError {
     /// Written on a machine with another byte order.
     #[error("the recording was made on a {0}-endian machine; replay it on one of the same byte order")]
     ByteOrder(String),
-    /// The file ends inside a sweep.
-    #[error("the recording ends inside a sweep, after line {0}: it was cut off. Record it again, or copy it whole")]
+    /// The file ends inside a sweep, or without its end record.
+    #[error("the recording has no end: it was cut off after line {0}. Record it again, or copy it whole")]
     Truncated(u64),
+    /// Something follows the end record.
+    #[error("line {0}: something follows the end of the recording; a file holds one recording")]
+    BeyondEnd(u64),
     /// A line is longer than any record.
     #[error("line {0}: longer than {MAX_LINE} bytes, which no record is")]
     LineTooLong(u64),
@@ -45,19 +48,28 @@ pub enum RecordError {
 /// Writes records, one JSON object a line.
 pub struct Recorder<W> {
     out: W,
+    /// The length of the end record that the file ends with; 0 during a sweep.
+    end: i64,
 }
 
-impl<W: Write> Recorder<W> {
+impl<W: Write + Seek> Recorder<W> {
     /// A recorder that has written its header.
     pub fn new(mut out: W, header: &Header) -> Result<Self, RecordError> {
         write_line(&mut out, &Record::Header(header.clone()))?;
-        Ok(Self { out })
+        Ok(Self { out, end: 0 })
     }
 
-    /// Appends one record; the file is flushed where a sweep ends.
+    /// Appends one record. After each sweep the file ends with an end record, which the next sweep overwrites: whoever reads the file
+    /// sees whether it was cut, even if this program is interrupted.
     pub fn write(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
+        if self.end > 0 {
+            self.out.seek(SeekFrom::Current(-std::mem::take(&mut self.end)))?;
+        }
         write_line(&mut self.out, record)?;
         if matches!(record, Record::SweepEnd { .. }) {
+            let before = self.out.stream_position()?;
+            write_line(&mut self.out, &Record::End)?;
+            self.end = self.out.stream_position()?.saturating_sub(before).try_into().unwrap_or(0);
             self.out.flush()?;
         }
         Ok(())
@@ -77,7 +89,7 @@ impl<'a, C, W> Recording<'a, C, W> {
     }
 }
 
-impl<C: Consumer<Error = io::Error>, W: Write> Consumer for Recording<'_, C, W> {
+impl<C: Consumer<Error = io::Error>, W: Write + Seek> Consumer for Recording<'_, C, W> {
     type Error = RecordError;
 
     fn consume(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
@@ -89,8 +101,16 @@ impl<C: Consumer<Error = io::Error>, W: Write> Consumer for Recording<'_, C, W> 
         self.consumer.what_to_read(namespace)
     }
 
-    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
-        self.consumer.unknown_owners(by_inode)
+    fn unknown_cgroups(&self) -> BTreeSet<u64> {
+        self.consumer.unknown_cgroups()
+    }
+
+    fn unknown_inodes(&self, all: bool) -> BTreeSet<u32> {
+        self.consumer.unknown_inodes(all)
+    }
+
+    fn sockets_to_read(&self) -> SocketsToRead {
+        self.consumer.sockets_to_read()
     }
 }
 
@@ -112,6 +132,7 @@ pub fn replay<E: From<RecordError>>(
     let mut header = None;
     // a recording holds at least one sweep, whole
     let mut inside = true;
+    let mut ended = false;
     loop {
         line.clear();
         number += 1;
@@ -129,6 +150,9 @@ pub fn replay<E: From<RecordError>>(
             Err(_) if line.last() != Some(&b'\n') => return Err(RecordError::Truncated(number - 1).into()),
             Err(source) => return Err(RecordError::Syntax { line: number, source }.into()),
         };
+        if ended && !matches!(record, Record::Header(_)) {
+            return Err(RecordError::BeyondEnd(number).into());
+        }
         match (&record, &header) {
             (Record::Header(found), None) => {
                 check(found)?;
@@ -139,13 +163,17 @@ pub fn replay<E: From<RecordError>>(
             (Record::Header(_), Some(_)) => return Err(RecordError::SecondHeader(number).into()),
             (Record::Sweep { .. }, _) => inside = true,
             (Record::SweepEnd { .. }, _) => inside = false,
+            (Record::End, _) => {
+                ended = true;
+                continue;
+            }
             _ => {}
         }
         each(record)?;
     }
     match header {
         None => Err(RecordError::Foreign.into()),
-        Some(_) if inside => Err(RecordError::Truncated(number - 1).into()),
+        Some(header) if inside || (header.has_end && !ended) => Err(RecordError::Truncated(number - 1).into()),
         Some(header) => Ok(header),
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! The order of a stream: one [`Header`]; then for each sweep [`Record::Sweep`], for each namespace a [`Record::Namespace`] followed by
 //! its [`Record::Datagram`]s and one [`Record::ReadEnd`], a [`Record::Loss`] wherever something could not be read, any number of
-//! [`Record::Owners`], and [`Record::SweepEnd`].
+//! [`Record::Owners`], where they were asked for [`Record::Holders`] and [`Record::Options`], and [`Record::SweepEnd`]; at
+//! last [`Record::End`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,13 +13,14 @@ use std::collections::BTreeMap;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::owner::{NsId, Owner};
+use crate::owner::{Holder, NsId, Owner};
+use crate::socket::KeepaliveOptions;
 
 mod file;
 mod what_to_read;
 
 pub use file::{RecordError, Recorder, Recording, replay};
-pub use what_to_read::{Consumer, WhatToRead};
+pub use what_to_read::{Consumer, SocketsToRead, WhatToRead};
 
 /// The version of the file form; a reader refuses a newer one.
 pub const VERSION: u32 = 1;
@@ -72,11 +74,23 @@ pub enum Record<'a> {
         #[serde(default)]
         issues: BTreeMap<String, u64>,
     },
+    /// Which processes hold sockets.
+    Holders(Vec<HeldSockets>),
+    /// The socket options themselves (`--exact`).
+    Options {
+        /// Options by socket inode.
+        options: BTreeMap<u32, KeepaliveOptions>,
+        /// Sockets that no visible process holds, in a sentence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missing: Option<String>,
+    },
     /// The sweep is over.
     SweepEnd {
         /// Monotonic clock, milliseconds.
         clock: u64,
     },
+    /// The recording is whole.
+    End,
 }
 
 /// Where and when a recording was made.
@@ -94,6 +108,9 @@ pub struct Header {
     pub node: String,
     /// Wall clock, milliseconds since the Unix epoch.
     pub recorded_at: u64,
+    /// The last line is an end record; the first recordings had none.
+    #[serde(default)]
+    pub has_end: bool,
 }
 
 impl Header {
@@ -107,6 +124,7 @@ impl Header {
             kernel,
             node,
             recorded_at,
+            has_end: true,
         }
     }
 }
@@ -129,6 +147,16 @@ pub struct Namespace {
     /// How the sweep read its connections.
     #[serde(default, skip_serializing_if = "ReadMode::is_dump")]
     pub read: ReadMode,
+}
+
+/// A process, and sockets that it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSockets {
+    /// The process.
+    #[serde(flatten)]
+    pub holder: Holder,
+    /// The inodes of its sockets.
+    pub inodes: Vec<u32>,
 }
 
 /// How a sweep read the connections of a namespace.

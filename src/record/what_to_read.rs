@@ -29,6 +29,30 @@ pub trait Consumer {
     /// What to read of a namespace that was just entered, by its counters.
     fn what_to_read(&self, namespace: &Namespace) -> WhatToRead;
 
-    /// The cgroup v2 ids of sockets whose owner is not known yet and, where `by_inode`, the inodes of all sockets.
-    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>);
+    /// The cgroup v2 ids of sockets whose owner is not known yet.
+    fn unknown_cgroups(&self) -> BTreeSet<u64>;
+
+    /// The inodes of sockets that only the process that holds them can name, once the owners of cgroups are known. `all`: the host has no
+    /// cgroup v2, so that this is true of every socket.
+    fn unknown_inodes(&self, all: bool) -> BTreeSet<u32>;
+
+    /// The sockets whose holders and options are wanted, once their owners are known.
+    fn sockets_to_read(&self) -> SocketsToRead;
+}
+
+/// What to read of sockets through the processes that hold them, by inode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketsToRead {
+    /// Read the socket options of these.
+    pub options: BTreeSet<u32>,
+    /// Find the processes that hold these.
+    pub holders: BTreeSet<u32>,
+}
+
+impl SocketsToRead {
+    /// Whether nothing is wanted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.options.is_empty() && self.holders.is_empty()
+    }
 }

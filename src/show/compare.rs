@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use super::explain::Programs;
 use super::workload;
 use crate::judge::report::{Direction, Finding, Report, ServiceEndpoint};
 use crate::judge::verdict::Verdict;
@@ -50,14 +49,15 @@ type Identity = (NsId, Cookie, Endpoint, Endpoint);
 
 /// Every workload and endpoint with a connection that is or was unprotected, and what became of it.
 #[must_use]
-pub fn changes(before: &Report, after: &Report, programs: &Programs) -> BTreeMap<Key, Change> {
+pub fn changes(before: &Report, after: &Report) -> BTreeMap<Key, Change> {
     let mut old: HashMap<Identity, &Finding> =
         before.findings.iter().map(|finding| (identity(finding), finding)).collect();
     let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
     for finding in &after.findings {
         let was = old.remove(&identity(finding));
         let change = changes.entry(key(finding)).or_default();
-        let names = [finding.owner.container.as_deref(), programs.get(&finding.inode).map(String::as_str)];
+        let program = finding.holder.as_ref().map(|holder| holder.program());
+        let names = [finding.owner.container.as_deref(), program];
         change.envoy |= names.into_iter().flatten().any(is_envoy);
         match (was, protected(finding), unprotected(finding)) {
             (None, true, _) => change.new_protected += 1,
@@ -79,8 +79,8 @@ pub fn changes(before: &Report, after: &Report, programs: &Programs) -> BTreeMap
 
 /// The comparison, for stdout.
 #[must_use]
-pub fn compare(before: &Report, after: &Report, programs: &Programs) -> String {
-    let changes = changes(before, after, programs);
+pub fn compare(before: &Report, after: &Report) -> String {
+    let changes = changes(before, after);
     if changes.is_empty() {
         return "No connection was unprotected at either look.\n".into();
     }

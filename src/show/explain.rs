@@ -11,17 +11,14 @@ use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::OwnerKind;
 use crate::remedy::{self, RemedyError, target::Side};
 
-/// The executables that hold sockets, by socket inode.
-pub type Programs = BTreeMap<u32, String>;
-
 /// Connections that share a workload, a direction, an endpoint, a program and a keepalive state, and so a cause.
 type Key<'a> = (String, Direction, ServiceEndpoint, Option<&'a str>, Keepalive);
 
 /// The explanation, for stdout.
-pub fn explain(report: &Report, programs: &Programs) -> Result<String, RemedyError> {
+pub fn explain(report: &Report) -> Result<String, RemedyError> {
     let mut groups: BTreeMap<Key<'_>, Vec<&Finding>> = BTreeMap::new();
     for finding in report.findings.iter().filter(|finding| finding.verdict.flagged()) {
-        let program = programs.get(&finding.inode).map(String::as_str);
+        let program = finding.holder.as_ref().map(|holder| holder.program());
         let key = (workload::of(&finding.owner), finding.direction, finding.endpoint(), program, finding.keepalive);
         groups.entry(key).or_default().push(finding);
     }

@@ -76,7 +76,8 @@ impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Connections
 #[must_use]
 pub fn connection(finding: &Finding) -> Value {
     let owner = &finding.owner;
-    let exact = finding.exact.filter(|exact| exact.so_keepalive).map(|exact| (f64::from(exact.tcp_keepidle), "exact"));
+    let exact = finding.exact.filter(|exact| exact.so_keepalive == Some(true)).and_then(|exact| exact.tcp_keepidle);
+    let exact = exact.map(|idle| (f64::from(idle), "exact"));
     let idle = exact.or(finding.keepidle.map(|idle| (seconds(idle), "at_least")));
     let mut value = json!({
         "netns": finding.netns.0,
@@ -118,6 +119,12 @@ pub fn connection(finding: &Finding) -> Value {
         "tcp_keepalive_time_seconds": finding.tcp_keepalive_time,
         "verdict": finding.verdict.name(),
         "why": Why(finding).to_string(),
+        "process": finding.holder.as_ref().map(|holder| json!({
+            "pid": holder.pid,
+            "comm": holder.comm,
+            "argv0": holder.argv0,
+            "exe": holder.exe,
+        })),
         "uid": finding.uid,
         "inode": finding.inode,
         "cookie": finding.cookie.to_string(),
@@ -130,7 +137,7 @@ pub fn connection(finding: &Finding) -> Value {
                 "tcp_keepidle_seconds": exact.tcp_keepidle,
                 "tcp_keepintvl_seconds": exact.tcp_keepintvl,
                 "tcp_keepcnt": exact.tcp_keepcnt,
-                "tcp_user_timeout_seconds": seconds(exact.tcp_user_timeout.into()),
+                "tcp_user_timeout_seconds": exact.tcp_user_timeout.map(|ms| seconds(ms.into())),
             }),
         );
     }

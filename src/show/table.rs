@@ -54,13 +54,16 @@ fn idle(ms: Option<u64>) -> String {
 }
 
 fn keepidle(finding: &Finding) -> String {
-    match (finding.exact, finding.keepidle) {
-        (Some(exact), _) if exact.so_keepalive => {
-            format!("{}s,{}s,{}", exact.tcp_keepidle, exact.tcp_keepintvl, exact.tcp_keepcnt)
+    let exact = finding.exact.unwrap_or_default();
+    match (exact.so_keepalive, exact.tcp_keepidle, finding.keepidle) {
+        (Some(true), Some(idle), _) => {
+            let or_unknown =
+                |value: Option<u32>, unit: &str| value.map_or_else(|| "?".to_owned(), |it| format!("{it}{unit}"));
+            format!("{idle}s,{},{}", or_unknown(exact.tcp_keepintvl, "s"), or_unknown(exact.tcp_keepcnt, ""))
         }
-        (Some(_), _) => "off".to_owned(),
-        (None, Some(idle)) => format!(">={}", Human(idle)),
-        (None, None) => "-".to_owned(),
+        (Some(false), ..) => "off".to_owned(),
+        (_, _, Some(idle)) => format!(">={}", Human(idle)),
+        (_, _, None) => "-".to_owned(),
     }
 }
 

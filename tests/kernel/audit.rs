@@ -286,7 +286,7 @@ kernel_test!(a_recording_gives_the_same_report_again, || {
     let file = recording.path().to_str().expect("a path in UTF-8");
     for format in ["json", "jsonl", "table", "wide"] {
         let judged = ["audit", "--all", "--format", format, "--long-lived", "1ms", "--local-scope", "namespace"];
-        let live = run(&[&judged[..], &["--record", file]].concat());
+        let live = run(&[&judged[..], &["--force", "--record", file]].concat());
         assert_eq!(live.code(), 0, "{live:?}");
         let again = run(&[&judged[..], &["--replay", file]].concat());
         assert_eq!(again.code(), 0, "{again:?}");

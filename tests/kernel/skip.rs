@@ -14,7 +14,7 @@ use keepalive_auditor::host::{Host, on_own_thread};
 use keepalive_auditor::judge::report::{Finding, Report};
 use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::NsId;
-use keepalive_auditor::record::{Consumer, Counters, Namespace, ReadMode, Record, WhatToRead};
+use keepalive_auditor::record::{Consumer, Counters, Namespace, ReadMode, Record, SocketsToRead, WhatToRead};
 use rustix::net::sockopt;
 
 use crate::hosts::{Case, Hosts};
@@ -62,8 +62,16 @@ impl Consumer for Watching<'_> {
         self.digest.what_to_read(namespace)
     }
 
-    fn unknown_owners(&self, by_inode: bool) -> (BTreeSet<u64>, BTreeSet<u32>) {
-        self.digest.unknown_owners(by_inode)
+    fn unknown_cgroups(&self) -> BTreeSet<u64> {
+        self.digest.unknown_cgroups()
+    }
+
+    fn unknown_inodes(&self, all: bool) -> BTreeSet<u32> {
+        self.digest.unknown_inodes(all)
+    }
+
+    fn sockets_to_read(&self) -> SocketsToRead {
+        self.digest.sockets_to_read()
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use keepalive_auditor::digest::Digest;
-use keepalive_auditor::record::{Record, RecordError, replay};
+use keepalive_auditor::record::{Header, Record, RecordError, Recorder, replay};
 use keepalive_auditor::show::metrics::{Detail, Limits, SweepDurations};
 use proptest::prelude::*;
 
@@ -44,6 +44,32 @@ fn a_cut_between_two_sweeps_leaves_the_sweeps_before_it() {
     let whole = fs::read_to_string(sweeps().join("probes-that-stop/sweep.jsonl")).unwrap();
     let second = whole.match_indices("{\"sweep\":").nth(1).unwrap().0;
     assert!(read(&whole.as_bytes()[..second]).unwrap() > 2);
+}
+
+/// A recording as this program writes it: each sweep is followed by an end record, which the next sweep overwrites.
+fn written(sweeps: u64) -> String {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut recorder = Recorder::new(&mut file, &Header::new("6.18".to_owned(), "node".to_owned(), 0)).unwrap();
+    for clock in 0..sweeps {
+        recorder.write(&Record::Sweep { started_at: clock, clock }).unwrap();
+        recorder.write(&Record::SweepEnd { clock }).unwrap();
+    }
+    String::from_utf8(file.into_inner()).unwrap()
+}
+
+#[test]
+fn a_recording_ends_with_one_end_record_and_any_cut_of_it_is_known() {
+    for sweeps in [1, 2, 5] {
+        let whole = written(sweeps);
+        assert_eq!(whole.matches("\"end\"").count(), 1, "{whole}");
+        assert_eq!(read(whole.as_bytes()).unwrap(), usize::try_from(2 * sweeps).unwrap());
+        for (at, _) in whole.match_indices('\n').filter(|(at, _)| at + 1 < whole.len()) {
+            let error = read(&whole.as_bytes()[..=at]).unwrap_err().to_string();
+            assert!(error.contains("cut off"), "{sweeps} sweeps, cut at {at}: {error}");
+        }
+    }
+    let beyond = format!("{}{{\"sweep_end\":{{\"clock\":9}}}}\n", written(1));
+    assert!(matches!(read(beyond.as_bytes()), Err(RecordError::BeyondEnd(5))));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::host::holders;
 use crate::owner::{NsId, Owner, OwnerKind};
 
 #[cfg(feature = "cri")]
@@ -88,13 +89,15 @@ impl Owners {
     }
 
     /// Whose namespace it is: from processes in it (any of them may be gone or unreadable), else from the name of its bind
-    /// mount, else the host's. `host_ns` says that it is the host's own, or ours.
+    /// mount, else the name of a program in it. `host_ns` says that it is the host's own, or ours.
     pub fn of_namespace(&mut self, id: NsId, name: Option<&str>, pids: &[u32], host_ns: bool) -> Owner {
         if host_ns {
             return Owner::default();
         }
-        let processes = pids.iter().take(MAX_TRIED).filter_map(|pid| Process::open(&self.procfs, *pid).ok());
-        let places = processes.filter(|process| process.is_in(id)).filter_map(|process| process.place().ok());
+        let processes =
+            pids.iter().take(MAX_TRIED).filter_map(|pid| Some((*pid, Process::open(&self.procfs, *pid).ok()?)));
+        let inside: Vec<_> = processes.filter(|(_, process)| process.is_in(id)).collect();
+        let places = inside.iter().filter_map(|(_, process)| process.place().ok());
         let mut best = CgroupOwner::default();
         for place in places.take(MAX_BELIEVED) {
             if place.telling() > best.telling() {
@@ -113,12 +116,17 @@ impl Owners {
         if let Some((uid, pod)) = name.and_then(|name| self.sources.pod_by_netns(name, &mut self.issues)) {
             return pod_owner(uid, Some(pod));
         }
-        match (owner.kind, name) {
-            (OwnerKind::Host, Some(name)) => {
-                Owner { kind: OwnerKind::Netns, container: Some(name.to_owned()), ..Owner::default() }
-            }
-            _ => owner,
+        if owner.kind != OwnerKind::Host {
+            return owner;
         }
+        // it is not the host's, so its name is a mount's, a program's, or its number
+        let program = || {
+            let named =
+                inside.iter().map(|(pid, process)| holders::holder(*pid, process.folder()).program().to_owned());
+            named.into_iter().find(|name| !name.is_empty())
+        };
+        let name = name.map(str::to_owned).or_else(program).unwrap_or_else(|| format!("net:[{id}]"));
+        Owner { kind: OwnerKind::Netns, container: Some(name), ..Owner::default() }
     }
 
     /// Who is behind cgroup v2 ids, as far as they are known after at most one walk of the tree a sweep.
@@ -140,13 +148,21 @@ impl Owners {
         owners
     }
 
-    /// Who is behind socket inodes, for hosts without cgroup v2: one pass over the file descriptors of all processes.
-    /// Empty where it cannot be had.
+    /// Who holds the sockets with these inodes: one pass over the file descriptors of all processes. A process of no unit is named by its
+    /// program.
     pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Owner> {
-        let denied = self.inodes.learn(wanted);
-        self.issues.note_if(denied, OwnerIssue::FdTables);
+        let unread = self.inodes.learn(wanted);
+        self.issues.note_if(!unread.is_empty(), OwnerIssue::FdTables);
         let known = wanted.iter().filter_map(|inode| Some((*inode, self.inodes.get(*inode)?)));
-        known.map(|(inode, place)| (inode, owner_of(place, &mut self.sources, &mut self.issues))).collect()
+        let named = known.map(|(inode, known)| {
+            let owner = owner_of(&known.place, &mut self.sources, &mut self.issues);
+            let container = owner.container.clone().or_else(|| known.program.clone());
+            (
+                inode,
+                Owner { container: if owner.kind == OwnerKind::Host { container } else { owner.container }, ..owner },
+            )
+        });
+        named.collect()
     }
 
     /// Whether cgroup v2 ids mean something here.

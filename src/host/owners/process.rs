@@ -23,6 +23,11 @@ impl Process {
         Ok(Self(openat(CWD, procfs.join(pid.to_string()), flags, Mode::empty())?))
     }
 
+    /// The process with this folder in procfs.
+    pub fn at(folder: OwnedFd) -> Self {
+        Self(folder)
+    }
+
     /// Whether it is in this network namespace, as far as that may be read.
     pub fn is_in(&self, id: NsId) -> bool {
         readlinkat(&self.0, "ns/net", Vec::new()).is_ok_and(|link| link.to_str() == Ok(&format!("net:[{id}]")))

@@ -87,7 +87,7 @@ fn a_process_that_is_gone_or_moved_on_says_nothing() {
     host.process(11, NsId(1), &format!("0::/kubepods/besteffort/pod{UID}/{APP}\n"));
     let mut owners = host.owners();
     assert_eq!(shown(&owners.of_namespace(NS, Some("cni-1"), &[10, 11], false)), "Netns cni-1 -");
-    assert_eq!(shown(&owners.of_namespace(NS, None, &[10, 11], false)), "Host host -");
+    assert_eq!(shown(&owners.of_namespace(NS, None, &[10, 11], false)), format!("Netns net:[{NS}] -"));
     host.process(12, NS, &format!("0::/kubepods/besteffort/pod{UID}/{APP}\n"));
     assert_eq!(shown(&owners.of_namespace(NS, None, &[10, 11, 12], false)), format!("Pod shop/web-0 {UID}"));
 }

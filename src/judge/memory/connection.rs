@@ -2,7 +2,6 @@
 
 use super::fresh::never_probed;
 use super::keepidle::{Known, Pending, Sample, infer};
-use super::packed::{PackedEndpoint, U24};
 use crate::socket::{Cookie, Endpoint, Socket, TcpInfo, Timer};
 
 /// Sockets are read some milliseconds after the clock that dates them; a silence shorter than this proves nothing.
@@ -46,7 +45,7 @@ pub struct TrackedConnection {
     /// When it was last seen, monotonic milliseconds, wrapping.
     seen_at: u32,
     /// Index into the namespace's origins.
-    origin: U24,
+    origin: u32,
     /// The socket's inode, 0 while nobody has accepted it.
     pub inode: u32,
     /// First seen, or earlier where `tcp_info` showed an older event at first sight.
@@ -55,10 +54,10 @@ pub struct TrackedConnection {
     moved: Tick,
     /// When a probe of the other end was last noticed; 0: never.
     peer_probe: Tick,
-    /// Between the last two noticed probes of the other end, in ticks, 6553 s at most; 0: fewer than two.
-    peer_period: u16,
-    segs_in: U24,
-    segs_out: U24,
+    /// Between the last two noticed probes of the other end, in ticks; 0: fewer than two.
+    peer_period: u32,
+    segs_in: u32,
+    segs_out: u32,
     data_sent: u32,
     data_recv: u32,
     ack_recv: u32,
@@ -67,7 +66,8 @@ pub struct TrackedConnection {
     keepidle: u32,
     /// [`Known::either`].
     either: u32,
-    remote: PackedEndpoint,
+    /// The other end.
+    pub remote: Endpoint,
     /// This end's port.
     pub local_port: u16,
     /// The lowest bits of the number of segments that this end sent without data.
@@ -76,6 +76,8 @@ pub struct TrackedConnection {
     timer: u8,
     /// Retransmissions, or unanswered probes.
     pub retransmits: u8,
+    /// Whether a keepalive timer is armed, as far as is known.
+    pub armed: KeepaliveTimer,
     flags: u16,
 }
 
@@ -99,10 +101,6 @@ const TURNED_ON: u16 = 512;
 const SETTLED: u16 = 128;
 /// [`Known::unprobed`].
 const UNPROBED: u16 = 256;
-/// [`KeepaliveTimer::Off`].
-const TIMER_OFF: u16 = 1024;
-/// [`KeepaliveTimer::Armed`].
-const TIMER_ARMED: u16 = 2048;
 
 const _: () = assert!(size_of::<TrackedConnection>() <= 96, "the memory of one connection is at most 96 bytes");
 
@@ -112,14 +110,14 @@ impl TrackedConnection {
         let mut tracked = Self {
             cookie: socket.cookie,
             seen_at: wrap(now),
-            origin: U24::default(),
+            origin,
             inode: socket.inode,
             born: Tick::default(),
             moved: Tick::after(now),
             peer_probe: Tick::default(),
             peer_period: 0,
-            segs_in: U24::default(),
-            segs_out: U24::default(),
+            segs_in: 0,
+            segs_out: 0,
             data_sent: 0,
             data_recv: 0,
             ack_recv: 0,
@@ -127,13 +125,13 @@ impl TrackedConnection {
             keepidle: 0,
             either: 0,
             bare_out: 0,
-            remote: socket.remote.into(),
+            remote: socket.remote,
             local_port: socket.local.port,
             timer: Timer::None.idiag(),
             retransmits: 0,
+            armed: KeepaliveTimer::Unknown,
             flags: 0,
         };
-        tracked.set_origin(origin);
         tracked.take(socket, now);
         let oldest = tracked.clocks().map_or(0, |[sent, recv, ack]| sent.max(recv).max(ack));
         tracked.born = Tick::after(now.saturating_sub(u64::from(oldest)));
@@ -162,8 +160,7 @@ impl TrackedConnection {
         let known_silent = before.clocks().is_some_and(|then| shortest(then) >= MARGIN_MS);
         if sent && received && clocks_ran_on && known_silent {
             let last = std::mem::replace(&mut self.peer_probe, Tick::after(now));
-            let period = if last == Tick::default() { 0 } else { self.peer_probe.0.saturating_sub(last.0) };
-            self.peer_period = u16::try_from(period).unwrap_or(u16::MAX);
+            self.peer_period = if last == Tick::default() { 0 } else { self.peer_probe.0.saturating_sub(last.0) };
             self.set(LATE_PEER, before.is(STALE));
         }
         self.set(UNEXPLAINED, clocks_ran_on);
@@ -191,12 +188,12 @@ impl TrackedConnection {
             self.set(CLOCKS, false);
             self.set(WAITING, false);
         }
-        self.segs_in = U24::wrapping(tcp.segs_in.unwrap_or(0));
-        self.segs_out = U24::wrapping(tcp.segs_out.unwrap_or(0));
+        self.segs_in = tcp.segs_in.unwrap_or(0);
+        self.segs_out = tcp.segs_out.unwrap_or(0);
         self.bare_out = tcp.bare_segs_out().unwrap_or(0).to_le_bytes()[0];
         match socket.timer {
-            Timer::KeepAlive => self.set_armed(KeepaliveTimer::Armed),
-            Timer::None | Timer::DelAck => self.set_armed(KeepaliveTimer::Off),
+            Timer::KeepAlive => self.armed = KeepaliveTimer::Armed,
+            Timer::None | Timer::DelAck => self.armed = KeepaliveTimer::Off,
             _ => {}
         }
         self.set(SEEN, true);
@@ -242,7 +239,7 @@ impl TrackedConnection {
             data_sent,
             data_recv,
             ack_recv,
-            segs_out: self.segs_out.get(),
+            segs_out: self.segs_out,
             bare_out: Some(self.bare_out),
             never_probed: false,
         })
@@ -258,27 +255,6 @@ impl TrackedConnection {
 
     fn set(&mut self, flag: u16, on: bool) {
         if on { self.flags |= flag } else { self.flags &= !flag }
-    }
-
-    fn set_armed(&mut self, armed: KeepaliveTimer) {
-        self.set(TIMER_OFF, armed == KeepaliveTimer::Off);
-        self.set(TIMER_ARMED, armed == KeepaliveTimer::Armed);
-    }
-
-    /// Whether a keepalive timer is armed, so far.
-    #[must_use]
-    pub fn armed(&self) -> KeepaliveTimer {
-        match (self.is(TIMER_OFF), self.is(TIMER_ARMED)) {
-            (true, _) => KeepaliveTimer::Off,
-            (_, true) => KeepaliveTimer::Armed,
-            _ => KeepaliveTimer::Unknown,
-        }
-    }
-
-    /// The peer's endpoint.
-    #[must_use]
-    pub fn remote(&self) -> Endpoint {
-        self.remote.into()
     }
 
     /// Whether the last dump showed it.
@@ -299,13 +275,13 @@ impl TrackedConnection {
 
     /// Gives it another position among the origins of its namespace.
     pub(super) fn set_origin(&mut self, origin: u32) {
-        self.origin = U24::wrapping(origin);
+        self.origin = origin;
     }
 
     /// Position among the origins of its namespace.
     #[must_use]
     pub fn origin(&self) -> usize {
-        self.origin.get() as usize
+        self.origin as usize
     }
 
     /// The socket's cookie.
@@ -386,7 +362,7 @@ impl TrackedConnection {
     /// would have found, or, where the keepalive timer fired before, a look at that moment.
     pub(super) fn unchanged_until(&mut self, held: u64) {
         let mut passed = u32::try_from(self.since_seen(held)).unwrap_or(u32::MAX);
-        if self.armed() == KeepaliveTimer::Armed {
+        if self.armed == KeepaliveTimer::Armed {
             passed = passed.min(self.expires);
         }
         self.seen_at = self.seen_at.wrapping_add(passed);

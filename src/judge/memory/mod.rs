@@ -4,8 +4,9 @@
 //! the order of the kernel's walk; an index over them is asked only where that order changed. What a dump did not show has closed and is
 //! dropped with that dump: no time to live, no leak. (Two maps swapped each sweep would do the same with twice the memory.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
@@ -13,12 +14,11 @@ pub mod baseline;
 pub mod connection;
 pub mod fresh;
 pub mod keepidle;
-mod packed;
 
 use crate::judge::silence::SHORTEST_MS;
-use crate::owner::NsId;
+use crate::owner::{Holder, NsId};
 use crate::record::WhatToRead;
-use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
+use crate::socket::{Cookie, Endpoint, KeepaliveOptions, Socket, SocketName, State};
 use baseline::{Activity, Baseline, DumpCost, NextChange};
 pub use connection::{KeepaliveTimer, PeerProbes, TrackedConnection};
 
@@ -180,7 +180,7 @@ impl NamespaceMemory {
     fn names(&self) -> impl Iterator<Item = SocketName> {
         self.entries.iter().map(|entry| SocketName {
             local: self.local(entry),
-            remote: entry.remote(),
+            remote: entry.remote,
             cookie: entry.cookie(),
         })
     }
@@ -250,9 +250,43 @@ impl NamespaceMemory {
 pub struct Tracker {
     namespaces: BTreeMap<NsId, NamespaceMemory>,
     current: Option<NsId>,
+    /// Socket options that the last sweep read, by inode.
+    options: HashMap<u32, KeepaliveOptions>,
+    /// Processes that the last sweep found to hold sockets, by inode.
+    holders: HashMap<u32, Arc<Holder>>,
 }
 
 impl Tracker {
+    /// A sweep begins: what processes said in the last one is dropped, because descriptors and inodes are used again.
+    pub fn begin_sweep(&mut self) {
+        self.options.clear();
+        self.holders.clear();
+    }
+
+    /// Stores the options of sockets, by inode, for this sweep.
+    pub fn add_options(&mut self, options: impl IntoIterator<Item = (u32, KeepaliveOptions)>) {
+        self.options.extend(options);
+    }
+
+    /// Stores the process that holds these sockets for this sweep; the first of several processes counts.
+    pub fn add_holder(&mut self, holder: &Arc<Holder>, inodes: &[u32]) {
+        for inode in inodes {
+            self.holders.entry(*inode).or_insert_with(|| Arc::clone(holder));
+        }
+    }
+
+    /// The options of a socket, where the last sweep read them.
+    #[must_use]
+    pub fn options(&self, inode: u32) -> Option<&KeepaliveOptions> {
+        self.options.get(&inode)
+    }
+
+    /// The process that holds a socket, where the last sweep found it.
+    #[must_use]
+    pub fn holder(&self, inode: u32) -> Option<&Arc<Holder>> {
+        self.holders.get(&inode)
+    }
+
     /// A dump of this namespace begins.
     pub fn begin(&mut self, id: NsId) {
         self.begin_known(id);

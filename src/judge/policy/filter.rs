@@ -1,18 +1,19 @@
-//! Which connections are looked at: a filter in the language of `ss`, and globs over owners.
+//! Which connections are shown: a filter in the language of `ss`, and globs over owners.
 //!
 //! `sport = :8080 or dport = :8080`, `dst 10.0.0.0/8 and not dport = :443`. Operators: `= == != < <= > >=` and their words
 //! (`eq ne lt le gt ge`), `and or not`, `& | !`, parentheses; terms side by side mean `and`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use globset::GlobMatcher;
 use ipnet::IpNet;
 
-use crate::owner::Owner;
+use crate::owner::{NsId, Owner};
 use crate::socket::Endpoint;
 
-/// Everything that narrows an audit. The default takes every connection.
+/// Everything that narrows what an audit shows; it never changes what is judged. The default takes every connection.
 #[derive(Clone, Debug, Default)]
 pub struct Select {
     /// The expression over tuples.
@@ -21,19 +22,36 @@ pub struct Select {
     pub namespace: Option<GlobMatcher>,
     /// The pod's name.
     pub pod: Option<GlobMatcher>,
+    /// Any name of the owner: the pod's, unit's, container's or namespace's.
+    pub owner: Option<GlobMatcher>,
+    /// The network namespaces; absent: every one.
+    pub netns: Option<BTreeSet<NsId>>,
 }
 
 impl Select {
-    /// Whether this owner's connections are looked at.
+    /// Whether the connections of this network namespace are shown.
+    #[must_use]
+    pub fn takes_namespace(&self, id: NsId) -> bool {
+        self.netns.as_ref().is_none_or(|ids| ids.contains(&id))
+    }
+
+    /// Whether owners decide what is shown.
+    #[must_use]
+    pub fn by_owner(&self) -> bool {
+        self.namespace.is_some() || self.pod.is_some() || self.owner.is_some()
+    }
+
+    /// Whether this owner's connections are shown.
     #[must_use]
     pub fn takes_owner(&self, owner: &Owner) -> bool {
         let fits = |glob: &Option<GlobMatcher>, value: &Option<String>| {
             glob.as_ref().is_none_or(|glob| value.as_ref().is_some_and(|value| glob.is_match(value)))
         };
-        fits(&self.namespace, &owner.namespace) && fits(&self.pod, &owner.pod)
+        let named = || owner.names().any(|name| self.owner.as_ref().is_some_and(|glob| glob.is_match(&*name)));
+        fits(&self.namespace, &owner.namespace) && fits(&self.pod, &owner.pod) && (self.owner.is_none() || named())
     }
 
-    /// Whether a connection with these ends is looked at.
+    /// Whether a connection with these ends is shown.
     #[must_use]
     pub fn takes(&self, local: impl FnOnce() -> Endpoint, remote: Endpoint) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.matches(local(), remote))

@@ -1,0 +1,190 @@
+//! `audit`: one sweep, several (`--for`, `--watch`) or a recording, judged and printed.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+mod recording;
+mod selection;
+
+use crate::cli::{AuditArgs, FailOn, Format};
+use crate::config::AuditConfig;
+use crate::digest::{Digest, Findings, Reads};
+use crate::host::{self, Host};
+use crate::judge::report::Report;
+use crate::judge::verdict::Verdict;
+use crate::record::Recording;
+use crate::show::compare::compare;
+use crate::show::explain::explain;
+use crate::show::json::{Document, connection};
+use crate::show::table;
+use recording::FileRecorder;
+
+/// While `--for` watches, a sweep this often at least: a probe and its answer are noticed, not timed.
+const WATCH_STEP: Duration = Duration::from_secs(1);
+
+/// Runs the command; `Ok(true)` where `--fail-on` found something.
+pub fn run(config: AuditConfig) -> Result<bool> {
+    let AuditConfig { mut config, args } = config;
+    let (named, found) = selection::namespaces(&args, &config.places)?;
+    if !named.is_empty() {
+        config.policy.select.netns = Some(named.iter().map(|named| named.id).collect());
+        config.places.named = found;
+    }
+    let policy = Arc::new(config.policy);
+    let before = args.compare.as_deref().map(|path| recording::read(&policy, path)).transpose()?;
+    let before = before.map(|(digest, node)| AuditResult::new(digest, &node).into_report());
+    if let Some(path) = &args.replay {
+        let (digest, node) = recording::read(&policy, path)?;
+        let result = AuditResult::new(digest, &node);
+        selection::check(&args, &named, &result.digest, &result.report)?;
+        return finish(&args, result, before.as_ref());
+    }
+    let mut sweeps = Sweeps {
+        host: Host::new(config.places),
+        recorder: args.record.as_deref().map(|path| recording::create(path, args.force)).transpose()?,
+        span: args.watch_for.unwrap_or_default(),
+        reads: Reads { options: args.exact, holders: names_programs(&args) },
+    };
+    let mut digest = Digest::new(policy);
+    let mut first = true;
+    loop {
+        sweeps.watch(&mut digest)?;
+        let mut result = AuditResult::new(digest, &host::node_name());
+        for loss in &result.report.losses {
+            tracing::warn!("{loss}");
+        }
+        if std::mem::take(&mut first) {
+            selection::check(&args, &named, &result.digest, &result.report)?;
+        }
+        let Some(pause) = args.watch else { return finish(&args, result, before.as_ref()) };
+        let mut out = BufWriter::new(io::stdout().lock());
+        if io::stdout().is_terminal() {
+            // clear the screen, cursor home
+            write!(out, "\x1b[2J\x1b[H")?;
+        }
+        if !is_read(print(&mut out, &args, &mut result).and_then(|()| out.flush()))? {
+            return Ok(false);
+        }
+        drop(out);
+        digest = result.digest;
+        sleep(pause);
+    }
+}
+
+/// Whether what is written names the programs that hold sockets.
+fn names_programs(args: &AuditArgs) -> bool {
+    let json = matches!(args.format, Some(Format::Json | Format::Jsonl));
+    json || args.explain || args.compare.is_some() || args.record.is_some()
+}
+
+/// What an audit found: the counts, and the connections one by one.
+struct AuditResult {
+    digest: Digest,
+    report: Report,
+}
+
+impl AuditResult {
+    fn new(mut digest: Digest, node: &str) -> Self {
+        Self { report: digest.summary(node), digest }
+    }
+
+    /// The counts, and the connections, worst first.
+    fn found(&mut self) -> (&Report, Findings<'_>) {
+        (&self.report, self.digest.findings())
+    }
+
+    /// The report with all its findings in memory.
+    fn into_report(mut self) -> Report {
+        let findings = self.found().1.iter().collect();
+        Report { findings, ..self.report }
+    }
+}
+
+/// The sweeps of this machine.
+struct Sweeps {
+    host: Host,
+    recorder: Option<FileRecorder>,
+    /// How long to watch before the judgement that counts.
+    span: Duration,
+    /// What the last sweep of that time reads through the processes that hold sockets.
+    reads: Reads,
+}
+
+impl Sweeps {
+    /// One sweep, or sweeps for as long as `--for` says.
+    fn watch(&mut self, digest: &mut Digest) -> Result<()> {
+        let start = Instant::now();
+        let step = (self.span / 40).min(WATCH_STEP);
+        loop {
+            let left = self.span.saturating_sub(start.elapsed());
+            digest.set_reads(if left.is_zero() { self.reads } else { Reads::default() });
+            let mut to = Recording::new(digest, self.recorder.as_mut());
+            host::on_own_thread(|| self.host.sweep_into(&mut to)).context("cannot sweep")?;
+            if left.is_zero() {
+                return Ok(());
+            }
+            sleep(step.min(left));
+        }
+    }
+}
+
+/// Prints what was found; whether `--fail-on` found something.
+fn finish(args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) -> Result<bool> {
+    let failed = args.fail_on.is_some_and(|limit| is_at_least(limit, &result.report));
+    let missed = args.fail_on.filter(|_| result.report.incomplete && !args.allow_incomplete);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut written = if before.is_some() { Ok(()) } else { print(&mut out, args, &mut result) };
+    if args.explain || before.is_some() {
+        let report = result.into_report();
+        let advice = match before {
+            Some(before) => compare(before, &report),
+            None => format!("\n{}", explain(&report)?),
+        };
+        written = written.and_then(|()| out.write_all(advice.as_bytes()));
+    }
+    is_read(written.and_then(|()| out.flush()))?;
+    match missed {
+        Some(limit) if !failed => bail!(
+            "--fail-on {limit} found nothing, but the sweep is incomplete: see the warnings. --allow-incomplete accepts what was read"
+        ),
+        _ => Ok(failed),
+    }
+}
+
+/// Whether a connection is at least as bad as `--fail-on` says.
+fn is_at_least(limit: FailOn, report: &Report) -> bool {
+    Verdict::ALL.into_iter().any(|verdict| limit.includes(verdict) && report.count(verdict) > 0)
+}
+
+/// Whether there still is a reader: one may have seen enough, as in `| head`.
+fn is_read(written: io::Result<()>) -> Result<bool> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("cannot write to stdout"),
+    }
+}
+
+fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -> io::Result<()> {
+    let (report, found) = result.found();
+    let findings = || found.iter().filter(|finding| args.all || finding.verdict.flagged());
+    match args.format.unwrap_or_default() {
+        format @ (Format::Table | Format::Wide) => {
+            table::write(out, report, findings, table::Options { wide: format == Format::Wide })
+        }
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, &Document { report, findings })?;
+            writeln!(out)
+        }
+        Format::Jsonl => {
+            for finding in findings() {
+                serde_json::to_writer(&mut *out, &connection(&finding))?;
+                writeln!(out)?;
+            }
+            Ok(())
+        }
+    }
+}

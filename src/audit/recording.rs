@@ -1,0 +1,107 @@
+//! The file of a recording: created so that nobody else reads it and nothing is overwritten by mistake, and replayed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use crate::digest::Digest;
+use crate::host;
+use crate::judge::policy::Policy;
+use crate::record::{Header, Record, RecordError, Recorder, replay};
+
+/// A recording in the making.
+pub type FileRecorder = Recorder<BufWriter<File>>;
+
+/// Only the user who makes a recording may read it: it holds addresses and names.
+const MODE: u32 = 0o600;
+
+/// Creates the recording, and writes its header. `force`: an existing recording is replaced.
+pub fn create(path: &Path, force: bool) -> Result<FileRecorder> {
+    let file = open_new(path, force).with_context(|| format!("cannot create the recording {}", path.display()))?;
+    tracing::warn!("the recording {} will hold addresses and names of this machine", path.display());
+    let header = Header::new(host::kernel_release(), host::node_name(), host::wall_clock());
+    Ok(Recorder::new(BufWriter::new(file), &header)?)
+}
+
+fn open_new(path: &Path, force: bool) -> Result<File> {
+    let new = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(new(path)?) };
+    if !found.is_file() {
+        bail!("it exists and is not a regular file; name another file");
+    }
+    if !force {
+        bail!("it exists already; name another file, or overwrite it with --force");
+    }
+    // A new file takes the place of the old one, so that no link that somebody puts there meanwhile is followed.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", host::own_pid()));
+    let beside = path.with_file_name(name);
+    let file = new(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
+    if let Err(error) = fs::rename(&beside, path) {
+        let _ = fs::remove_file(&beside);
+        return Err(error.into());
+    }
+    Ok(file)
+}
+
+/// What a recording shows, and the name of the node that it was made on.
+pub fn read(policy: &Arc<Policy>, path: &Path) -> Result<(Digest, String)> {
+    let mut digest = Digest::new(Arc::clone(policy));
+    let failed = || format!("cannot replay {}", path.display());
+    let file = File::open(path).with_context(failed)?;
+    let header = replay(BufReader::new(file), |record: Record<'static>| {
+        digest.feed(&record);
+        Ok::<(), RecordError>(())
+    })
+    .with_context(failed)?;
+    Ok((digest, header.node))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_recording_is_private_and_replaces_nothing_unless_forced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.jsonl");
+        open_new(&path, false).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+
+        fs::write(&path, "kept").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = open_new(&path, false).unwrap_err().to_string();
+        assert!(error.contains("--force"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
+
+        open_new(&path, true).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE, "whatever the old one allowed");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_even_with_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, "kept").unwrap();
+        for (name, made) in [("link", &target), ("dangling", &folder.path().join("nowhere"))] {
+            let link = folder.path().join(name);
+            symlink(made, &link).unwrap();
+            for force in [false, true] {
+                let error = open_new(&link, force).unwrap_err().to_string();
+                assert!(error.contains("not a regular file"), "{name}: {error}");
+            }
+        }
+        assert!(open_new(Path::new("/dev/null"), true).is_err());
+        assert!(open_new(folder.path(), true).is_err());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+        assert!(!folder.path().join("nowhere").exists());
+    }
+}

@@ -1,0 +1,108 @@
+//! What the user names on the command line: which network namespace it is, and whether the sweep found it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cli::AuditArgs;
+use crate::cli::nearest::nearest;
+use crate::digest::Digest;
+use crate::host::HostPaths;
+use crate::host::netns::{self, Found};
+use crate::judge::report::Report;
+use crate::owner::{NsId, Owner};
+
+/// A network namespace that the user named, and what it is called in errors.
+pub struct Named {
+    /// The flag and its value.
+    pub flag: String,
+    /// The namespace.
+    pub id: NsId,
+}
+
+/// The namespaces that `--netns` and `--pid` name, and the ways into them.
+pub fn namespaces(args: &AuditArgs, places: &HostPaths) -> Result<(Vec<Named>, BTreeMap<NsId, Found>)> {
+    let (mut named, mut found) = (Vec::new(), BTreeMap::new());
+    if let Some(pid) = args.pid {
+        let flag = format!("--pid {pid}");
+        let id = of_process(pid, &places.roots.procfs).with_context(|| flag.clone())?;
+        found.insert(id, Found { pids: vec![pid], ..Found::default() });
+        named.push(Named { flag, id });
+    }
+    if let Some(name) = &args.netns {
+        let flag = format!("--netns {name}");
+        let path = mount(name, &places.netns_dirs).with_context(|| flag.clone())?;
+        let id = netns::id_of(&path).with_context(|| format!("{flag}: cannot open {}", path.display()))?;
+        // `/proc/PID/ns/net` is a way in, and no name
+        let name = path.file_name().filter(|_| !path.parent().is_some_and(|parent| parent.ends_with("ns")));
+        let name = name.map(|name| name.to_string_lossy().into_owned());
+        found.entry(id).or_insert_with(|| Found { name, mount: Some(path), pids: Vec::new() });
+        named.push(Named { flag, id });
+    }
+    Ok((named, found))
+}
+
+fn of_process(pid: u32, procfs: &Path) -> Result<NsId> {
+    let process = procfs.join(pid.to_string());
+    let path = process.join("ns/net");
+    match netns::id_of(&path) {
+        Ok(id) => Ok(id),
+        Err(_) if !process.exists() => bail!("there is no process {pid} in {}", procfs.display()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            bail!("cannot read {}: CAP_SYS_PTRACE is missing, run as root", path.display())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn mount(name: &str, folders: &[PathBuf]) -> Result<PathBuf> {
+    let candidates: Vec<PathBuf> =
+        if name.contains('/') { vec![name.into()] } else { folders.iter().map(|folder| folder.join(name)).collect() };
+    if let Some(path) = candidates.iter().find(|path| path.exists()) {
+        return Ok(path.clone());
+    }
+    let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+    let known = folders.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
+    let known: Vec<String> = known.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    bail!(
+        "there is no such network namespace (searched {}){}",
+        looked.join(", "),
+        nearest(name, known.iter().map(String::as_str))
+    )
+}
+
+/// Checks that the sweep found and read what the user named.
+pub fn check(args: &AuditArgs, named: &[Named], digest: &Digest, report: &Report) -> Result<()> {
+    for Named { flag, id } in named {
+        if let Some(reason) = digest.why_unread(*id) {
+            bail!("{flag}: {reason}");
+        }
+    }
+    let owners: Vec<&Owner> = digest.owners().collect();
+    let namespaces = || owners.iter().filter_map(|owner| owner.namespace.as_deref().map(Cow::from));
+    let pods = || owners.iter().filter_map(|owner| owner.pod.as_deref().map(Cow::from));
+    let all = || owners.iter().flat_map(|owner| owner.names());
+    found("--namespace", args.namespace.as_ref(), namespaces, report)?;
+    found("--pod", args.pod.as_ref(), pods, report)?;
+    found("--owner", args.owner.as_ref(), all, report)
+}
+
+/// Checks that one of the names fits the glob of a flag. A name without connections is found, too.
+fn found<'a, I: Iterator<Item = Cow<'a, str>>>(
+    flag: &str,
+    value: Option<&String>,
+    names: impl Fn() -> I,
+    report: &Report,
+) -> Result<()> {
+    let Some(value) = value else { return Ok(()) };
+    let glob = globset::Glob::new(value)?.compile_matcher();
+    if names().any(|name| glob.is_match(&*name)) {
+        return Ok(());
+    }
+    let seen = report.connections + report.not_shown + report.ignored;
+    let names: Vec<_> = names().collect();
+    bail!("no connection matches {flag} {value} ({seen} seen){}", nearest(value, names.iter().map(|name| &**name)))
+}

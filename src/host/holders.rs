@@ -1,0 +1,149 @@
+//! Which processes hold sockets and, for `--exact`, the options of those sockets: one walk of `/proc/PID/fd` for both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, openat, readlinkat};
+
+use super::exact::{Borrower, reason};
+use super::fds::{self, SocketHolder, Span, Unread};
+use crate::owner::Holder;
+use crate::record::{HeldSockets, Loss, LossReason, SocketsToRead};
+use crate::socket::KeepaliveOptions;
+
+/// The longest first word of a command line that is read, in bytes.
+const MAX_ARGV0: u64 = 4096;
+
+/// What the processes of this machine say about sockets.
+#[derive(Debug, Default)]
+pub struct FoundHolders {
+    /// Processes that hold the sockets, each with the inodes that it holds.
+    pub holders: Vec<HeldSockets>,
+    /// Options by socket inode.
+    pub options: BTreeMap<u32, KeepaliveOptions>,
+    /// Options that could not be read because the kernel refused.
+    pub loss: Option<Loss>,
+    /// Sockets whose options nobody could be asked for, in a sentence.
+    pub missing: Option<String>,
+}
+
+/// Finds the holders of the sockets that are asked for, and reads the options of those that are asked for.
+#[must_use]
+pub fn find(procfs: &Path, wanted: &SocketsToRead) -> FoundHolders {
+    let mut found = FoundHolders::default();
+    let mut refused: Option<io::Error> = None;
+    let mut missing: BTreeSet<u32> = wanted.holders.union(&wanted.options).copied().collect();
+    let end = fds::walk(procfs, &mut missing, Span::WHOLE, |process, missing| {
+        let SocketHolder { pid, folder, sockets } = process;
+        let mut borrower = Borrower::new(pid);
+        let mut held = Vec::new();
+        for socket in sockets {
+            if wanted.options.contains(&socket.inode) {
+                // another process may hold it, too, and allow what this one refused
+                match borrower.options(socket) {
+                    Ok(Some(options)) => drop(found.options.insert(socket.inode, options)),
+                    Ok(None) => continue,
+                    Err(error) => {
+                        refused.get_or_insert(error);
+                        held.push(socket.inode);
+                        continue;
+                    }
+                }
+            }
+            missing.remove(&socket.inode);
+            held.push(socket.inode);
+        }
+        held.sort_unstable();
+        held.dedup();
+        held.retain(|inode| wanted.holders.contains(inode));
+        if !held.is_empty() {
+            found.holders.push(HeldSockets { holder: holder(pid, folder.as_fd()), inodes: held });
+        }
+    });
+    let unread = missing.iter().filter(|inode| wanted.options.contains(inode)).count();
+    if unread > 0 {
+        (found.loss, found.missing) = explain(procfs, unread, wanted.options.len(), refused, end.unread);
+    }
+    found
+}
+
+/// Why options are missing: a refusal is a loss; a socket without a holder may just have been closed.
+fn explain(
+    procfs: &Path,
+    unread: usize,
+    wanted: usize,
+    refused: Option<io::Error>,
+    walk: Unread,
+) -> (Option<Loss>, Option<String>) {
+    let what = format!("--exact: the options of {unread} of {wanted} sockets could not be read");
+    match refused.or(walk.error) {
+        Some(error) => {
+            let denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let label = if denied { LossReason::Permission } else { LossReason::Other };
+            let detail = format!("{what}: {}", reason(&error, procfs));
+            (Some(Loss { namespace: None, reason: label, detail }), None)
+        }
+        None => (
+            None,
+            Some(format!("{what}: no process that is visible here holds them (host PID namespace?), or they closed")),
+        ),
+    }
+}
+
+/// The names of a process, as far as they may be read.
+pub(super) fn holder(pid: u32, folder: BorrowedFd<'_>) -> Holder {
+    let exe = readlinkat(folder, "exe", Vec::new()).ok();
+    let exe = exe.as_ref().and_then(|exe| Path::new(exe.to_str().ok()?).file_name()?.to_str());
+    let argv0 = read(folder, "cmdline").unwrap_or_default();
+    Holder {
+        pid,
+        comm: read(folder, "comm").unwrap_or_default().trim_end_matches('\n').to_owned(),
+        argv0: argv0.split('\0').next().unwrap_or_default().to_owned(),
+        // an executable that was replaced while it runs
+        exe: exe.map(|exe| exe.strip_suffix(" (deleted)").unwrap_or(exe)).unwrap_or_default().to_owned(),
+    }
+}
+
+fn read(folder: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+    let file = openat(folder, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = Vec::new();
+    std::fs::File::from(file).take(MAX_ARGV0).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn our_own_socket_is_held_by_this_test() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let inode = std::fs::metadata(format!("/proc/self/fd/{}", listener.as_raw_fd())).expect("is open").ino();
+        let inode = u32::try_from(inode).expect("sockfs inodes have 32 bits");
+        let own = std::env::current_exe().expect("has one");
+        let wanted = SocketsToRead { options: BTreeSet::new(), holders: [inode, 0].into() };
+        let found = find("/proc".as_ref(), &wanted);
+        let [HeldSockets { holder, inodes }] = &found.holders[..] else { panic!("{found:?}") };
+        assert_eq!((holder.pid, &inodes[..]), (std::process::id(), &[inode][..]));
+        assert_eq!(Some(holder.program()), own.file_name().and_then(|name| name.to_str()));
+        assert_eq!(Some(&*holder.argv0), std::env::args().next().as_deref());
+        assert!(!holder.comm.is_empty() && found.options.is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_a_loss_and_what_nobody_holds_is_said() {
+        let wanted = SocketsToRead { options: [1].into(), holders: BTreeSet::new() };
+        let nowhere = find("/nowhere".as_ref(), &wanted);
+        assert!(nowhere.loss.is_some_and(|loss| loss.detail.contains("1 of 1 sockets")));
+        // no process of this machine holds a socket with this inode
+        let tree = tempfile::tempdir().expect("a folder");
+        let nobody = find(tree.path(), &wanted);
+        assert!(nobody.loss.is_none() && nobody.missing.is_some_and(|missing| missing.contains("no process")));
+    }
+}
