@@ -259,6 +259,82 @@ fn a_recording_that_is_cut_or_foreign_is_an_error_and_never_a_panic() {
     checks.finish();
 }
 
+/// The binary as a user without privileges, whoever runs the test.
+fn as_nobody(arguments: &[&str]) -> Outcome {
+    let binary = command(arguments);
+    if !rustix::process::geteuid().is_root() {
+        return finish(&mut command(arguments));
+    }
+    let mut nobody = std::process::Command::new("setpriv");
+    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all", "--"]);
+    finish(nobody.arg(binary.get_program()).args(binary.get_args()))
+}
+
+#[test]
+fn fail_on_never_succeeds_on_what_was_not_read() {
+    let mut checks = Checks::default();
+    // no connection has this port, so that nothing is found
+    let strict = ["audit", "--fail-on", "exposed", "sport = :1"];
+    // an ordinary user cannot read the namespaces of other users' processes, process 1 among them
+    let nobody = as_nobody(&strict);
+    checks.equal("nobody", nobody.code(), FAILED);
+    for name in ["--fail-on exposed", "--allow-incomplete", "CAP_SYS_ADMIN"] {
+        checks.that(nobody.stderr.contains(name), || format!("stderr does not name {name}: {}", nobody.stderr));
+    }
+    let accepted = as_nobody(&["audit", "--fail-on", "exposed", "--allow-incomplete", "sport = :1"]);
+    checks.equal("nobody, accepted", accepted.code(), 0);
+    let without = as_nobody(&["audit", "sport = :1"]);
+    checks.equal("nobody, without --fail-on", without.code(), 0);
+    checks.finish();
+}
+
+#[test]
+fn what_is_named_must_exist() {
+    let mut checks = Checks::default();
+    for (arguments, names) in [
+        (&["--pod", "no-such"][..], &["no connection matches --pod no-such (", " seen)"][..]),
+        (&["--pod", "no-such", "--fail-on", "exposed"], &["no connection matches --pod no-such (", " seen)"]),
+        (&["--namespace", "no-such"], &["no connection matches --namespace no-such ("]),
+        (&["--owner", "no-such"], &["no connection matches --owner no-such ("]),
+        (&["--pid", "4194999"], &["--pid 4194999", "no process 4194999"]),
+        (&["--netns", "no-such"], &["--netns no-such", "/run/netns/no-such"]),
+        (&["--netns", "/dev/null"], &["--netns /dev/null", "not a network namespace"]),
+        (&["--compare", "/nope"], &["/nope", "No such file"]),
+    ] {
+        for outcome in [run(&[&["audit"], arguments].concat()), as_nobody(&[&["audit"], arguments].concat())] {
+            refused(&mut checks, &format!("{arguments:?}"), &outcome, FAILED, names);
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    recording(folder.path());
+    let file = folder.path().join("whole.jsonl");
+    let replayed = run(&["audit", "--pod", "no-such", "--replay", file.to_str().expect("a path in UTF-8")]);
+    refused(&mut checks, "a replay", &replayed, FAILED, &["no connection matches --pod no-such ("]);
+    checks.finish();
+}
+
+#[test]
+fn a_recording_is_private_and_replaces_a_file_only_when_forced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    recording(folder.path());
+    let path = folder.path().join("whole.jsonl");
+    let file = path.to_str().expect("a path in UTF-8");
+    let mode =
+        |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).expect("a file").permissions());
+    assert_eq!(mode(&path) & 0o777, 0o600);
+    let before = fs::read(&path).expect("a recording");
+    let mut checks = Checks::default();
+    refused(&mut checks, "again", &run(&["audit", "--record", file]), FAILED, &[file, "--force"]);
+    assert_eq!(fs::read(&path).expect("a recording"), before);
+    assert_eq!(run(&["audit", "--record", file, "--force"]).code(), 0);
+    let link = folder.path().join("link.jsonl");
+    std::os::unix::fs::symlink(&path, &link).expect("a link");
+    let linked = link.to_str().expect("a path in UTF-8");
+    refused(&mut checks, "a link", &run(&["audit", "--record", linked, "--force"]), FAILED, &["not a regular file"]);
+    refused(&mut checks, "alone", &run(&["audit", "--force"]), USAGE, &["--record"]);
+    checks.finish();
+}
+
 #[test]
 fn profiles_list_the_middleboxes_and_their_timeouts() {
     let outcome = run(&["profiles"]);

@@ -127,7 +127,7 @@ pub struct AuditArgs {
     #[arg(long, env = "KEEPALIVE_AUDITOR_FORCE", requires = "record")]
     pub force: bool,
     /// Judges a recording instead of this machine.
-    #[arg(long, value_name = "FILE", env = "KEEPALIVE_AUDITOR_REPLAY", conflicts_with_all = ["netns", "pid", "watch_for", "exact"])]
+    #[arg(long, value_name = "FILE", env = "KEEPALIVE_AUDITOR_REPLAY", conflicts_with_all = ["netns", "pid", "watch_for"])]
     pub replay: Option<PathBuf>,
     /// Reads the true socket options from the processes that hold the sockets: of flagged connections, with --all of all.
     #[arg(long, env = "KEEPALIVE_AUDITOR_EXACT")]

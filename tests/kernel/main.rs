@@ -13,4 +13,5 @@ mod keepidle;
 mod memory;
 mod namespaces;
 mod pairs;
+mod selection;
 mod skip;

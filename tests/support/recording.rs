@@ -39,7 +39,7 @@ impl Recording {
         let arguments: Vec<String> =
             ["audit", "--all", "--format", "json"].iter().chain(rules).map(|word| (*word).to_owned()).collect();
         let mut live = command(&arguments);
-        live.args(span.iter().flat_map(|span| ["--for", span])).arg("--record").arg(&file);
+        live.args(span.iter().flat_map(|span| ["--for", span])).args(["--force", "--record"]).arg(&file);
         let child = live.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         Self { child, arguments, file, _temporary: temporary }
     }
