@@ -95,7 +95,7 @@ fn faces(criterion: &mut Criterion) {
     for each in [4, 40, 400] {
         let report = report(&Node::new(250, each));
         group.bench_function(format!("metrics, {each} connections a pod"), |bencher| {
-            bencher.iter(|| text(View::new(Some(&report), &durations, limits), true).expect("metrics are gathered"));
+            bencher.iter(|| text(View::new(Some(&report), &durations, limits)).expect("metrics are gathered"));
         });
     }
     let report = report(&Node::new(250, 40));

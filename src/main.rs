@@ -1,18 +1,17 @@
 //! Exit codes, logging, dispatch.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use keepalive_auditor::cli::remedy::RemedyArgs;
 use keepalive_auditor::cli::{Cli, Command, Common, ListFormat, LogFormat};
-use keepalive_auditor::config::{AgentConfig, AuditConfig, Config, ConfigFile, UsageError};
+use keepalive_auditor::config::{AgentSource, AuditConfig, Config, ConfigFile, UsageError};
+use keepalive_auditor::logging::{self, Reader, Style, print_error};
 use keepalive_auditor::remedy;
 use keepalive_auditor::show::profiles;
 use keepalive_auditor::{agent, audit};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 /// Something failed; the reason is on stderr.
 const FAILED: u8 = 1;
@@ -22,14 +21,12 @@ const USAGE: u8 = 2;
 const FOUND: u8 = 3;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            let code = if error.is::<UsageError>() { USAGE } else { FAILED };
-            eprintln!("keepalive-auditor: {error:#}");
-            ExitCode::from(code)
-        }
-    }
+    let code = run(Cli::parse()).unwrap_or_else(|error| {
+        print_error(&format!("keepalive-auditor: {error:#}"));
+        ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
+    });
+    logging::finish();
+    code
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -37,13 +34,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Audit(args) => {
             let config = AuditConfig::new(&cli.common, *args, &file)?;
-            log_to_stderr(config.config.log_level.as_deref().unwrap_or("warn"), config.config.log_format, false)?;
+            start_logging(&config.config, "warn", Reader::Person)?;
             Ok(ExitCode::from(if audit::run(config)? { FOUND } else { 0 }))
         }
         Command::Agent(args) => {
-            let config = AgentConfig::new(&cli.common, &args, &file)?;
-            log_to_stderr(config.config.log_level.as_deref().unwrap_or("info"), config.config.log_format, true)?;
-            agent::run(config)?;
+            let source = AgentSource::new(cli.common, args);
+            let config = source.with(&file)?;
+            start_logging(&config.config, "info", Reader::Collector)?;
+            agent::run(source, config)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Remedy(args) => {
@@ -73,7 +71,7 @@ fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow:
     let rendered = remedy::render(&args.request(budget)).map_err(refused)?;
     print_out(&rendered.stdout)?;
     for hint in rendered.hints {
-        eprintln!("{hint}");
+        print_error(&hint);
     }
     Ok(())
 }
@@ -86,21 +84,10 @@ fn print_out(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn log_to_stderr(level: &str, format: LogFormat, dated: bool) -> Result<(), UsageError> {
-    // a bare word that is no level would be taken for a module's name, and nothing would be logged
-    let bare = !level.contains('=');
-    let known = !bare || level.parse::<LevelFilter>().is_ok();
-    let filter = EnvFilter::try_new(level).ok().filter(|_| known).ok_or_else(|| {
-        UsageError::new(format!(
-            "--log.level: `{level}` is none of error, warn, info, debug, trace, off, or a tracing filter"
-        ))
-    })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let logs = logs.with_ansi(std::io::stderr().is_terminal());
-    match (format, dated) {
-        (LogFormat::Json, _) => logs.json().init(),
-        (LogFormat::Text, true) => logs.init(),
-        (LogFormat::Text, false) => logs.without_time().init(),
-    }
-    Ok(())
+fn start_logging(config: &Config, default_level: &str, reader: Reader) -> Result<(), UsageError> {
+    let style = match config.log_format {
+        LogFormat::Text => Style::Text,
+        LogFormat::Json => Style::Json,
+    };
+    logging::start(config.log_level.as_deref().unwrap_or(default_level), style, reader).map_err(UsageError::new)
 }

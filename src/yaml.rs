@@ -1,4 +1,4 @@
-//! YAML that people write: what is wrong is told with its line and key.
+//! YAML that people write: errors name line and key.
 
 use serde::de::DeserializeOwned;
 

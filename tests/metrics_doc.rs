@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use keepalive_auditor::show::metrics::agent::{AgentState, PROCESS, agent_text};
 use keepalive_auditor::show::metrics::families;
 use keepalive_auditor::show::metrics::{Detail, Limits, SweepDurations, View, text};
 
@@ -22,17 +23,6 @@ The agent serves these on `/metrics`, in Prometheus' text format. This page is w
 
 ";
 
-/// The metrics of the process itself, from the prometheus crate.
-const PROCESS: [(&str, &str, &str); 7] = [
-    ("process_cpu_seconds_total", "counter", "CPU time in user and kernel mode."),
-    ("process_open_fds", "gauge", "Open file descriptors."),
-    ("process_max_fds", "gauge", "The limit of open file descriptors."),
-    ("process_virtual_memory_bytes", "gauge", "Virtual memory."),
-    ("process_resident_memory_bytes", "gauge", "Resident memory."),
-    ("process_start_time_seconds", "gauge", "Start of the process, as Unix time."),
-    ("process_threads", "gauge", "Threads."),
-];
-
 fn document() -> String {
     let mut page = HEAD.to_owned();
     page.push_str("| metric | type | labels | meaning |\n|---|---|---|---|\n");
@@ -42,7 +32,7 @@ fn document() -> String {
         let _ = writeln!(page, "| `{name}` | {} | {} | {} |", family.kind.name(), labels.join(" "), family.help);
     }
     for (name, kind, meaning) in PROCESS {
-        let _ = writeln!(page, "| `{name}` | {kind} | | {meaning} |");
+        let _ = writeln!(page, "| `{name}` | {} | | {meaning} |", kind.name());
     }
     page.push_str("\n## Example queries\n");
     for family in families::ALL {
@@ -79,7 +69,9 @@ fn each_family_is_complete_and_its_query_is_about_it() {
 fn a_scrape_holds_no_family_that_the_page_lacks() {
     let limits = Limits { detail: Detail::Container, top_endpoints: 10, max_series: 100 };
     let report = keepalive_auditor::judge::report::Report::default();
-    let scrape = text(View::new(Some(&report), &SweepDurations::default(), limits), true).expect("metrics");
+    let state = AgentState { web_config_is_current: Some(true), ..AgentState::default() };
+    let own = agent_text(&state).expect("metrics");
+    let scrape = text(View::new(Some(&report), &SweepDurations::default(), limits)).expect("metrics") + &own;
     let families: Vec<_> = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     assert!(families.len() > 12, "{families:?}");
     let page = document();

@@ -10,7 +10,7 @@ use keepalive_auditor::config::{AgentConfig, ConfigFile};
 use keepalive_auditor::digest::Digest;
 use keepalive_auditor::judge::report::Report;
 use keepalive_auditor::show::metrics::{Limits, SweepDurations, View, text};
-use keepalive_auditor::web::{self, Page, Site};
+use keepalive_auditor::web::{self, Cost, Page, Site};
 
 use crate::generated;
 use crate::measure::{cpu_clock, median};
@@ -28,7 +28,11 @@ struct Metrics {
 impl Site for Metrics {
     fn page(&self, _: &str, _: &[(String, String)]) -> Option<Page> {
         let view = View::new(Some(&self.report), &SweepDurations::default(), self.limits);
-        Some(Page::text(200, text(view, true).expect("metrics are gathered")))
+        Some(Page::text(200, text(view).expect("metrics are gathered")))
+    }
+
+    fn cost(&self, _: &str) -> Cost {
+        Cost::Cheap
     }
 
     fn is_open(&self, _: &str) -> bool {
@@ -54,7 +58,7 @@ pub fn measure() {
         let site = Arc::new(Metrics { report: digest.report("bench"), limits: config.limits });
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let to = listener.local_addr().expect("an address");
-        let server = runtime.spawn(web::serve(listener, site, None, std::future::pending()));
+        let server = runtime.spawn(web::serve(listener, site, None, web::Limits::new(8), std::future::pending()));
         let mut stream = BufReader::new(TcpStream::connect(to).expect("the server answers"));
         let mut page = String::new();
         let before = cpu_clock();

@@ -24,5 +24,5 @@ fuzz_target!(|file: &[u8]| {
     serde_json::to_string(&document).expect("a report is JSON");
     table::write(&mut Vec::new(), &report, table::Options { all: true, wide: true }).expect("a vector takes it");
     let limits = Limits { detail: Detail::Container, top_endpoints: 2, max_series: 20 };
-    text(View::new(Some(&report), &SweepDurations::default(), limits), false).expect("a page of metrics");
+    text(View::new(Some(&report), &SweepDurations::default(), limits)).expect("a page of metrics");
 });

@@ -1,160 +1,218 @@
-//! `agent`: sweeps, digests and publishes a report, waits for the next tick, and serves what was published.
+//! `agent`: sweeps again and again, serves what the last sweep found, and follows signals and changed files.
+//!
+//! Three threads do the work: one sweeps, one answers requests and holds no capabilities, one reads the configuration again. The first
+//! thread waits for signals, so that nothing that hangs keeps the agent from ending.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::mpsc as channel;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use anyhow::{Context, Result, anyhow};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::config::{AgentConfig, Config};
-use crate::digest::Digest;
-use crate::host::{self, Host, HostPaths};
-use crate::judge::policy::Policy;
-use crate::judge::report::Report;
-use crate::web;
+use crate::config::{AgentConfig, AgentSource, UsageError};
+use crate::host::own_process::{self, ServiceManager};
+use crate::web::{self, Access};
 
+mod answers;
 mod published;
+mod reload;
+mod sweeps;
+mod wanted;
 
 use published::Published;
+use reload::Reload;
+use sweeps::Sweeps;
 
-/// How long requests and a sweep under way may still take once a signal has come; the whole stop takes 2 s at most.
+/// How long requests and a sweep under way may still take after a signal; the agent ends within 2 s.
 const GRACE: Duration = Duration::from_secs(1);
-/// Pages that are made at the same time; the others wait.
-const MAX_PAGES_AT_ONCE: usize = 6;
+/// Connections of the port, where descriptors allow it: half of them are for sweeps.
+const MAX_CONNECTIONS: u64 = 512;
+/// Threads that make pages and check passwords.
+const MAX_BLOCKING: usize = 6;
+/// How often the sweep under way is checked.
+const CHECK: Duration = Duration::from_secs(5);
 
-/// So many dumps of one sweep are worth a word if they are slow.
-const MANY_DUMPS: u64 = 20;
-/// A sweep below this is not slow, milliseconds.
-const LONG_SWEEP_MS: u64 = 100;
+/// Runs until SIGTERM, SIGINT or SIGQUIT.
+pub fn run(source: AgentSource, config: AgentConfig) -> Result<()> {
+    let mut access = config.web_config.as_deref().map(Access::load).transpose().map_err(UsageError::new)?;
+    let descriptors = own_process::raise_descriptor_limit();
+    let listener = own_process::listen(config.listen_address)
+        .with_context(|| format!("cannot listen on {} (--web.listen-address)", config.listen_address))?;
+    if let Some(access) = &mut access {
+        access.follow_changes().context("cannot start the thread that reads the web configuration")?;
+    }
+    tracing::info!(address = %listener.local_addr()?, interval = ?config.interval, "serving");
+    let limits = web::Limits::new(usize::try_from((descriptors / 2).min(MAX_CONNECTIONS)).unwrap_or(1));
+    let published = Arc::new(Published::new(&config, limits.clone(), access.as_ref().map(Access::currency)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let _context = runtime.enter();
+    let signals = Signals::new().context("cannot wait for signals")?;
 
-/// Runs until SIGTERM or SIGINT.
-pub fn run(config: AgentConfig) -> Result<()> {
-    // one thread waits for everything, one more for the sweep; a page is made on another, and so many at once at most
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(1 + MAX_PAGES_AT_ONCE)
-        .build()
-        .context("cannot start the agent's runtime")?;
-    let result = runtime.block_on(serve(config));
-    // a sweep under way holds no lock and writes nothing: it may be left behind
-    runtime.shutdown_timeout(GRACE / 2);
-    result
+    let (ended, endings) = mpsc::unbounded_channel();
+    let (stop, stopped) = watch::channel(false);
+    let (orders, from_reload) = channel::channel();
+    let site = published.clone();
+    start("web", &ended, move || serve(listener, site, access, limits, stopped))?;
+    let reload = Reload::start(source, &config, orders, published.clone())?;
+    let mut sweeps = Sweeps::new(config, published.clone());
+    start("sweeps", &ended, move || {
+        sweeps.run(&from_reload);
+        Err(anyhow!("nobody gives orders any more"))
+    })?;
+
+    let agent = Agent { published, reload, manager: ServiceManager::from_environment() };
+    let ending = runtime.block_on(agent.supervise(signals, endings, stop));
+    // threads that hang are left behind
+    runtime.shutdown_background();
+    ending
 }
 
-async fn serve(mut config: AgentConfig) -> Result<()> {
-    let listener = TcpListener::bind(config.listen_address)
-        .await
-        .with_context(|| format!("cannot listen on {} (--web.listen-address)", config.listen_address))?;
-    tracing::info!(address = %listener.local_addr()?, interval = ?config.interval, "serving");
-    let published = Arc::new(Published::new(&config));
-    let (stop, stopped) = watch::channel(false);
-    let access = config.access.take();
-    let sweeps = tokio::spawn(sweep_on(config, published.clone()));
-    let mut asked = stopped.clone();
-    let web = tokio::spawn(web::serve(listener, published, access, async move {
-        let _ = asked.wait_for(|stop| *stop).await;
-    }));
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        ended = sweeps => return ended.context("the sweeps ended")?,
-    }
-    stop.send_replace(true);
-    // a scrape that does not end is not waited for
-    if let Ok(ended) = tokio::time::timeout(GRACE, web).await {
-        ended.context("the web server ended")?.context("the web server failed")?;
-    }
+/// The end of a thread, with its name.
+type Ending = (&'static str, Result<()>);
+
+/// Starts a thread and reports its end, also one by a panic.
+fn start(
+    name: &'static str,
+    ended: &mpsc::UnboundedSender<Ending>,
+    work: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<()> {
+    let ended = ended.clone();
+    let guarded = move || {
+        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(anyhow!("it panicked")));
+        // nobody listens when the program ends
+        let _ = ended.send((name, result));
+    };
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(guarded)
+        .with_context(|| format!("cannot start the thread `{name}`"))?;
     Ok(())
 }
 
-/// Sweeps for ever, one after the other.
-async fn sweep_on(config: AgentConfig, published: Arc<Published>) -> Result<()> {
-    let mut ticks = interval(config.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sweeps = Sweeps::new(config, published);
-    loop {
-        ticks.tick().await;
-        let next = tokio::task::spawn_blocking(move || {
-            sweeps.sweep();
-            sweeps
-        });
-        sweeps = next.await.context("the sweep's task ended")?;
-    }
+/// Answers requests until `stop`.
+fn serve(
+    listener: std::net::TcpListener,
+    site: Arc<Published>,
+    access: Option<Access>,
+    limits: web::Limits,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    own_process::drop_capabilities().context("cannot drop capabilities")?;
+    // one thread waits for all clients; pages are made on others, which inherit what it may do
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING)
+        .thread_name("pages")
+        .build()
+        .context("cannot start the web server's runtime")?;
+    runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).context("cannot serve")?;
+        let stop = async move {
+            // the sender is gone: the agent has ended
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        web::serve(listener, site, access, limits, stop).await;
+        Ok(())
+    })
 }
 
-/// What sweeps need, and keep from one to the next.
-struct Sweeps {
-    places: HostPaths,
-    policy: Arc<Policy>,
-    node: String,
-    published: Arc<Published>,
-    /// Absent after a sweep that failed.
-    host: Option<Host>,
-    hinted: bool,
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+    /// Without a meaning here; they would end the process.
+    others: [(&'static str, Signal); 3],
 }
 
-impl Sweeps {
-    fn new(config: AgentConfig, published: Arc<Published>) -> Self {
-        let Config { places, policy, .. } = config.config;
-        Self { places, policy: Arc::new(policy), node: host::node_name(), published, host: None, hinted: false }
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let others = [
+            ("SIGUSR1", SignalKind::user_defined1()),
+            ("SIGUSR2", SignalKind::user_defined2()),
+            ("SIGALRM", SignalKind::alarm()),
+        ];
+        let [first, second, third] = others.map(|(name, kind)| signal(kind).map(|signal| (name, signal)));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            others: [first?, second?, third?],
+        })
     }
 
-    /// One sweep, on a thread of its own; its report is published.
-    fn sweep(&mut self) {
-        let begun = Instant::now();
-        let mut host = self.host.take().unwrap_or_else(|| Host::new(self.places.clone()));
-        let digest = self.published.take_digest();
-        let mut digest = digest.unwrap_or_else(|| Digest::new(self.policy.clone()).skipping());
-        match host::on_own_thread(|| host.sweep_into(&mut digest)) {
-            Ok(()) => {
-                let report = digest.summary(&self.node);
-                log(&report);
-                if !self.hinted && walks_dominate(&report) {
-                    self.hinted = true;
-                    tracing::info!(
-                        "most of a sweep goes into walking the node's table of connections, once for each network namespace that is dumped. \
-                         `sysctl -w net.ipv4.tcp_child_ehash_entries=4096` on the node (Linux 6.1 or later) gives each namespace that is \
-                         made from then on a table of its own"
-                    );
-                }
-                self.published.publish(report, digest, begun.elapsed());
-                self.host = Some(host);
-            }
-            // what a panic left behind is not trusted: the memory starts anew
-            Err(error) => tracing::error!(%error, "a sweep failed; connections are watched anew"),
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        let [first, second, third] = &mut self.others;
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+            _ = self.hangup.recv() => "SIGHUP",
+            _ = first.1.recv() => first.0,
+            _ = second.1.recv() => second.0,
+            _ = third.1.recv() => third.0,
         }
     }
 }
 
-/// Whether a sweep spends its time on walks and not on connections, of which one costs about a microsecond (benches/README.md).
-fn walks_dominate(report: &Report) -> bool {
-    let connections_take = report.connections / 1000;
-    report.namespaces.dumped >= MANY_DUMPS && report.duration >= LONG_SWEEP_MS.max(4 * connections_take)
+/// The running agent, seen by its first thread.
+struct Agent {
+    published: Arc<Published>,
+    reload: Reload,
+    manager: Option<ServiceManager>,
 }
 
-fn log(report: &Report) {
-    tracing::info!(
-        connections = report.connections,
-        flagged = report.flagged(),
-        dumped = report.namespaces.dumped,
-        looked_up = report.namespaces.looked_up,
-        skipped = report.namespaces.skipped,
-        empty = report.namespaces.empty,
-        failed = report.namespaces.failed,
-        milliseconds = report.duration,
-        "swept"
-    );
-    for loss in &report.losses {
-        tracing::debug!("{loss}");
+impl Agent {
+    /// Waits for signals and for the end of a thread.
+    async fn supervise(
+        &self,
+        mut signals: Signals,
+        mut endings: mpsc::UnboundedReceiver<Ending>,
+        stop: watch::Sender<bool>,
+    ) -> Result<()> {
+        self.notify("READY=1");
+        let watchdog = self.manager.as_ref().and_then(|manager| manager.watchdog);
+        // systemd wants to hear at least twice in its time
+        let mut checks = interval(watchdog.map_or(CHECK, |every| (every / 3).clamp(Duration::from_millis(10), CHECK)));
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stopped_by = loop {
+            tokio::select! {
+                name = signals.next() => match name {
+                    "SIGTERM" | "SIGINT" | "SIGQUIT" => break name,
+                    "SIGHUP" => self.reload.now(),
+                    other => tracing::info!("{other} has no meaning here; it is ignored"),
+                },
+                _ = checks.tick() => {
+                    self.published.warn_of_long_sweep();
+                    if self.published.is_healthy() {
+                        self.notify("WATCHDOG=1");
+                    }
+                }
+                Some((name, result)) = endings.recv() => {
+                    let error = result.err().unwrap_or_else(|| anyhow!("it ended"));
+                    return Err(error.context(format!("the thread `{name}` failed")));
+                }
+            }
+        };
+        tracing::info!("{stopped_by}: stopping");
+        self.notify("STOPPING=1");
+        stop.send_replace(true);
+        // answers under way may finish, but an answer that nobody reads is not waited for
+        let _ = timeout(GRACE, async { while endings.recv().await.is_some_and(|(name, _)| name != "web") {} }).await;
+        tracing::info!("stopped");
+        Ok(())
     }
-    if report.totals.sweeps == 1 {
-        for loss in &report.losses {
-            tracing::warn!("{loss}");
+
+    fn notify(&self, message: &str) {
+        if let Some(manager) = &self.manager {
+            manager.notify(message);
         }
     }
 }

@@ -1,186 +1,342 @@
 //! What the agent has published, and the HTTP paths that are answered with it.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::answers::{Answers, key};
+use super::wanted::Wanted;
 use crate::config::AgentConfig;
 use crate::digest::Digest;
-use crate::host;
-use crate::judge::report::{Finding, Report};
+use crate::host::{self, own_process};
+use crate::judge::report::Report;
+use crate::logging;
 use crate::show::json::Document;
+use crate::show::metrics::agent::{AgentState, ProcessState, agent_text};
 use crate::show::metrics::{Limits, SweepDurations, View, text};
 use crate::show::page::html;
-use crate::web::{Page, Site};
+use crate::web::{self, Cost, Packed, Packer, Page, Site};
 
-/// Sweeps keep coming while the last one is not older than this many intervals, and [`SLOWEST`] more.
+/// The agent is healthy while the last good sweep is not older than this many intervals, and [`SLOWEST`] more.
 const HEALTHY_INTERVALS: u32 = 3;
-/// What a sweep may take before the agent counts as stuck.
+/// A sweep that takes longer is reported.
 const SLOWEST: Duration = Duration::from_secs(30);
-/// How long a page that tells connections waits for the end of a sweep.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a page that lists connections waits for the end of a sweep.
+const WAIT: Duration = Duration::from_secs(10);
 
 /// The last report, and what the pages need beside it.
 pub(super) struct Published {
     state: Mutex<State>,
-    /// Tells the connections of the last report one by one; absent while a sweep is under way.
+    /// Lists the connections of the last report one by one; absent while a sweep is under way.
     digest: Mutex<Option<Digest>>,
     digest_is_back: Condvar,
+    /// A sweep waits for the digest: pages let it go first.
+    sweep_waits: AtomicBool,
+    answers: Answers,
+    /// The number of the last sweep that was published, and its metrics.
+    metrics: Mutex<Option<(u64, Packed)>>,
     node: String,
-    limits: Limits,
-    /// After this long without a sweep the agent is not healthy.
-    stuck_after: Duration,
+    web: web::Limits,
+    config_is_current: AtomicBool,
+    web_config_is_current: Option<Arc<AtomicBool>>,
+    /// Sweeps that failed.
+    failures: AtomicU64,
 }
 
 struct State {
     report: Option<Arc<Report>>,
     durations: SweepDurations,
+    /// Counts what was published.
+    number: u64,
+    /// When the last good sweep ended; at first the start.
     last: Instant,
+    /// Failed sweeps since then.
+    failed_since: u64,
+    /// When the sweep under way began.
+    running: Option<Instant>,
+    /// A long sweep is reported once.
+    warned: bool,
+    limits: Limits,
+    interval: Duration,
+}
+
+impl State {
+    /// After this long without a good sweep the agent is not healthy.
+    fn unhealthy_after(&self) -> Duration {
+        self.interval * HEALTHY_INTERVALS + SLOWEST
+    }
 }
 
 impl Published {
-    pub fn new(config: &AgentConfig) -> Self {
+    pub fn new(config: &AgentConfig, web: web::Limits, web_config_is_current: Option<Arc<AtomicBool>>) -> Self {
+        let state = State {
+            report: None,
+            durations: SweepDurations::default(),
+            number: 0,
+            last: Instant::now(),
+            failed_since: 0,
+            running: None,
+            warned: false,
+            limits: config.limits,
+            interval: config.interval,
+        };
         Self {
-            state: Mutex::new(State { report: None, durations: SweepDurations::default(), last: Instant::now() }),
+            state: Mutex::new(state),
             digest: Mutex::default(),
             digest_is_back: Condvar::new(),
+            sweep_waits: AtomicBool::new(false),
+            answers: Answers::default(),
+            metrics: Mutex::default(),
             node: host::node_name(),
-            limits: config.limits,
-            stuck_after: config.interval * HEALTHY_INTERVALS + SLOWEST,
+            web,
+            config_is_current: AtomicBool::new(true),
+            web_config_is_current,
+            failures: AtomicU64::new(0),
         }
     }
 
-    /// The digest, for a sweep; `None` at first, and after a sweep that failed.
-    pub fn take_digest(&self) -> Option<Digest> {
+    /// The digest, for a sweep that begins; `None` at first.
+    pub fn begin_sweep(&self) -> Option<Digest> {
+        let mut state = self.state();
+        state.running = Some(Instant::now());
+        state.warned = false;
+        drop(state);
+        self.sweep_waits.store(true, Ordering::Relaxed);
         self.digest().take()
+    }
+
+    /// After a sweep: its report without the findings, the digest that lists them, and how long it took.
+    pub fn publish(&self, report: Report, digest: Digest, took: Duration) {
+        let slot = self.digest();
+        let mut state = self.state();
+        state.durations.count(took.as_secs_f64());
+        state.last = Instant::now();
+        state.failed_since = 0;
+        self.end_sweep(slot, state, Some(report), digest);
+    }
+
+    /// After a sweep that failed: what is left of it, if anything. The age of the last good one stays.
+    pub fn fail(&self, report: Option<Report>, digest: Digest) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let slot = self.digest();
+        let mut state = self.state();
+        state.failed_since += 1;
+        // the start of the last good sweep is what `last_sweep_timestamp_seconds` shows
+        let started_at = state.report.as_ref().map(|report| report.started_at);
+        let report = report.zip(started_at).map(|(report, started_at)| Report { started_at, ..report });
+        self.end_sweep(slot, state, report, digest);
+    }
+
+    fn end_sweep(
+        &self,
+        mut slot: MutexGuard<'_, Option<Digest>>,
+        mut state: MutexGuard<'_, State>,
+        report: Option<Report>,
+        digest: Digest,
+    ) {
+        state.running = None;
+        if let Some(report) = report {
+            state.report = Some(Arc::new(report));
+        }
+        state.number += 1;
+        self.answers.expire(state.number);
+        *slot = Some(digest);
+        drop((slot, state));
+        self.sweep_waits.store(false, Ordering::Relaxed);
+        self.digest_is_back.notify_all();
+    }
+
+    /// A configuration that was read again.
+    pub fn apply(&self, config: &AgentConfig) {
+        let mut state = self.state();
+        state.limits = config.limits;
+        state.interval = config.interval;
+    }
+
+    /// Whether the configuration in force is that of the file.
+    pub fn set_config_is_current(&self, is_current: bool) {
+        self.config_is_current.store(is_current, Ordering::Relaxed);
+    }
+
+    /// Whether good sweeps keep coming.
+    pub fn is_healthy(&self) -> bool {
+        let state = self.state();
+        state.last.elapsed() <= state.unhealthy_after()
+    }
+
+    /// Reports a sweep that takes too long, once.
+    pub fn warn_of_long_sweep(&self) {
+        let mut state = self.state();
+        let Some(running) = state.running.map(|since| since.elapsed()) else { return };
+        if running > SLOWEST && !state.warned {
+            state.warned = true;
+            tracing::warn!("the sweep under way has taken {} s; the numbers of the last one stay", running.as_secs());
+        }
+    }
+
+    /// Answers with a page of the last report and its findings. It waits for a sweep that is under way, and when that takes too long the
+    /// answer is the stored one.
+    fn with_findings(&self, key: &str, page: impl FnOnce(&Report, &mut Digest) -> Page) -> Page {
+        let number = self.state().number;
+        if let Some(stored) = self.answers.get(key, Some(number)) {
+            return stored;
+        }
+        let is_taken = |digest: &mut Option<Digest>| digest.is_none() || self.sweep_waits.load(Ordering::Relaxed);
+        let waited = self.digest_is_back.wait_timeout_while(self.digest(), WAIT, is_taken);
+        let (mut digest, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (report, number) = {
+            let state = self.state();
+            (state.report.clone(), state.number)
+        };
+        if let Some(stored) = self.answers.get(key, digest.is_some().then_some(number)) {
+            return stored;
+        }
+        match (report, digest.as_mut()) {
+            (Some(report), Some(digest)) => {
+                let page = page(&report, digest);
+                self.answers.put(key, number, &page);
+                page
+            }
+            (Some(_), None) => Page::unavailable("a sweep takes long; /metrics shows the numbers of the last one\n", 5),
+            (None, _) => Page::unavailable("the first sweep is under way\n", 1),
+        }
+    }
+
+    fn metrics(&self) -> Page {
+        let own = match agent_text(&self.agent_state()) {
+            Ok(own) => own,
+            Err(error) => return Page::text(500, format!("cannot gather metrics: {error}\n")),
+        };
+        match self.report_metrics().and_then(|metrics| Ok(metrics.followed_by(Packed::new(&own)?))) {
+            Ok(text) => Page::packed("text/plain; version=0.0.4; charset=utf-8", text),
+            Err(error) => Page::text(500, format!("cannot gather metrics: {error}\n")),
+        }
+    }
+
+    /// The metrics of the last report, which are made once.
+    fn report_metrics(&self) -> std::io::Result<Packed> {
+        let mut made = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let (report, durations, limits, number) = {
+            let state = self.state();
+            (state.report.clone(), state.durations.clone(), state.limits, state.number)
+        };
+        if let Some((of, packed)) = &*made
+            && *of == number
+        {
+            return Ok(packed.clone());
+        }
+        let text = text(View::new(report.as_deref(), &durations, limits)).map_err(std::io::Error::other)?;
+        let packed = Packed::new(&text)?;
+        *made = Some((number, packed.clone()));
+        Ok(packed)
+    }
+
+    fn agent_state(&self) -> AgentState {
+        let counts = self.web.counts();
+        let usage = own_process::usage();
+        AgentState {
+            sweep_failures: self.failures.load(Ordering::Relaxed),
+            sweep_running: self.state().running.map(|since| since.elapsed()).unwrap_or_default(),
+            config_is_current: self.config_is_current.load(Ordering::Relaxed),
+            web_config_is_current: self.web_config_is_current.as_ref().map(|is| is.load(Ordering::Relaxed)),
+            web_connections: counts.connections as u64,
+            web_connections_evicted: counts.evicted,
+            log_lines_dropped: logging::dropped_lines(),
+            process: ProcessState {
+                cpu: usage.cpu,
+                open_fds: usage.open_fds,
+                max_fds: usage.max_fds,
+                virtual_memory: usage.virtual_memory,
+                resident_memory: usage.resident_memory,
+                started: usage.started,
+                threads: usage.threads,
+            },
+        }
+    }
+
+    fn report(&self, path: &str, query: &[(String, String)]) -> Page {
+        let wanted = match Wanted::parse(query) {
+            Ok(wanted) => wanted,
+            Err(error) => return Page::text(400, format!("{error}\n")),
+        };
+        self.with_findings(&key(path, query), |report, digest| {
+            let all = digest.findings();
+            let findings = || all.iter().filter(|finding| wanted.includes(finding)).take(wanted.limit);
+            let mut packer = Packer::new();
+            let written = serde_json::to_writer(&mut packer, &Document { report, findings });
+            match written.map_err(std::io::Error::from).and_then(|()| packer.finish()) {
+                Ok(text) => Page::packed("application/json", text),
+                Err(error) => Page::text(500, format!("cannot write the report: {error}\n")),
+            }
+        })
+    }
+
+    fn overview(&self, path: &str) -> Page {
+        let page = |text: String| match Packed::new(&text) {
+            Ok(text) => Page::packed("text/html; charset=utf-8", text),
+            Err(error) => Page::text(500, format!("cannot write the page: {error}\n")),
+        };
+        if self.state().report.is_none() {
+            return page(html(&self.node, None));
+        }
+        self.with_findings(&key(path, &[]), |report, digest| {
+            page(html(&self.node, Some((report, &mut digest.findings().iter()))))
+        })
+    }
+
+    fn health(&self) -> Page {
+        let state = self.state();
+        let age = state.last.elapsed();
+        let failed = match state.failed_since {
+            0 => String::new(),
+            1 => ", and one sweep has failed since".to_owned(),
+            many => format!(", and {many} sweeps have failed since"),
+        };
+        let age_line = format!("the last good sweep ended {} s ago{failed}\n", age.as_secs());
+        if age > state.unhealthy_after() {
+            Page::text(503, age_line)
+        } else if state.failed_since > 0 {
+            Page::text(200, format!("ok, but {age_line}"))
+        } else {
+            Page::text(200, "ok\n")
+        }
+    }
+
+    fn ready(&self) -> Page {
+        if self.state().report.is_some() {
+            Page::text(200, "ok\n")
+        } else {
+            Page::unavailable("the first sweep is under way\n", 1)
+        }
     }
 
     fn digest(&self) -> MutexGuard<'_, Option<Digest>> {
         self.digest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After a sweep: its report without the findings, the digest that tells them, and how long it took.
-    pub fn publish(&self, report: Report, digest: Digest, took: Duration) {
-        let mut place = self.digest();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.report = Some(Arc::new(report));
-        state.durations.count(took.as_secs_f64());
-        state.last = Instant::now();
-        *place = Some(digest);
-        self.digest_is_back.notify_all();
-    }
-
-    /// Makes a page of the last report and its findings. Waits for a sweep that is under way; one that takes long is the answer.
-    fn with_findings(&self, page: impl FnOnce(&Report, &mut Digest) -> Page) -> Page {
-        let waited = self.digest_is_back.wait_timeout_while(self.digest(), PATIENCE, |digest| digest.is_none());
-        let (mut digest, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match (self.read().0, digest.as_mut()) {
-            (Some(report), Some(digest)) => page(&report, digest),
-            (Some(_), None) => {
-                Page::text(503, "a sweep is under way and takes long; /metrics tells of the one before\n")
-            }
-            (None, _) => Page::text(503, "the first sweep is under way\n"),
-        }
-    }
-
-    fn read(&self) -> (Option<Arc<Report>>, SweepDurations, Duration) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.report.clone(), state.durations.clone(), state.last.elapsed())
-    }
-
-    fn metrics(&self) -> Page {
-        let (report, durations, _) = self.read();
-        match text(View::new(report.as_deref(), &durations, self.limits), true) {
-            Ok(body) => Page { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", body },
-            Err(error) => Page::text(500, format!("cannot gather metrics: {error}\n")),
-        }
-    }
-
-    fn report(&self, query: &[(String, String)]) -> Page {
-        let wanted = match Wanted::parse(query) {
-            Ok(wanted) => wanted,
-            Err(error) => return Page::text(400, format!("{error}\n")),
-        };
-        self.with_findings(|report, digest| {
-            let all = digest.findings();
-            let findings = || all.iter().filter(|finding| wanted.takes(finding)).take(wanted.limit);
-            match serde_json::to_string(&Document { report, findings }) {
-                Ok(body) => Page { status: 200, content_type: "application/json", body },
-                Err(error) => Page::text(500, format!("cannot write the report: {error}\n")),
-            }
-        })
-    }
-
-    fn overview(&self) -> Page {
-        let page = |body| Page { status: 200, content_type: "text/html; charset=utf-8", body };
-        if self.read().0.is_none() {
-            return page(html(&self.node, None));
-        }
-        self.with_findings(|report, digest| page(html(&self.node, Some((report, &mut digest.findings().iter())))))
-    }
-
-    fn health(&self) -> Page {
-        let (.., age) = self.read();
-        if age <= self.stuck_after {
-            Page::text(200, "ok\n")
-        } else {
-            Page::text(503, format!("the last sweep ended {} s ago\n", age.as_secs()))
-        }
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Site for Published {
-    /// The kubelet's probes have neither password nor certificate, and what they learn is one bit.
+    /// The kubelet's probes have neither password nor certificate, and learn only whether sweeps go on.
     fn is_open(&self, path: &str) -> bool {
         matches!(path, "/healthz" | "/readyz")
     }
 
+    fn cost(&self, path: &str) -> Cost {
+        if matches!(path, "/" | "/api/v1/report") { Cost::Costly } else { Cost::Cheap }
+    }
+
     fn page(&self, path: &str, query: &[(String, String)]) -> Option<Page> {
         Some(match path {
-            "/" => self.overview(),
+            "/" => self.overview(path),
             "/metrics" => self.metrics(),
-            "/api/v1/report" => self.report(query),
+            "/api/v1/report" => self.report(path, query),
             "/healthz" => self.health(),
-            "/readyz" if self.read().0.is_some() => Page::text(200, "ok\n"),
-            "/readyz" => Page::text(503, "the first sweep is under way\n"),
+            "/readyz" => self.ready(),
             _ => return None,
         })
-    }
-}
-
-/// What `/api/v1/report` was asked for.
-struct Wanted {
-    verdicts: Vec<String>,
-    namespace: Option<String>,
-    pod: Option<String>,
-    limit: usize,
-}
-
-impl Wanted {
-    fn parse(query: &[(String, String)]) -> Result<Self, String> {
-        let mut wanted = Self { verdicts: Vec::new(), namespace: None, pod: None, limit: usize::MAX };
-        for (name, value) in query {
-            match name.as_str() {
-                "verdict" => {
-                    for verdict in value.split(',') {
-                        if !crate::judge::verdict::Verdict::ALL.iter().any(|known| known.name() == verdict) {
-                            return Err(format!("verdict: `{verdict}` is no verdict"));
-                        }
-                        wanted.verdicts.push(verdict.to_owned());
-                    }
-                }
-                "namespace" => wanted.namespace = Some(value.clone()),
-                "pod" => wanted.pod = Some(value.clone()),
-                "limit" => wanted.limit = value.parse().map_err(|_| format!("limit: `{value}` is no number"))?,
-                other => return Err(format!("`{other}` is none of verdict, namespace, pod, limit")),
-            }
-        }
-        Ok(wanted)
-    }
-
-    fn takes(&self, finding: &Finding) -> bool {
-        let fits = |wanted: &Option<String>, value: &Option<String>| wanted.is_none() || wanted == value;
-        (self.verdicts.is_empty() || self.verdicts.iter().any(|verdict| verdict == finding.verdict.name()))
-            && fits(&self.namespace, &finding.owner.namespace)
-            && fits(&self.pod, &finding.owner.pod)
     }
 }

@@ -13,7 +13,7 @@ use super::UsageError;
 use crate::cli::{self, FailOn, Format, LogFormat, MetricsDetail, ScopeArg};
 use crate::judge::policy::RefreshedBy;
 use crate::judge::policy::profiles::{self, Profile};
-use crate::yaml;
+use crate::{small_file, yaml};
 
 /// The file as people write it: every flag by its name with `-` as `_`, dots nested; and what has no flag.
 #[derive(Debug, Default, Deserialize)]
@@ -217,7 +217,26 @@ impl<'de> Deserialize<'de> for GlobText {
     }
 }
 
+/// The longest glob: names of pods have 253 characters at most.
+const MAX_GLOB: usize = 1024;
+/// How deep braces may be nested: the parser calls itself for each.
+const MAX_NESTING: usize = 8;
+
 pub(super) fn glob(text: &str) -> Result<GlobMatcher, String> {
+    if text.len() > MAX_GLOB {
+        return Err(format!("a glob of {} bytes is too long; at most {MAX_GLOB} are allowed", text.len()));
+    }
+    let mut nesting: usize = 0;
+    for character in text.chars() {
+        match character {
+            '{' => nesting += 1,
+            '}' => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
+        if nesting > MAX_NESTING {
+            return Err(format!("`{text}` is not a glob: its braces are nested more than {MAX_NESTING} deep"));
+        }
+    }
     Glob::new(text)
         .map(|glob| glob.compile_matcher())
         .map_err(|error| format!("`{text}` is not a glob: {}", error.kind()))
@@ -237,7 +256,8 @@ impl ConfigFile {
     /// Reads `--config`, or nothing.
     pub fn load(path: Option<&Path>) -> Result<Self, UsageError> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let file = path.to_owned();
+        let text = small_file::aside(move || small_file::read(&file)).and_then(|read| read).map_err(|error| {
             UsageError::new(format!("cannot read the configuration file {}: {error}", path.display()))
         })?;
         yaml::parse(&text).map_err(|error| UsageError::new(format!("{}: {error}", path.display())))
@@ -246,7 +266,28 @@ impl ConfigFile {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_glob_is_a_panic(text in "[a{}\\[\\]!,*?/\\\\-]{0,200}") {
+            let _ = glob(&text);
+        }
+    }
+
+    #[test]
+    fn globs_are_bounded_in_length_and_nesting() {
+        assert!(glob("web-{a,b{c,d}}-*").unwrap().is_match("web-bd-1"));
+        for text in ["{".repeat(100_000), format!("{}a{}", "{".repeat(500), "}".repeat(500)), "a".repeat(1025)] {
+            glob(&text).unwrap_err();
+        }
+        // the largest that is allowed compiles
+        glob(&"{a,[b-z]}*".repeat(102)).unwrap();
+        glob(&"**/".repeat(341)).unwrap();
+        glob(&format!("{}{}", "{a,".repeat(8), "}".repeat(8))).unwrap();
+    }
 
     #[test]
     fn what_is_wrong_is_named_by_line_and_key() {

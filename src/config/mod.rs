@@ -17,7 +17,6 @@ use crate::judge::policy::{
     DEFAULT_LONG_LIVED, Ignore, LimitSource, LocalScope, OverdueBy, Path, PathRule, Policy, RefreshedBy,
 };
 use crate::show::metrics::{Detail, Limits};
-use crate::web::Access;
 pub use file::ConfigFile;
 use file::{DurationText, PathKey, glob, profile};
 
@@ -198,8 +197,8 @@ pub struct AgentConfig {
     pub config: Config,
     /// Where to serve.
     pub listen_address: SocketAddr,
-    /// To whom, and by which certificate; `None`: to everybody, in plain text.
-    pub access: Option<Access>,
+    /// The file that says to whom, and by which certificate; `None`: to everybody, in plain text.
+    pub web_config: Option<PathBuf>,
     /// Time between the starts of two sweeps.
     pub interval: Duration,
     /// What bounds the number of series.
@@ -212,10 +211,9 @@ impl AgentConfig {
         let mut config = Config::new(common, file)?;
         config.policy.overdue_by = OverdueBy::Watch;
         config.policy.max_findings = args.max_findings.or(file.max_findings).unwrap_or(10_000);
-        let access = args.web_config.as_ref().or(file.web.config.file.as_ref());
         Ok(Self {
             config,
-            access: access.map(|path| Access::load(path)).transpose().map_err(UsageError)?,
+            web_config: args.web_config.as_ref().or(file.web.config.file.as_ref()).cloned(),
             listen_address: args
                 .listen_address
                 .or(file.web.listen_address.map(|address| address.0))
@@ -231,6 +229,37 @@ impl AgentConfig {
                 max_series: args.max_series.or(file.max_series).unwrap_or(10_000),
             },
         })
+    }
+}
+
+/// Where the agent's configuration comes from, to read it again.
+#[derive(Debug)]
+pub struct AgentSource {
+    common: Common,
+    args: Box<AgentArgs>,
+}
+
+impl AgentSource {
+    /// The flags, and the file that they name.
+    #[must_use]
+    pub fn new(common: Common, args: Box<AgentArgs>) -> Self {
+        Self { common, args }
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn path(&self) -> Option<&std::path::Path> {
+        self.common.config.as_deref()
+    }
+
+    /// The flags with this file.
+    pub fn with(&self, file: &ConfigFile) -> Result<AgentConfig, UsageError> {
+        AgentConfig::new(&self.common, &self.args, file)
+    }
+
+    /// The flags with the file as it is now.
+    pub fn load(&self) -> Result<AgentConfig, UsageError> {
+        self.with(&ConfigFile::load(self.path())?)
     }
 }
 

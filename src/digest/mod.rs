@@ -63,6 +63,7 @@ pub struct Digest {
 /// The sweep under way, or the last one.
 #[derive(Default)]
 struct Sweep {
+    is_under_way: bool,
     started_at: u64,
     clock: u64,
     /// The latest moment that a record told.
@@ -121,6 +122,32 @@ impl Digest {
         self.reads = reads;
     }
 
+    /// Judges by `policy` from the next sweep on, which reads every namespace.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        if self.skips_for > 0 {
+            self.skips_for = millis(policy.longest_between_reads());
+        }
+        self.policy = policy;
+        self.tracker.drop_baselines();
+    }
+
+    /// Ends a sweep that failed on the way. Namespaces that it has not read keep their memory, and the report is incomplete.
+    ///
+    /// False if no sweep was under way: then the last report stays as it is.
+    pub fn abandon_sweep(&mut self, detail: &str, clock: u64) -> bool {
+        if !self.sweep.is_under_way {
+            return false;
+        }
+        self.sweep.read = None;
+        self.tracker.end(false, self.sweep.now, |_, _, _| {});
+        let loss = Loss { namespace: None, reason: LossReason::Other, detail: detail.to_owned() };
+        let unread = self.tracker.namespaces().map(|(id, _)| id).filter(|id| !self.sweep.namespaces.contains_key(id));
+        self.sweep.unread.extend(unread.map(|id| (id, loss.clone())));
+        self.feed(&Record::Loss(loss));
+        self.feed(&Record::SweepEnd { clock });
+        true
+    }
+
     /// Takes one record of a sweep, in the order of the stream.
     pub fn feed(&mut self, record: &Record<'_>) {
         match record {
@@ -130,7 +157,13 @@ impl Digest {
                 std::mem::take(&mut self.assessment).settle(&mut self.tracker);
                 // a measurement that was too high would never be followed by another
                 self.lookup_cost = (15 * self.lookup_cost + LOOKUP_NS) / 16;
-                self.sweep = Sweep { started_at: *started_at, clock: *clock, now: *clock, ..Sweep::default() };
+                self.sweep = Sweep {
+                    is_under_way: true,
+                    started_at: *started_at,
+                    clock: *clock,
+                    now: *clock,
+                    ..Sweep::default()
+                };
                 self.owners.namespaces.clear();
                 self.owners.inodes.clear();
                 self.tracker.begin_sweep();
@@ -269,6 +302,7 @@ impl Digest {
 
     fn sweep_end(&mut self, clock: u64) {
         let sweep = &mut self.sweep;
+        sweep.is_under_way = false;
         sweep.now = sweep.now.max(clock);
         let known = |id: NsId| sweep.namespaces.contains_key(&id) || sweep.unread.contains_key(&id);
         let mut count = count_silence(&self.policy, &mut self.totals, sweep.now);

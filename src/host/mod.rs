@@ -11,6 +11,7 @@ pub mod fds;
 pub mod holders;
 pub mod lookup;
 pub mod netns;
+pub mod own_process;
 pub mod owners;
 
 use crate::owner::NsId;
@@ -20,7 +21,7 @@ use netns::Found;
 use owners::{Owners, Roots};
 
 /// Where to look.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPaths {
     /// Where the host's trees are.
     pub roots: Roots,

@@ -1,106 +1,39 @@
-//! Who may ask, and by which certificate they are answered: `--web.config.file`, in the form of Prometheus' exporter-toolkit.
+//! The rules of `--web.config.file` that are in force: who may ask, and by which certificate they are answered.
 //!
-//! The file and what it names are looked at for each connection and request, and read again when they have changed: certificates are
-//! renewed under the running program.
+//! A thread of its own checks the files when a connection or request comes, and reads them again after a change: certificates are
+//! renewed while the program runs. A file system that hangs, or a change that makes no sense, leaves the rules as they are.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de::Error as _};
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::sync::watch;
 
-use crate::yaml;
+use super::web_config::Rules;
+use crate::small_file::{self, Stamp};
 
-/// bcrypt hashes by user.
-pub(super) type Users = BTreeMap<String, Hash>;
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct File {
-    tls_server_config: Option<TlsKeys>,
-    basic_auth_users: Users,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsKeys {
-    cert_file: PathBuf,
-    key_file: PathBuf,
-    #[serde(default)]
-    client_auth_type: ClientAuth,
-    client_ca_file: Option<PathBuf>,
-    #[serde(default)]
-    min_version: Option<Version>,
-    #[serde(default)]
-    max_version: Option<Version>,
-}
-
-/// Go's names. The two of its kinds that ask for a certificate and believe any are left out.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
-enum ClientAuth {
-    #[default]
-    NoClientCert,
-    VerifyClientCertIfGiven,
-    RequireAndVerifyClientCert,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-enum Version {
-    #[serde(rename = "TLS12")]
-    Tls12,
-    #[serde(rename = "TLS13")]
-    Tls13,
-}
-
-/// A bcrypt hash as `htpasswd -B` writes it.
-#[derive(Clone, Hash)]
-pub(super) struct Hash(pub String);
-
-impl<'de> Deserialize<'de> for Hash {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        match text.parse::<bcrypt::HashParts>() {
-            Ok(_) => Ok(Self(text)),
-            // what stands there may be the password itself: it is not repeated
-            Err(_) => Err(D::Error::custom("this is no bcrypt hash; `htpasswd -nBC 10 USER` makes one")),
-        }
-    }
-}
-
-/// What the file says.
-pub(super) struct Rules {
-    /// `None`: plain text.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// Whether only those who show a certificate are answered. It is asked for in the handshake and demanded later, so that open
-    /// pages stay open.
-    pub certificate_required: bool,
-    /// Empty: no password is needed.
-    pub users: Users,
-    /// The files that were read, as they were then.
-    read: Vec<(PathBuf, Option<Stamp>)>,
-}
-
-/// What changes when a file is written or replaced: device, inode, size, seconds and nanoseconds.
-type Stamp = (u64, u64, u64, i64, i64);
+/// How long a request waits for the check.
+const WAIT: Duration = Duration::from_millis(100);
 
 /// The file, and what it said when it last made sense.
 pub struct Access {
     path: PathBuf,
-    state: Mutex<State>,
+    rules: Arc<Mutex<Arc<Rules>>>,
+    is_current: Arc<AtomicBool>,
+    checks: Option<Checks>,
 }
 
-struct State {
-    rules: Arc<Rules>,
-    /// A change that made no sense, told once.
-    refused: Option<Vec<(PathBuf, Option<Stamp>)>>,
+/// The conversation with the thread that checks the files.
+struct Checks {
+    wanted: mpsc::SyncSender<()>,
+    /// The number of the next check.
+    next: Arc<AtomicU64>,
+    /// The number of the last check that ended.
+    done: watch::Receiver<u64>,
+    hangs: AtomicBool,
 }
 
 impl fmt::Debug for Access {
@@ -112,113 +45,115 @@ impl fmt::Debug for Access {
 impl Access {
     /// Reads the file, certificates and key. The error names file, line and key.
     pub fn load(path: &Path) -> Result<Self, String> {
-        let rules = Arc::new(read(path)?);
-        Ok(Self { path: path.to_owned(), state: Mutex::new(State { rules, refused: None }) })
-    }
-
-    /// What counts now. After a change that makes no sense it is what counted before.
-    pub(super) fn current(&self) -> Arc<Rules> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now: Vec<_> = state.rules.read.iter().map(|(path, _)| (path.clone(), stamp(path))).collect();
-        if now != state.rules.read && state.refused.as_ref() != Some(&now) {
-            match read(&self.path) {
-                Ok(rules) => {
-                    tracing::info!(file = %self.path.display(), "read the web configuration again");
-                    *state = State { rules: Arc::new(rules), refused: None };
-                }
-                Err(error) => {
-                    tracing::error!("{error}; what was read before still counts");
-                    state.refused = Some(now);
-                }
-            }
-        }
-        state.rules.clone()
-    }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let stat = std::fs::metadata(path).ok()?;
-    Some((stat.dev(), stat.ino(), stat.size(), stat.mtime(), stat.mtime_nsec()))
-}
-
-fn read(path: &Path) -> Result<Rules, String> {
-    let mut seen = vec![(path.to_owned(), stamp(path))];
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read the web configuration file {}: {error}", path.display()))?;
-    let wrong = |error: String| format!("{}: {error}", path.display());
-    let file: File = yaml::parse(&text).map_err(wrong)?;
-    let certificate_required = file
-        .tls_server_config
-        .as_ref()
-        .is_some_and(|tls| tls.client_auth_type == ClientAuth::RequireAndVerifyClientCert);
-    let tls = file.tls_server_config.map(|mut tls| {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for file in [&mut tls.cert_file, &mut tls.key_file].into_iter().chain(&mut tls.client_ca_file) {
-            *file = folder.join(&*file);
-            seen.push((file.clone(), stamp(file)));
-        }
-        tls.build().map_err(|(key, error)| wrong(format!("key tls_server_config.{key}: {error}")))
-    });
-    Ok(Rules { tls: tls.transpose()?.map(Arc::new), certificate_required, users: file.basic_auth_users, read: seen })
-}
-
-impl TlsKeys {
-    /// The server's side of TLS; an error comes with the key that it is about.
-    fn build(&self) -> Result<ServerConfig, (&'static str, String)> {
-        let (min, max) = (self.min_version.unwrap_or(Version::Tls12), self.max_version.unwrap_or(Version::Tls13));
-        let versions: Vec<&'static SupportedProtocolVersion> = [(Version::Tls12, &TLS12), (Version::Tls13, &TLS13)]
-            .into_iter()
-            .filter_map(|(version, known)| (min..=max).contains(&version).then_some(known))
-            .collect();
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&versions)
-            .map_err(|_| ("min_version", "it is above max_version".to_owned()))?;
-        let builder = match (self.client_auth_type, &self.client_ca_file) {
-            (ClientAuth::NoClientCert, None) => builder.with_no_client_auth(),
-            (ClientAuth::NoClientCert, Some(_)) => {
-                return Err((
-                    "client_ca_file",
-                    "without client_auth_type no client is asked for a certificate".to_owned(),
-                ));
-            }
-            (_, None) => return Err(("client_auth_type", "client_ca_file must say by which CA".to_owned())),
-            (_, Some(file)) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(file).map_err(|error| ("client_ca_file", error))? {
-                    roots.add(certificate).map_err(|error| ("client_ca_file", told(file, error)))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), default_provider().into());
-                let verifier = verifier.allow_unauthenticated().build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| ("client_ca_file", told(file, error)))?)
-            }
-        };
-        let chain = certificates(&self.cert_file).map_err(|error| ("cert_file", error))?;
-        let key = PrivateKeyDer::from_pem_file(&self.key_file)
-            .map_err(|error| ("key_file", unread(&self.key_file, error)))?;
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| {
-            ("key_file", format!("{} and {}: {error}", self.cert_file.display(), self.key_file.display()))
+        let file = path.to_owned();
+        let rules = small_file::aside(move || Rules::read(&file)).unwrap_or_else(|error| {
+            Err(format!("cannot read the web configuration file {}: {error}", path.display()))
         })?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        let rules = Arc::new(Mutex::new(Arc::new(rules)));
+        Ok(Self { path: path.to_owned(), rules, is_current: Arc::new(AtomicBool::new(true)), checks: None })
+    }
+
+    /// Starts the thread that reads the files again. It has the capabilities of the caller.
+    pub fn follow_changes(&mut self) -> io::Result<()> {
+        let (wanted, requests) = mpsc::sync_channel(1);
+        let (ended, done) = watch::channel(0);
+        let next = Arc::new(AtomicU64::new(1));
+        let mut reader = Reader {
+            path: self.path.clone(),
+            rules: self.rules.clone(),
+            is_current: self.is_current.clone(),
+            refused: None,
+        };
+        let number = next.clone();
+        std::thread::Builder::new().name("web-config".to_owned()).spawn(move || {
+            for () in requests {
+                // requests that come from now on want the next check
+                let check = number.fetch_add(1, Ordering::SeqCst);
+                reader.check();
+                ended.send_replace(check);
+            }
+        })?;
+        self.checks = Some(Checks { wanted, next, done, hangs: AtomicBool::new(false) });
+        Ok(())
+    }
+
+    /// Whether the file says what is in force.
+    #[must_use]
+    pub fn currency(&self) -> Arc<AtomicBool> {
+        self.is_current.clone()
+    }
+
+    /// The rules in force. After a change that makes no sense they are those before it.
+    pub(super) async fn current(&self) -> Arc<Rules> {
+        if let Some(checks) = &self.checks {
+            checks.wait().await;
+        }
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match all.map_err(|error| unread(file, error))? {
-        none if none.is_empty() => Err(told(file, "there is no certificate in it")),
-        all => Ok(all),
+impl Checks {
+    /// Waits for a check that begins after this call, but not for a file system that hangs.
+    async fn wait(&self) {
+        let mut done = self.done.clone();
+        let number = self.next.load(Ordering::SeqCst);
+        // full: the check that it asks for has not begun
+        let _ = self.wanted.try_send(());
+        if self.hangs.load(Ordering::Relaxed) && *done.borrow() + 1 < number {
+            return;
+        }
+        let in_time = tokio::time::timeout(WAIT, done.wait_for(|&done| done >= number)).await.is_ok();
+        if self.hangs.swap(!in_time, Ordering::Relaxed) == in_time {
+            if in_time {
+                tracing::info!("the file system of the web configuration answers again");
+            } else {
+                tracing::warn!("the file system of the web configuration does not answer; the rules stay as they are");
+            }
+        }
     }
 }
 
-fn unread(file: &Path, error: pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => format!("cannot read {}: {error}", file.display()),
-        pem::Error::NoItemsFound => told(file, "there is no PEM block of this kind in it"),
-        other => told(file, format!("it is not PEM: {other:?}")),
-    }
+/// Reads the files again when they have changed.
+struct Reader {
+    path: PathBuf,
+    rules: Arc<Mutex<Arc<Rules>>>,
+    is_current: Arc<AtomicBool>,
+    /// A change that made no sense, reported once.
+    refused: Option<Vec<(PathBuf, Option<Stamp>)>>,
 }
 
-fn told(file: &Path, error: impl fmt::Display) -> String {
-    format!("{}: {error}", file.display())
+impl Reader {
+    fn check(&mut self) {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now: Vec<_> = rules.files.iter().map(|(path, _)| (path.clone(), small_file::stamp(path))).collect();
+        if now == rules.files {
+            // the file is as it was before a change that made no sense
+            if self.refused.take().is_some() {
+                self.is_current.store(true, Ordering::Relaxed);
+            }
+            return;
+        }
+        if self.refused.as_ref() == Some(&now) {
+            return;
+        }
+        let read = Rules::read(&self.path).and_then(|new| match new.opens(&rules) {
+            Some(key) => Err(format!(
+                "{}: the key {key} is gone: that would open the port. Restart the agent if it is meant so",
+                self.path.display()
+            )),
+            None => Ok(new),
+        });
+        self.is_current.store(read.is_ok(), Ordering::Relaxed);
+        match read {
+            Ok(new) => {
+                tracing::info!(file = %self.path.display(), "read the web configuration again");
+                *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                self.refused = None;
+            }
+            Err(error) => {
+                tracing::error!("{error}; the rules before the change stay in force");
+                self.refused = Some(now);
+            }
+        }
+    }
 }

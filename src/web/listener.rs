@@ -1,93 +1,206 @@
-//! Lets connections in: as they come, or after a TLS handshake.
+//! Accepts connections, speaks TLS where that is configured, and HTTP/1; closes what takes too long.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::access::Access;
+use super::answer::Body;
+use super::connections::{Entry, Stage, Visit};
+use super::{Access, Failure, Peer, Server};
 
-/// A handshake takes three packets; who needs longer is not waited for.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How many may be under way.
-const HANDSHAKES: usize = 256;
+/// A request's line and headers may have this many bytes together; it is also what is held of an answer until the client reads on.
+const MAX_HEAD: usize = 16 * 1024;
+/// More headers than any client or proxy sends.
+const MAX_HEADERS: usize = 64;
+/// How often deadlines are checked.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long nobody is accepted after descriptors or memory ran out.
+const SHORTAGE: Duration = Duration::from_millis(20);
 
-/// What is known of the other end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
-    /// It has shown a certificate of a CA that is trusted.
-    pub certified: bool,
-}
-
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-type Arrived = (Box<dyn Stream>, Peer);
 
-/// Connections that are ready for HTTP. Handshakes go on beside each other: one that dawdles holds up nobody.
-pub(super) struct TlsListener(mpsc::Receiver<Arrived>);
-
-impl TlsListener {
-    pub fn open(listener: TcpListener, access: Arc<Option<Access>>) -> Self {
-        let (ready, arrived) = mpsc::channel(1);
-        tokio::spawn(admit(listener, access, ready));
-        Self(arrived)
+/// Serves until `stop` completes, and then what is under way.
+pub(super) async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()> + Send) {
+    let (stopping, stopped) = watch::channel(false);
+    // every connection holds a sender: when all are gone, nothing is under way
+    let (open, mut none_open) = mpsc::channel::<Infallible>(1);
+    let mut stop = pin!(stop);
+    let mut checks = tokio::time::interval(CHECK);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, from)) => {
+                    let entry = server.connections.enter(from.ip());
+                    let connection = Connection { server: server.clone(), stopped: stopped.clone(), _open: open.clone() };
+                    tokio::spawn(connection.serve(stream, entry));
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    server.connections.make_room();
+                    tokio::time::sleep(SHORTAGE).await;
+                }
+            },
+            _ = checks.tick() => server.connections.close_overdue(Instant::now()),
+            () = &mut stop => break,
+        }
+    }
+    drop((listener, open));
+    stopping.send_replace(true);
+    while tokio::time::timeout(CHECK, none_open.recv()).await.is_err() {
+        server.connections.close_overdue(Instant::now());
     }
 }
 
-impl Listener for TlsListener {
-    type Io = Box<dyn Stream>;
-    type Addr = Peer;
+/// The client went away before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
 
-    async fn accept(&mut self) -> Arrived {
-        match self.0.recv().await {
-            Some(arrived) => arrived,
-            // the task ends with this value, never before it
-            None => std::future::pending().await,
+struct Connection {
+    server: Arc<Server>,
+    stopped: watch::Receiver<bool>,
+    _open: mpsc::Sender<Infallible>,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream, entry: Entry) {
+        let visit = entry.visit.clone();
+        tokio::select! {
+            () = visit.closed() => {}
+            // a client that went away or spoke nonsense is no news
+            _ = self.converse(stream, &visit) => {}
         }
     }
 
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { certified: false })
-    }
-}
-
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        *stream.remote_addr()
-    }
-}
-
-async fn admit(mut listener: TcpListener, access: Arc<Option<Access>>, ready: mpsc::Sender<Arrived>) {
-    let slots = Arc::new(Semaphore::new(HANDSHAKES));
-    loop {
-        let (stream, _) = tokio::select! {
-            // axum's own accept, which sits out a shortage of descriptors
-            accepted = Listener::accept(&mut listener) => accepted,
-            () = ready.closed() => return,
-        };
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let (access, ready) = (access.clone(), ready.clone());
-        tokio::spawn(async move {
-            if let Ok(Ok(arrived)) = tokio::time::timeout(HANDSHAKE, greet(stream, access.as_ref().as_ref())).await {
-                drop(slot);
-                // nobody is there any more once the program stops
-                let _ = ready.send(arrived).await;
+    async fn converse(&mut self, stream: TcpStream, visit: &Arc<Visit>) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let (stream, certified) = shake_hands(stream, self.server.access.as_ref(), visit).await?;
+        visit.enter(Stage::Request);
+        let peer = Peer { visit: visit.clone(), certified };
+        let service = service_fn(|request: Request<Incoming>| {
+            let (server, peer) = (self.server.clone(), peer.clone());
+            async move {
+                peer.visit.enter(Stage::Answer);
+                let visit = peer.visit.clone();
+                let response = server.answer(peer, request).await;
+                Ok::<Response<Reading>, Infallible>(response.map(|body| Reading { body, visit }))
             }
         });
+        let io = TokioIo::new(Watched { stream, visit: visit.clone() });
+        let connection = http1::Builder::new()
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            // the deadlines are those of `Stage`
+            .header_read_timeout(None::<Duration>)
+            .serve_connection(io, service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(io::Error::other),
+            _ = self.stopped.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(io::Error::other)
     }
 }
 
-async fn greet(stream: TcpStream, access: Option<&Access>) -> io::Result<Arrived> {
-    let Some(tls) = access.and_then(|access| access.current().tls.clone()) else {
-        return Ok((Box::new(stream), Peer { certified: false }));
+/// Speaks TLS where that is configured, and whether the client has shown a certificate.
+async fn shake_hands(stream: TcpStream, access: Option<&Access>, visit: &Visit) -> io::Result<(Box<dyn Stream>, bool)> {
+    let tls = match access {
+        Some(access) => access.current().await.tls.clone(),
+        None => None,
     };
+    let Some(tls) = tls else { return Ok((Box::new(stream), false)) };
+    visit.enter(Stage::Handshake);
     let stream = TlsAcceptor::from(tls).accept(stream).await?;
     let certified = stream.get_ref().1.peer_certificates().is_some();
-    Ok((Box::new(stream), Peer { certified }))
+    Ok((Box::new(stream), certified))
+}
+
+/// Reports when the next request begins.
+struct Watched {
+    stream: Box<dyn Stream>,
+    visit: Arc<Visit>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.visit.received();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// A body that reports when it has been taken over for sending: the connection waits for the next request then.
+struct Reading {
+    body: Body,
+    visit: Arc<Visit>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.visit.enter(Stage::Idle);
+    }
+}
+
+impl HttpBody for Reading {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

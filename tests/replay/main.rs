@@ -105,7 +105,7 @@ fn json(report: &Report) -> String {
 }
 
 fn page(report: &Report, durations: &SweepDurations, limits: Limits) -> String {
-    text(View::new(Some(report), durations, limits), false).unwrap()
+    text(View::new(Some(report), durations, limits)).unwrap()
 }
 
 /// A new version or build of the program changes no judgement.

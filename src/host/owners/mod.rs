@@ -43,7 +43,7 @@ const MAX_TRIED: usize = 8;
 const MAX_BELIEVED: usize = 2;
 
 /// Where the host's trees are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
     /// The host's procfs, usually `/proc`.
     pub procfs: PathBuf,

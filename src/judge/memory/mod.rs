@@ -349,6 +349,11 @@ impl Tracker {
         });
     }
 
+    /// Every namespace is read in the next sweep, whatever its counters say.
+    pub fn drop_baselines(&mut self) {
+        self.namespaces.values_mut().for_each(|memory| memory.baseline = None);
+    }
+
     /// Every namespace with its memory, by id.
     pub fn namespaces(&self) -> impl Iterator<Item = (NsId, &NamespaceMemory)> {
         self.namespaces.iter().map(|(&id, memory)| (id, memory))

@@ -9,20 +9,26 @@ pub type Values = Vec<String>;
 
 /// A family of gauges or counters.
 pub fn family(family: &Family, series: Vec<(Values, f64)>) -> MetricFamily {
-    let metrics = series.into_iter().map(|(values, value)| {
-        let mut metric = labelled(family, values);
-        if family.kind == Kind::Counter {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        metric
-    });
+    let metrics = series.into_iter().map(|(values, value)| with_value(labelled(family, values), family.kind, value));
     with_metrics(family, metrics.collect())
+}
+
+/// A family of one series without labels whose name does not start with our prefix.
+pub fn gathered(name: &str, kind: Kind, help: &str, value: f64) -> MetricFamily {
+    named(name.to_owned(), kind, help, vec![with_value(Metric::default(), kind, value)])
+}
+
+fn with_value(mut metric: Metric, kind: Kind, value: f64) -> Metric {
+    if kind == Kind::Counter {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
 }
 
 /// One series of a histogram.
@@ -60,10 +66,14 @@ pub fn histogram(family: &Family, series: Vec<Buckets<'_>>) -> MetricFamily {
 }
 
 fn with_metrics(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
+    named(family.full_name(), family.kind, family.help, metrics)
+}
+
+fn named(name: String, kind: Kind, help: &str, metrics: Vec<Metric>) -> MetricFamily {
     let mut gathered = MetricFamily::default();
-    gathered.set_name(family.full_name());
-    gathered.set_help(family.help.to_owned());
-    gathered.set_field_type(match family.kind {
+    gathered.set_name(name);
+    gathered.set_help(help.to_owned());
+    gathered.set_field_type(match kind {
         Kind::Gauge => MetricType::GAUGE,
         Kind::Counter => MetricType::COUNTER,
         Kind::Histogram => MetricType::HISTOGRAM,

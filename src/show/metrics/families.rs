@@ -209,6 +209,62 @@ families! {
         question: "Which agents drop series?",
         query: "keepalive_auditor_series_dropped > 0",
     }
+    SWEEP_FAILURES_TOTAL {
+        name: "sweep_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Sweeps that failed as a whole; the numbers of the last good one stay.",
+        question: "Do sweeps fail?",
+        query: "increase(keepalive_auditor_sweep_failures_total[10m]) > 0",
+    }
+    SWEEP_RUNNING_SECONDS {
+        name: "sweep_running_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Time that the sweep under way has taken so far; 0 between sweeps.",
+        question: "Does a sweep hang?",
+        query: "keepalive_auditor_sweep_running_seconds > 30",
+    }
+    CONFIG_LAST_RELOAD_SUCCESSFUL {
+        name: "config_last_reload_successful",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 if the configuration in force is that of the file, 0 if the file was refused after a change.",
+        question: "Which agents refuse their configuration?",
+        query: "keepalive_auditor_config_last_reload_successful == 0",
+    }
+    WEB_CONFIG_LAST_RELOAD_SUCCESSFUL {
+        name: "web_config_last_reload_successful",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The same for --web.config.file; absent where there is none.",
+        question: "Which agents refuse a renewed certificate?",
+        query: "keepalive_auditor_web_config_last_reload_successful == 0",
+    }
+    WEB_CONNECTIONS {
+        name: "web_connections",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Open connections of the agent's port.",
+        question: "How many clients does the port have?",
+        query: "max by (instance) (keepalive_auditor_web_connections)",
+    }
+    WEB_CONNECTIONS_EVICTED_TOTAL {
+        name: "web_connections_evicted_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Connections of the agent's port that were closed because there were too many.",
+        question: "Does somebody flood the port?",
+        query: "rate(keepalive_auditor_web_connections_evicted_total[5m]) > 0",
+    }
+    LOG_LINES_DROPPED_TOTAL {
+        name: "log_lines_dropped_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Log lines that could not be written to stderr.",
+        question: "Which agents lose logs?",
+        query: "increase(keepalive_auditor_log_lines_dropped_total[10m]) > 0",
+    }
     BUILD_INFO {
         name: "build_info",
         kind: Kind::Gauge,

@@ -1,5 +1,6 @@
-//! A report as Prometheus metrics: each scrape builds every family from the last report, so a pod that is gone leaves no series.
+//! A report as Prometheus metrics: every family is built from the last report, so a pod that is gone leaves no series.
 
+pub mod agent;
 pub mod families;
 
 mod exposition;
@@ -152,12 +153,9 @@ fn build_info() -> MetricFamily {
     family(&families::BUILD_INFO, vec![(values, 1.0)])
 }
 
-/// The text format of a view, and of the process's own metrics where `process` says so.
-pub fn text(view: View, process: bool) -> prometheus::Result<String> {
+/// The text format of a view.
+pub fn text(view: View) -> prometheus::Result<String> {
     let registry = prometheus::Registry::new();
     registry.register(Box::new(view))?;
-    if process {
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-    }
     prometheus::TextEncoder::new().encode_to_string(&registry.gather())
 }

@@ -1,0 +1,110 @@
+//! Reads the configuration again on SIGHUP and when its file has changed, on a thread of its own: a file that hangs stops nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::published::Published;
+use crate::config::{AgentConfig, AgentSource};
+use crate::small_file::{Stamp, stamp};
+
+/// How often the file is checked.
+const CHECK: Duration = Duration::from_secs(5);
+
+/// The thread that reads the configuration.
+pub(super) struct Reload(SyncSender<()>);
+
+impl Reload {
+    /// Starts it. Each configuration that makes sense goes to `orders`.
+    pub fn start(
+        source: AgentSource,
+        config: &AgentConfig,
+        orders: Sender<AgentConfig>,
+        published: Arc<Published>,
+    ) -> Result<Self> {
+        let (ask, asked) = sync_channel(1);
+        let path = source.path().map(PathBuf::from);
+        let mut reader =
+            Reader { read: path.as_deref().and_then(stamp), path, fixed: Fixed::of(config), source, orders, published };
+        thread::Builder::new()
+            .name("config".to_owned())
+            .spawn(move || reader.run(&asked))
+            .context("cannot start the thread that reads the configuration")?;
+        Ok(Self(ask))
+    }
+
+    /// Reads it now.
+    pub fn now(&self) {
+        // full: it has been asked and not begun; or it waits for a file system, and will then see what is there
+        if self.0.try_send(()).is_err() {
+            tracing::warn!("SIGHUP: the configuration is still being read");
+        }
+    }
+}
+
+struct Reader {
+    source: AgentSource,
+    path: Option<PathBuf>,
+    /// The file when it was last read.
+    read: Option<Stamp>,
+    fixed: Fixed,
+    orders: Sender<AgentConfig>,
+    published: Arc<Published>,
+}
+
+impl Reader {
+    fn run(&mut self, asked: &Receiver<()>) {
+        loop {
+            let asked = match asked.recv_timeout(CHECK) {
+                Ok(()) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let now = self.path.as_deref().and_then(stamp);
+            if asked || now != self.read {
+                self.read = now;
+                self.reload(if asked { "SIGHUP" } else { "the file has changed" });
+            }
+        }
+    }
+
+    fn reload(&mut self, reason: &str) {
+        let config = self.source.load();
+        self.published.set_config_is_current(config.is_ok());
+        match config {
+            Ok(config) => {
+                for flag in self.fixed.changed(&config) {
+                    tracing::warn!("the configuration changes {flag}: that takes effect with a restart");
+                }
+                tracing::info!("{reason}: read the configuration again");
+                // the sweeps have ended with the program
+                let _ = self.orders.send(config);
+            }
+            Err(error) => tracing::error!("{reason}: {error}; the configuration before the change stays in force"),
+        }
+    }
+}
+
+/// Settings that are fixed while the agent runs.
+struct Fixed([(&'static str, String); 4]);
+
+impl Fixed {
+    fn of(config: &AgentConfig) -> Self {
+        Self([
+            ("--web.listen-address", config.listen_address.to_string()),
+            ("--web.config.file", format!("{:?}", config.web_config)),
+            ("--log.level", format!("{:?}", config.config.log_level)),
+            ("--log.format", format!("{:?}", config.config.log_format)),
+        ])
+    }
+
+    /// Those that `config` would change.
+    fn changed(&self, config: &AgentConfig) -> Vec<&'static str> {
+        let new = Self::of(config);
+        self.0.iter().zip(&new.0).filter(|(old, new)| old != new).map(|(old, _)| old.0).collect()
+    }
+}

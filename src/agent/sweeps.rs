@@ -1,0 +1,152 @@
+//! Sweeps at the interval, one after the other; each result is published. A sweep that fails takes nothing with it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::published::Published;
+use crate::config::{AgentConfig, Config};
+use crate::digest::Digest;
+use crate::host::{self, Host, HostPaths};
+use crate::judge::policy::Policy;
+use crate::judge::report::Report;
+
+/// At least this many slow dumps in one sweep are worth a hint.
+const MANY_DUMPS: u64 = 20;
+/// A shorter sweep is not slow, milliseconds.
+const LONG_SWEEP_MS: u64 = 100;
+/// After this many failures in a row the memory itself may be what breaks sweeps: it is dropped.
+const MAX_FAILURES: u32 = 5;
+
+/// What sweeps need, and keep from one to the next.
+pub(super) struct Sweeps {
+    paths: HostPaths,
+    policy: Arc<Policy>,
+    interval: Duration,
+    node: String,
+    published: Arc<Published>,
+    host: Host,
+    /// Failures since the last good sweep.
+    failures: u32,
+    hinted: bool,
+    /// The digest does not have it yet.
+    is_new_policy: bool,
+}
+
+impl Sweeps {
+    pub fn new(config: AgentConfig, published: Arc<Published>) -> Self {
+        let Config { places: paths, policy, .. } = config.config;
+        Self {
+            host: Host::new(paths.clone()),
+            paths,
+            policy: Arc::new(policy),
+            interval: config.interval,
+            node: host::node_name(),
+            published,
+            failures: 0,
+            hinted: false,
+            is_new_policy: false,
+        }
+    }
+
+    /// Sweeps until nobody can give orders any more. An order is a new configuration, and the next sweep follows at once.
+    pub fn run(&mut self, orders: &Receiver<AgentConfig>) {
+        loop {
+            let start = Instant::now();
+            self.sweep();
+            match orders.recv_timeout(self.interval.saturating_sub(start.elapsed())) {
+                Ok(config) => self.apply(config),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn apply(&mut self, config: AgentConfig) {
+        self.published.apply(&config);
+        let Config { places: paths, policy, .. } = config.config;
+        self.interval = config.interval;
+        self.policy = Arc::new(policy);
+        self.is_new_policy = true;
+        if paths != self.paths {
+            self.host = Host::new(paths.clone());
+            self.paths = paths;
+        }
+    }
+
+    /// One sweep, on a thread of its own.
+    fn sweep(&mut self) {
+        let start = Instant::now();
+        let digest = self.published.begin_sweep();
+        let mut digest = digest.unwrap_or_else(|| Digest::new(self.policy.clone()).skipping());
+        if std::mem::take(&mut self.is_new_policy) {
+            digest.set_policy(self.policy.clone());
+        }
+        match host::on_own_thread(|| self.host.sweep_into(&mut digest)) {
+            Ok(()) => {
+                self.failures = 0;
+                let report = digest.summary(&self.node);
+                log(&report);
+                self.hint(&report);
+                self.published.publish(report, digest, start.elapsed());
+            }
+            Err(error) => self.fail(digest, &error),
+        }
+    }
+
+    /// What was read is judged, and what was not keeps its memory.
+    fn fail(&mut self, mut digest: Digest, error: &std::io::Error) {
+        self.failures += 1;
+        tracing::error!(%error, "a sweep failed; connections keep what was known of them");
+        // a panic may have left any of the host's own state half-made
+        self.host = Host::new(self.paths.clone());
+        if self.failures.is_multiple_of(MAX_FAILURES) {
+            tracing::error!("{} sweeps failed in a row; connections are watched again from the start", self.failures);
+            digest = Digest::new(self.policy.clone()).skipping();
+            self.published.fail(None, digest);
+            return;
+        }
+        let report = digest.abandon_sweep(&format!("the sweep failed: {error}"), host::clock());
+        let report = report.then(|| digest.summary(&self.node));
+        self.published.fail(report, digest);
+    }
+
+    fn hint(&mut self, report: &Report) {
+        if !self.hinted && walks_dominate(report) {
+            self.hinted = true;
+            tracing::info!(
+                "most of a sweep goes into walking the node's table of connections, once for each network namespace that is dumped. \
+                 `sysctl -w net.ipv4.tcp_child_ehash_entries=4096` on the node (Linux 6.1 or later) gives each new namespace a \
+                 table of its own"
+            );
+        }
+    }
+}
+
+/// Whether a sweep spends its time on walks and not on connections: one connection costs about a microsecond (benches/README.md).
+fn walks_dominate(report: &Report) -> bool {
+    let connections_take = report.connections / 1000;
+    report.namespaces.dumped >= MANY_DUMPS && report.duration >= LONG_SWEEP_MS.max(4 * connections_take)
+}
+
+fn log(report: &Report) {
+    tracing::info!(
+        connections = report.connections,
+        flagged = report.flagged(),
+        dumped = report.namespaces.dumped,
+        looked_up = report.namespaces.looked_up,
+        skipped = report.namespaces.skipped,
+        empty = report.namespaces.empty,
+        failed = report.namespaces.failed,
+        milliseconds = report.duration,
+        "swept"
+    );
+    for loss in &report.losses {
+        tracing::debug!("{loss}");
+    }
+    if report.totals.sweeps == 1 {
+        for loss in &report.losses {
+            tracing::warn!("{loss}");
+        }
+    }
+}

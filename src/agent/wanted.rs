@@ -1,0 +1,42 @@
+//! What the query of `/api/v1/report` asks for.
+
+use crate::judge::report::Finding;
+use crate::judge::verdict::Verdict;
+
+/// The connections that were asked for.
+pub(super) struct Wanted {
+    verdicts: Vec<Verdict>,
+    namespace: Option<String>,
+    pod: Option<String>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+impl Wanted {
+    pub fn parse(query: &[(String, String)]) -> Result<Self, String> {
+        let mut wanted = Self { verdicts: Vec::new(), namespace: None, pod: None, limit: usize::MAX };
+        for (name, value) in query {
+            match name.as_str() {
+                "verdict" => {
+                    for name in value.split(',') {
+                        let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.name() == name);
+                        wanted.verdicts.push(verdict.ok_or_else(|| format!("verdict: `{name}` is not a verdict"))?);
+                    }
+                }
+                "namespace" => wanted.namespace = Some(value.clone()),
+                "pod" => wanted.pod = Some(value.clone()),
+                "limit" => wanted.limit = value.parse().map_err(|_| format!("limit: `{value}` is not a number"))?,
+                other => return Err(format!("`{other}` is none of verdict, namespace, pod, limit")),
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether this connection is one of them.
+    pub fn includes(&self, finding: &Finding) -> bool {
+        let fits = |wanted: &Option<String>, value: &Option<String>| wanted.is_none() || wanted == value;
+        (self.verdicts.is_empty() || self.verdicts.contains(&finding.verdict))
+            && fits(&self.namespace, &finding.owner.namespace)
+            && fits(&self.pod, &finding.owner.pod)
+    }
+}

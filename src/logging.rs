@@ -1,0 +1,171 @@
+//! Logs to stderr. The agent never waits for whoever reads them, and no command ends because nobody does.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// This many lines wait to be written; further ones are dropped and counted.
+const QUEUE: usize = 1024;
+/// How long the end of the program waits for them.
+const FLUSH: Duration = Duration::from_millis(200);
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static QUEUED: OnceLock<SyncSender<Message>> = OnceLock::new();
+
+/// Lines that could not be written so far.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// A person who ran a command: lines without a date, and the command waits for its terminal.
+    Person,
+    /// A log collector: lines with a date, written by a thread of its own.
+    Collector,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging. The error names the flag.
+pub fn start(level: &str, style: Style, reader: Reader) -> Result<(), String> {
+    // a bare word that is not a level would be taken for a module's name, and nothing would be logged
+    let bare = !level.contains('=');
+    let known = !bare || level.parse::<LevelFilter>().is_ok();
+    let filter = EnvFilter::try_new(level).ok().filter(|_| known).ok_or_else(|| {
+        format!("--log.level: `{level}` is none of error, warn, info, debug, trace, off, or a tracing filter")
+    })?;
+    let writer = match reader {
+        Reader::Person => BoxMakeWriter::new(io::stderr),
+        Reader::Collector => BoxMakeWriter::new(queue().map_err(|error| format!("cannot start logging: {error}"))?),
+    };
+    // its own report of a failed write goes to stderr too, and panics when that fails
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
+    let logs = logs.with_target(false).with_ansi(io::stderr().is_terminal());
+    match (style, reader) {
+        (Style::Json, _) => logs.json().init(),
+        (Style::Text, Reader::Collector) => logs.init(),
+        (Style::Text, Reader::Person) => logs.without_time().init(),
+    }
+    Ok(())
+}
+
+/// Writes what is still queued, as far as that is quick.
+pub fn finish() {
+    let Some(queue) = QUEUED.get() else { return };
+    let (done, written) = sync_channel(1);
+    if queue.try_send(Message::Flush(done)).is_ok() {
+        // a reader that has stopped reading is not waited for
+        let _ = written.recv_timeout(FLUSH);
+    }
+}
+
+/// Writes one line to stderr, the way logs are written. A failure has nobody left to report it to.
+pub fn print_error(line: &str) {
+    let line = format!("{line}\n");
+    let _ = match QUEUED.get() {
+        Some(queue) => Queue(queue.clone()).write_all(line.as_bytes()),
+        None => io::stderr().write_all(line.as_bytes()),
+    };
+}
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// Starts the thread that writes.
+fn queue() -> io::Result<Queue> {
+    let (sender, lines) = sync_channel(QUEUE);
+    thread::Builder::new().name("log".to_owned()).spawn(move || write_to(&mut io::stderr(), &lines))?;
+    Ok(Queue(QUEUED.get_or_init(|| sender).clone()))
+}
+
+fn write_to(out: &mut impl Write, messages: &Receiver<Message>) {
+    for message in messages {
+        match message {
+            Message::Line(line) => {
+                if out.write_all(&line).is_err() {
+                    DROPPED.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Message::Flush(done) => {
+                // nobody waits any more
+                let _ = done.try_send(());
+            }
+        }
+    }
+}
+
+/// Takes lines without waiting.
+#[derive(Clone)]
+struct Queue(SyncSender<Message>);
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.try_send(Message::Line(line.to_owned())).is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_hold_up_nobody() {
+        let (sender, lines) = sync_channel(QUEUE);
+        let mut queue = Queue(sender);
+        let before = dropped_lines();
+        for number in 0..2 * QUEUE {
+            queue.write_all(number.to_string().as_bytes()).unwrap();
+        }
+        assert_eq!(dropped_lines() - before, QUEUE as u64, "the queue is full");
+        drop(queue);
+        write_to(&mut Full, &lines);
+        assert_eq!(dropped_lines() - before, 2 * QUEUE as u64, "and the disk");
+    }
+}
