@@ -1,24 +1,19 @@
 //! `--web.config.file`: TLS, client certificates and passwords of the agent's port, by real handshakes with the real binary.
 
-mod support;
-
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
-use support::binary::{command, run};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio_rustls::rustls;
+
+use super::agent::{Agent, connect, folder, status, wait_until};
+use super::support::binary::run;
 
 /// An authority that signs certificates.
 struct Authority {
@@ -71,113 +66,13 @@ impl Authority {
 
 const BOTH: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
-/// An agent with a web configuration, in a folder of its own.
-struct Agent {
-    folder: tempfile::TempDir,
-    child: Child,
-    at: SocketAddr,
-}
-
-impl Agent {
-    fn start(folder: tempfile::TempDir, config: &str) -> Self {
-        let at = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-        fs::write(folder.path().join("web.yaml"), config).expect("write");
-        let file = folder.path().join("web.yaml").display().to_string();
-        let listen = at.to_string();
-        let arguments = [
-            "agent",
-            "--web.listen-address",
-            &listen,
-            "--web.config.file",
-            &file,
-            "--interval",
-            "1h",
-            "--log.level",
-            "warn",
-        ];
-        let child = command(&arguments).stdout(Stdio::null()).spawn().expect("the binary starts");
-        let mut agent = Self { folder, child, at };
-        let end = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(agent.at).is_err() {
-            assert_eq!(agent.child.try_wait().expect("our child"), None, "the agent ended at once");
-            assert!(Instant::now() < end, "the agent does not listen");
-            thread::sleep(Duration::from_millis(20));
-        }
-        agent
-    }
-
-    /// What the server sends over plain TCP.
-    fn plain(&self, path: &str, user: Option<&str>) -> String {
-        ask(connect(self.at), path, user)
-    }
-
-    /// The status over plain TCP.
-    fn status(&self, path: &str, user: Option<&str>) -> u16 {
-        status(&self.plain(path, user))
-    }
-
-    /// The server's certificate, and what it sends.
-    fn tls(
-        &self,
-        client: &Arc<ClientConfig>,
-        path: &str,
-        user: Option<&str>,
-    ) -> std::io::Result<(CertificateDer<'static>, String)> {
-        let name = ServerName::from(self.at.ip());
-        let mut connection = ClientConnection::new(client.clone(), name).expect("a client");
-        let mut stream = connect(self.at);
-        while connection.is_handshaking() {
-            connection.complete_io(&mut stream)?;
-        }
-        let shown = connection.peer_certificates().expect("a certificate")[0].clone().into_owned();
-        let answer = ask(StreamOwned::new(connection, stream), path, user);
-        // in TLS 1.3 a client is refused after its own side of the handshake is done
-        if answer.is_empty() { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok((shown, answer)) }
-    }
-
-    fn tls_status(&self, client: &Arc<ClientConfig>, path: &str) -> Option<u16> {
-        self.tls(client, path, None).ok().map(|(_, answer)| status(&answer))
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn connect(at: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(at).expect("the agent listens");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    stream
-}
-
-/// One request; an answer that breaks off is what came of it.
-fn ask(mut stream: impl Read + Write, path: &str, user: Option<&str>) -> String {
-    let user = user.map(|user| format!("Authorization: Basic {}\r\n", STANDARD.encode(user))).unwrap_or_default();
-    let mut answer = Vec::new();
-    if stream.write_all(format!("GET {path} HTTP/1.0\r\n{user}\r\n").as_bytes()).is_ok() {
-        let _ = stream.read_to_end(&mut answer);
-    }
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or_default()
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a scratch folder")
-}
-
 const TLS: &str = "tls_server_config: { cert_file: tls.crt, key_file: tls.key }\n";
 
 #[test]
 fn tls_is_spoken_and_a_renewed_certificate_is_shown_without_a_restart() {
     let (authority, folder) = (Authority::new(), folder());
     let first = authority.renew(folder.path());
-    let agent = Agent::start(folder, TLS);
+    let agent = Agent::guarded(folder, TLS);
     let client = authority.client(&BOTH, None);
     let (shown, answer) = agent.tls(&client, "/metrics", None).expect("a handshake");
     assert_eq!((status(&answer), &shown), (200, &first));
@@ -206,7 +101,7 @@ fn the_oldest_version_may_be_chosen() {
     let (authority, folder) = (Authority::new(), folder());
     authority.renew(folder.path());
     let agent =
-        Agent::start(folder, "tls_server_config: { cert_file: tls.crt, key_file: tls.key, min_version: TLS13 }\n");
+        Agent::guarded(folder, "tls_server_config: { cert_file: tls.crt, key_file: tls.key, min_version: TLS13 }\n");
     assert_eq!(agent.tls_status(&authority.client(&[&TLS13], None), "/metrics"), Some(200));
     assert_eq!(agent.tls_status(&authority.client(&[&TLS12], None), "/metrics"), None);
 }
@@ -218,7 +113,7 @@ fn clients_show_certificates_and_probes_need_none() {
     fs::write(folder.path().join("ca.crt"), clients.certificate.pem()).expect("write");
     let config = "tls_server_config:\n  cert_file: tls.crt\n  key_file: tls.key\n  client_ca_file: ca.crt\n  \
                   client_auth_type: RequireAndVerifyClientCert\n";
-    let agent = Agent::start(folder, config);
+    let agent = Agent::guarded(folder, config);
     for versions in [&BOTH[..1], &BOTH[1..]] {
         let certified = authority.client(versions, Some(&clients));
         assert_eq!(agent.tls_status(&certified, "/metrics"), Some(200));
@@ -247,7 +142,7 @@ fn clients_show_certificates_and_probes_need_none() {
 fn passwords_are_asked_for_but_not_by_probes() {
     let users =
         |password: &str| format!("basic_auth_users:\n  prometheus: {}\n", bcrypt::hash(password, 4).expect("a hash"));
-    let agent = Agent::start(folder(), &users("secret: with a colon"));
+    let agent = Agent::guarded(folder(), &users("secret: with a colon"));
     let right = Some("prometheus:secret: with a colon");
     for wrong in
         [None, Some("prometheus:"), Some("prometheus:Secret"), Some("prometheus"), Some("grafana:secret: with a colon")]
@@ -272,7 +167,7 @@ fn passwords_are_asked_for_but_not_by_probes() {
 #[test]
 fn a_password_is_hashed_once_not_for_each_scrape() {
     let hash = bcrypt::hash("secret", 11).expect("a hash");
-    let agent = Agent::start(folder(), &format!("basic_auth_users: {{ prometheus: {hash} }}\n"));
+    let agent = Agent::guarded(folder(), &format!("basic_auth_users: {{ prometheus: {hash} }}\n"));
     let ask = || {
         let begun = Instant::now();
         assert_eq!(agent.status("/metrics", Some("prometheus:secret")), 200);
@@ -284,7 +179,7 @@ fn a_password_is_hashed_once_not_for_each_scrape() {
 }
 
 #[test]
-fn what_is_wrong_is_named_by_file_line_and_key() {
+fn errors_name_file_line_and_key() {
     let (authority, folder) = (Authority::new(), folder());
     authority.renew(folder.path());
     let (other, _) = authority.sign();
@@ -294,7 +189,15 @@ fn what_is_wrong_is_named_by_file_line_and_key() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = listener.local_addr().expect("its address").to_string();
     for (config, names) in [
-        ("tls_sever_config: {}\n", &["line 1", "tls_sever_config"][..]),
+        ("", &["neither tls_server_config nor basic_auth_users"][..]),
+        ("# nothing\n", &["neither tls_server_config nor basic_auth_users"]),
+        ("{}\n", &["neither tls_server_config nor basic_auth_users"]),
+        ("basic_auth_users:\n", &["basic_auth_users"]),
+        (
+            "basic_auth_users: { a: $2y$31$..................................................... }\n",
+            &["basic_auth_users.a", "cost 31"],
+        ),
+        ("tls_sever_config: {}\n", &["line 1", "tls_sever_config"]),
         ("tls_server_config:\n  cert_file: tls.crt\n", &["line 2", "tls_server_config", "key_file"]),
         ("basic_auth_users:\n  a: secret\n", &["line 2", "basic_auth_users.a", "bcrypt"]),
         (
@@ -336,4 +239,60 @@ fn what_is_wrong_is_named_by_file_line_and_key() {
         }
         assert!(!outcome.stderr.contains("secret"), "a password is not repeated: {}", outcome.stderr);
     }
+}
+
+#[test]
+fn a_change_that_would_open_the_port_is_refused() {
+    let (authority, folder) = (Authority::new(), folder());
+    authority.renew(folder.path());
+    let users = format!("basic_auth_users: {{ a: {} }}\n", bcrypt::hash("secret", 4).expect("a hash"));
+    let both = format!("{TLS}{users}");
+    let agent = Agent::guarded(folder, &both);
+    let client = authority.client(&BOTH, None);
+    let file = agent.folder.path().join("web.yaml");
+    let ask = |user: Option<&str>| status(&agent.tls(&client, "/metrics", user).expect("TLS").1);
+    let refused = || {
+        let metrics = agent.tls(&client, "/metrics", Some("a:secret")).expect("TLS").1;
+        metrics.contains("\nkeepalive_auditor_web_config_last_reload_successful 0\n")
+    };
+    assert!(!refused());
+    let truncated = &both[..both.len() - 20];
+    for opening in ["", "# all of it is gone\n", TLS, &users, truncated, "basic_auth_users: {}\n"] {
+        fs::write(&file, opening).expect("write");
+        assert_eq!(ask(None), 401, "{opening:?}");
+        assert_eq!(ask(Some("a:secret")), 200, "{opening:?}");
+        assert!(refused(), "{opening:?}");
+    }
+    fs::write(&file, &both).expect("write");
+    assert_eq!((ask(None), ask(Some("a:secret")), refused()), (401, 200, false));
+}
+
+#[test]
+fn a_web_configuration_that_hangs_stops_nothing() {
+    let users = format!("basic_auth_users: {{ a: {} }}\n", bcrypt::hash("secret", 4).expect("a hash"));
+    let agent = Agent::guarded(folder(), &users);
+    assert_eq!(agent.status("/metrics", Some("a:secret")), 200);
+    // a FIFO without a writer
+    let (file, fifo) = (agent.folder.path().join("web.yaml"), agent.folder.path().join("fifo"));
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+    fs::rename(fifo, &file).expect("mv");
+    let start = Instant::now();
+    assert_eq!((agent.status("/metrics", None), agent.status("/metrics", Some("a:secret"))), (401, 200));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    wait_until("the change is reported", || {
+        agent.plain("/metrics", Some("a:secret")).contains("web_config_last_reload_successful 0")
+    });
+}
+
+#[test]
+fn guesses_are_limited_and_hold_up_nobody_who_was_right_before() {
+    let hash = bcrypt::hash("secret", 4).expect("a hash");
+    let agent = Agent::guarded(folder(), &format!("basic_auth_users: {{ a: {hash} }}\n"));
+    assert_eq!(agent.status("/metrics", Some("a:secret")), 200);
+    let answers: Vec<_> = (0..20).map(|guess| agent.plain("/metrics", Some(&format!("a:{guess}")))).collect();
+    let limited = answers.iter().find(|answer| status(answer) == 429).expect("guesses are limited");
+    assert!(limited.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{limited}");
+    assert_eq!(status(&answers[0]), 401);
+    assert_eq!(agent.status("/metrics", Some("a:secret")), 200);
 }
