@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use keepalive_auditor::judge::policy::{OverdueBy, Path};
+use keepalive_auditor::judge::policy::{OverdueBy, Path, RefreshedBy};
 use keepalive_auditor::judge::report::{Direction, Finding, PeerFacts, Report};
 use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
 use keepalive_auditor::owner::{Holder, NsId, Owner, OwnerKind};
@@ -173,7 +173,7 @@ fn late_is_mended_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
     let text = explain(&report).expect("the remedies parse");
     assert_eq!(named(&text), ["libpq", "pod-sysctl", "preload"], "{text}");
     assert!(text.contains("This pod's tcp_keepalive_time is 7200 s; the node's 300 s does not reach it."), "{text}");
-    assert!(text.contains("its first probe comes after 7200 s of silence, the system's default"), "{text}");
+    assert!(text.contains("its first probe comes after 7200 s, the system's default"), "{text}");
     let outside = explained(vec![late(finding(Owner::default(), 1, 443))], &[]);
     assert!(!named(&outside).contains(&"pod-sysctl"), "there is no pod: {outside}");
 }
@@ -192,7 +192,7 @@ fn replicas_are_one_group_and_the_worst_comes_first() {
             "shop/web (app), outbound to 10.20.0.5:443: 2 connections (2 exposed) in 2 pods",
         ]
     );
-    assert!(text.contains("The longest silence so far is 900 s."), "{text}");
+    assert!(text.contains("The longest idle time so far is 900 s."), "{text}");
 }
 
 fn one_change(before: Vec<Finding>, after: Vec<Finding>) -> compare::Change {
@@ -203,6 +203,89 @@ fn one_change(before: Vec<Finding>, after: Vec<Finding>) -> compare::Change {
 
 fn proxy(number: u16) -> Finding {
     finding(pod("web-0", "istio-proxy"), number, 443)
+}
+
+/// A late connection that probes after so many seconds.
+fn late_after(number: u16, seconds: u64) -> Finding {
+    let after = Some(seconds * 1000);
+    Finding { keepidle: after, probes_after: after, ..late(finding(pod("web-0", "app"), number, 5432)) }
+}
+
+/// The paragraphs of an explanation.
+fn paragraphs(text: &str) -> Vec<&str> {
+    text.split("\n\n").filter(|paragraph| paragraph.contains("connection")).collect()
+}
+
+#[test]
+fn what_is_said_of_a_group_is_true_of_all_its_members() {
+    let findings = |times: &[(u64, u16)]| -> Vec<Finding> {
+        let all = times.iter().flat_map(|&(seconds, count)| (0..count).map(move |_| seconds));
+        (1..).zip(all).map(|(number, seconds)| late_after(number, seconds)).collect()
+    };
+    let mixed = explained(findings(&[(400, 3), (7200, 4)]), &[]);
+    let [default, own] = paragraphs(&mixed)[..] else { panic!("two groups: {mixed}") };
+    assert!(default.contains("4 connections") && default.contains("after 7200 s, the system's default"), "{mixed}");
+    assert!(own.contains("3 connections") && own.contains("after 400 s: too late"), "{mixed}");
+    let two = explained(findings(&[(400, 3), (600, 4)]), &[]);
+    assert_eq!(paragraphs(&two).len(), 2, "{two}");
+    let many = explained(findings(&[(400, 1), (500, 1), (600, 1), (700, 1), (800, 2)]), &[]);
+    let [all] = paragraphs(&many)[..] else { panic!("one group: {many}") };
+    assert!(all.contains("6 connections") && all.contains("after 400 s to 800 s"), "{many}");
+    let states = explained(vec![late_after(1, 7200), finding(pod("web-0", "app"), 2, 5432)], &[]);
+    assert_eq!(paragraphs(&states).len(), 2, "{states}");
+}
+
+#[test]
+fn processes_are_groups_of_their_own_but_the_replicas_of_a_workload_are_one() {
+    let of = |pod_name: &str, number: u16, pid: u32| {
+        let holder = Holder { pid, comm: "java".into(), exe: "java".into(), ..Holder::default() };
+        Finding { holder: Some(Arc::new(holder)), ..finding(pod(pod_name, "app"), number, 443) }
+    };
+    let two =
+        explain(&report(vec![of("web-0", 1, 17), of("web-0", 2, 17), of("web-0", 3, 4711)])).expect("it explains");
+    assert_eq!(paragraphs(&two).len(), 2, "{two}");
+    assert!(two.contains("2 connections (2 exposed) held by java[17]"), "{two}");
+    assert!(two.contains("1 connection (1 exposed) held by java[4711]"), "{two}");
+    let replicas = explain(&report(vec![of("web-0", 1, 17), of("web-1", 2, 18)])).expect("it explains");
+    assert_eq!(paragraphs(&replicas).len(), 1, "{replicas}");
+    assert!(replicas.contains("2 connections (2 exposed) in 2 pods held by java\n"), "{replicas}");
+}
+
+#[test]
+fn what_is_not_answered_is_told_what_bounds_it() {
+    let hangs = |verdict, keepalive| Finding { verdict, keepalive, ..finding(pod("web-0", "app"), 1, 5432) };
+    for (verdict, keepalive) in [
+        (Verdict::Unanswered, Keepalive::On),
+        (Verdict::Unanswered, Keepalive::Unknown),
+        (Verdict::Unanswered, Keepalive::Off),
+        (Verdict::Blackholed, Keepalive::Late),
+    ] {
+        let text = explained(vec![hangs(verdict, keepalive)], &[]);
+        for word in ["TCP_USER_TIMEOUT", "tcp_user_timeout", "tcp-ut", "Netty", "gRPC", "Go:", "setsockopt"] {
+            assert!(text.contains(word), "{verdict:?} {keepalive:?} does not name {word}: {text}");
+        }
+        let probes = matches!(keepalive, Keepalive::Off | Keepalive::Late);
+        assert_eq!(named(&text).is_empty(), !probes, "keepalive that is on needs no remedy: {text}");
+    }
+}
+
+#[test]
+fn a_path_that_counts_data_is_offered_no_tcp_remedy() {
+    let path = Path {
+        name: "alb".into(),
+        idle_timeout: std::time::Duration::from_secs(60),
+        refreshed_by: RefreshedBy::Payload,
+        ..Path::default()
+    };
+    let path = Arc::new(path);
+    for keepalive in [Keepalive::Off, Keepalive::Late, Keepalive::On] {
+        let text =
+            explained(vec![Finding { keepalive, path: path.clone(), ..finding(pod("web-0", "app"), 1, 443) }], &[]);
+        assert!(named(&text).is_empty(), "{text}");
+        for word in ["counts only data", "heartbeat", "at most every 30 s", "a higher limit on the path"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
 }
 
 #[test]

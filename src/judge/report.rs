@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::memory::PeerProbes;
-pub use super::policy::{OverdueBy, Path};
+pub use super::policy::{LimitSource, OverdueBy, Path, RefreshedBy};
 use super::silence::SilenceHistogram;
 use super::verdict::{Keepalive, Verdict};
 use crate::owner::{Holder, NsId, Owner};

@@ -194,7 +194,7 @@ fn identity(finding: &Finding) -> Identity {
 }
 
 fn protected(finding: &Finding) -> bool {
-    finding.verdict == Verdict::Protected
+    matches!(finding.verdict, Verdict::Protected | Verdict::AppProtected)
 }
 
 /// A young connection without keepalive will be flagged once it is old enough.

@@ -1,27 +1,39 @@
-//! `audit --explain`: per workload, direction and endpoint, why connections are flagged and which remedies fit.
+//! `audit --explain`: per workload, direction, endpoint, process and cause, why connections are flagged and which remedies fit.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
+use super::advice::{help, put, why};
 use super::fit::{Subject, fitting};
 use super::workload;
+use crate::judge::cause::{Cause, probes_after_seconds};
 use crate::judge::report::{Direction, Finding, Report, ServiceEndpoint};
 use crate::judge::verdict::{Keepalive, Verdict};
-use crate::owner::OwnerKind;
+use crate::owner::{Holder, Owner};
 use crate::remedy::{self, RemedyError, target::Side};
 
-/// Connections that share a workload, a direction, an endpoint, a program and a keepalive state, and so a cause.
-type Key<'a> = (String, Direction, ServiceEndpoint, Option<&'a str>, Keepalive);
+/// As many different times of one cause are groups of their own; more are one group, which names the shortest and the longest.
+const MAX_TIMES: usize = 4;
+
+/// What the connections of a group share. Everything that is said of a group is true of all its members.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'a> {
+    workload: String,
+    direction: Direction,
+    endpoint: ServiceEndpoint,
+    program: Option<&'a str>,
+    /// Position among the processes of one owner that run this program: those of other pods of the workload are the same group.
+    process: usize,
+    path: &'a str,
+    keepalive: Keepalive,
+    cause: Cause,
+    /// After how many seconds a probe may come, where that is the cause.
+    seconds: Option<u64>,
+}
 
 /// The explanation, for stdout.
 pub fn explain(report: &Report) -> Result<String, RemedyError> {
-    let mut groups: BTreeMap<Key<'_>, Vec<&Finding>> = BTreeMap::new();
-    for finding in report.findings.iter().filter(|finding| finding.verdict.flagged()) {
-        let program = finding.holder.as_ref().map(|holder| holder.program());
-        let key = (workload::of(&finding.owner), finding.direction, finding.endpoint(), program, finding.keepalive);
-        groups.entry(key).or_default().push(finding);
-    }
+    let groups = groups(&report.findings);
     if groups.is_empty() {
         return Ok("Nothing to explain: no connection is flagged.\n".into());
     }
@@ -30,19 +42,88 @@ pub fn explain(report: &Report) -> Result<String, RemedyError> {
 
     let targets = remedy::list()?;
     let mut out = String::new();
-    for ((workload, direction, endpoint, program, keepalive), findings) in &groups {
-        let preposition = if *direction == Direction::Outbound { "to" } else { "on" };
-        let held = program.map(|program| format!(" held by {program}")).unwrap_or_default();
+    for (key, findings) in &groups {
+        let preposition = if key.direction == Direction::Outbound { "to" } else { "on" };
         let pods: BTreeSet<_> = findings.iter().filter_map(|f| f.owner.pod.as_deref()).collect();
         let pods = if pods.len() > 1 { format!(" in {} pods", pods.len()) } else { String::new() };
+        let Key { workload, direction, endpoint, .. } = key;
         let (direction, counts) = (direction.name(), counts(findings));
+        let held = held_by(findings);
         put(&mut out, &format!("{workload}, {direction} {preposition} {endpoint}: {counts}{pods}{held}\n"));
-        put(&mut out, &format!("  {}\n", why(*keepalive, findings, report.node_tcp_keepalive_time)));
-        remedies(&mut out, &targets, *program, *keepalive, findings);
+        put(&mut out, &format!("  {}\n", why(key.cause, findings, report.node_tcp_keepalive_time)));
+        for line in help(key.cause, findings.first().map_or(0.0, |first| first.path.idle_timeout.as_secs_f64())) {
+            put(&mut out, &format!("  {line}\n"));
+        }
+        if key.cause != Cause::PayloadOnly && matches!(key.keepalive, Keepalive::Off | Keepalive::Late) {
+            remedies(&mut out, &targets, key.program, key.keepalive, findings);
+        }
         out.push('\n');
     }
     put(&mut out, "Each remedy has its catch: keepalive-auditor remedy --list\n");
     Ok(out)
+}
+
+/// The flagged connections by what they share.
+fn groups(findings: &[Finding]) -> BTreeMap<Key<'_>, Vec<&Finding>> {
+    let processes = processes(findings);
+    let mut groups: BTreeMap<Key<'_>, Vec<&Finding>> = BTreeMap::new();
+    for finding in findings {
+        let Some(cause) = Cause::of(finding) else { continue };
+        let timed = matches!(cause, Cause::SystemDefault | Cause::KeepidleTooLong | Cause::KeepintvlTooLong);
+        let holder = finding.holder.as_deref();
+        let process = holder.and_then(|holder| processes.get(&(&*finding.owner, holder.program()))?.get(&holder.pid));
+        let key = Key {
+            workload: workload::of(&finding.owner),
+            direction: finding.direction,
+            endpoint: finding.endpoint(),
+            program: holder.map(Holder::program),
+            process: process.copied().unwrap_or_default(),
+            path: &finding.path.name,
+            keepalive: finding.keepalive,
+            cause,
+            seconds: probes_after_seconds(finding).filter(|_| timed),
+        };
+        groups.entry(key).or_default().push(finding);
+    }
+    join_times(groups)
+}
+
+/// The processes of each owner that run the same program, each with its position among them.
+fn processes(findings: &[Finding]) -> BTreeMap<(&Owner, &str), BTreeMap<u32, usize>> {
+    let mut processes: BTreeMap<(&Owner, &str), BTreeMap<u32, usize>> = BTreeMap::new();
+    for (owner, holder) in findings.iter().filter_map(|finding| Some((&*finding.owner, finding.holder.as_deref()?))) {
+        processes.entry((owner, holder.program())).or_default().insert(holder.pid, 0);
+    }
+    for pids in processes.values_mut() {
+        pids.values_mut().enumerate().for_each(|(position, it)| *it = position);
+    }
+    processes
+}
+
+/// Joins groups that differ only in the time after which a probe comes, where these are many.
+fn join_times<'a>(groups: BTreeMap<Key<'a>, Vec<&'a Finding>>) -> BTreeMap<Key<'a>, Vec<&'a Finding>> {
+    let untimed = |key: &Key<'a>| Key { seconds: None, ..key.clone() };
+    let mut times: BTreeMap<Key<'a>, usize> = BTreeMap::new();
+    for key in groups.keys() {
+        *times.entry(untimed(key)).or_default() += 1;
+    }
+    let mut joined: BTreeMap<Key<'a>, Vec<&'a Finding>> = BTreeMap::new();
+    for (key, findings) in groups {
+        let short = untimed(&key);
+        let many = times.get(&short).is_some_and(|times| *times > MAX_TIMES);
+        joined.entry(if many { short } else { key }).or_default().extend(findings);
+    }
+    joined
+}
+
+/// ` held by java[27161]`, without the number where it is not one process.
+fn held_by(findings: &[&Finding]) -> String {
+    let holders: BTreeSet<_> = findings.iter().filter_map(|finding| finding.holder.as_deref()).collect();
+    match (holders.first(), holders.len()) {
+        (None, _) => String::new(),
+        (Some(holder), 1) => format!(" held by {}[{}]", holder.program(), holder.pid),
+        (Some(holder), _) => format!(" held by {}", holder.program()),
+    }
 }
 
 /// `3 connections (1 overdue, 2 exposed)`
@@ -53,63 +134,6 @@ fn counts(findings: &[&Finding]) -> String {
     });
     let plural = if findings.len() == 1 { "" } else { "s" };
     format!("{} connection{plural} ({})", findings.len(), by_verdict.collect::<Vec<_>>().join(", "))
-}
-
-/// The paragraph.
-fn why(keepalive: Keepalive, findings: &[&Finding], node: Option<u32>) -> String {
-    let Some(first) = findings.first() else { return String::new() };
-    let limit = first.path.idle_timeout.as_secs();
-    let path = &first.path.name;
-    let mut text = match keepalive {
-        Keepalive::Off => format!(
-            "Keepalive is off: this end never probes, and the path ({path}) forgets a connection after {limit} s of silence."
-        ),
-        _ => late(findings, limit, path),
-    };
-    if let Some(silence) = findings.iter().filter_map(|f| f.wire_idle).max() {
-        put(&mut text, &format!(" The longest silence so far is {} s.", silence / 1000));
-    }
-    let blackholed = findings.iter().filter(|f| f.verdict == Verdict::Blackholed).count();
-    if blackholed > 0 {
-        put(&mut text, &format!(" {blackholed} sent into it since, and nothing is acknowledged."));
-    }
-    let waiting = findings.iter().filter(|f| f.waiting_for_reply).count();
-    if waiting > 0 {
-        put(&mut text, &format!(" {waiting} sent last and still wait for a reply."));
-    }
-    if first.owner.kind == OwnerKind::Pod
-        && let Some(own) = first.tcp_keepalive_time
-    {
-        match (keepalive, node.filter(|node| *node != own)) {
-            (Keepalive::Off, _) => put(&mut text, " No sysctl helps a socket on which keepalive is off."),
-            (_, Some(node)) => {
-                put(
-                    &mut text,
-                    &format!(" This pod's tcp_keepalive_time is {own} s; the node's {node} s does not reach it."),
-                );
-            }
-            (_, None) => put(&mut text, &format!(" This pod's tcp_keepalive_time is {own} s.")),
-        }
-    }
-    text
-}
-
-fn late(findings: &[&Finding], limit: u64, path: &str) -> String {
-    let Some(idle) = findings.iter().filter_map(|f| f.probes_after).max() else {
-        return format!(
-            "Keepalive is on, but no probe came before the path ({path}) forgets a connection ({limit} s)."
-        );
-    };
-    let seconds = idle.div_ceil(1000);
-    let system = findings.iter().any(|f| f.tcp_keepalive_time.is_some_and(|time| u64::from(time) == seconds));
-    let whose = if system { ", the system's default" } else { "" };
-    // without that, it may be KEEPINTVL that is so long
-    let first = findings.iter().any(|f| f.keepidle == Some(idle));
-    let probe = if first { "its first probe comes" } else { "a probe may come only" };
-    format!(
-        "Keepalive is on, but {probe} after {seconds} s of silence{whose}: too late for the path ({path}), which forgets \
-         a connection after {limit} s (the kernel's timer may take an eighth more)."
-    )
 }
 
 /// The remedies that fit, each with the command that prints it.
@@ -138,9 +162,4 @@ fn remedies(
             .collect();
         put(out, &format!("  - in the program's own code: keepalive-auditor remedy {}\n", languages.join(" | ")));
     }
-}
-
-/// Writing to a String cannot fail.
-fn put(out: &mut String, text: &str) {
-    let _ = out.write_str(text);
 }

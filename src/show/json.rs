@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::why::Why;
+use crate::judge::cause::Cause;
 use crate::judge::report::{Finding, Report};
 use crate::judge::verdict::Verdict;
 
@@ -118,6 +119,7 @@ pub fn connection(finding: &Finding) -> Value {
         },
         "tcp_keepalive_time_seconds": finding.tcp_keepalive_time,
         "verdict": finding.verdict.name(),
+        "cause": Cause::of(finding).map(Cause::name),
         "why": Why(finding).to_string(),
         "process": finding.holder.as_ref().map(|holder| json!({
             "pid": holder.pid,

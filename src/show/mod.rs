@@ -1,5 +1,6 @@
 //! FACES: a report, rendered. Pure.
 
+mod advice;
 pub mod compare;
 pub mod explain;
 pub mod fit;

@@ -6,6 +6,7 @@ mod support;
 mod audit;
 mod changes;
 mod exact;
+mod explain;
 mod harness;
 mod hosts;
 mod keepidle;
