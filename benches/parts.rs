@@ -107,7 +107,7 @@ fn faces(criterion: &mut Criterion) {
     group.bench_function("table, 10000 connections", |bencher| {
         bencher.iter(|| {
             let mut out = Vec::new();
-            table::write(&mut out, &report, || report.findings.iter(), table::Options { wide: false })
+            table::write(&mut out, &report, || report.findings.iter(), table::Options::default())
                 .expect("a table is written");
             out
         });

@@ -19,4 +19,5 @@ pub mod small_file;
 pub mod socket;
 pub mod web;
 pub mod wire;
+pub mod words;
 pub mod yaml;

@@ -1,16 +1,19 @@
 //! Logs to stderr. The agent never waits for whoever reads them, and no command ends because nobody does.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::words;
 
 /// This many lines wait to be written; further ones are dropped and counted.
 const QUEUE: usize = 1024;
@@ -46,11 +49,12 @@ pub enum Style {
 
 /// Starts logging. The error names the flag.
 pub fn start(level: &str, style: Style, reader: Reader) -> Result<(), String> {
-    // a bare word that is not a level would be taken for a module's name, and nothing would be logged
+    // EnvFilter takes a bare word that is not a level for a module's name, and would log nothing
     let bare = !level.contains('=');
     let known = !bare || level.parse::<LevelFilter>().is_ok();
     let filter = EnvFilter::try_new(level).ok().filter(|_| known).ok_or_else(|| {
-        format!("--log.level: `{level}` is none of error, warn, info, debug, trace, off, or a tracing filter")
+        let suggestion = words::suggest(level, ["error", "warn", "info", "debug", "trace", "off"]);
+        format!("--log.level: `{level}` is neither a level nor a tracing filter{suggestion}")
     })?;
     let writer = match reader {
         Reader::Person => BoxMakeWriter::new(io::stderr),
@@ -58,7 +62,7 @@ pub fn start(level: &str, style: Style, reader: Reader) -> Result<(), String> {
     };
     // its own report of a failed write goes to stderr too, and panics when that fails
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
-    let logs = logs.with_target(false).with_ansi(io::stderr().is_terminal());
+    let logs = logs.with_target(false).with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never);
     match (style, reader) {
         (Style::Json, _) => logs.json().init(),
         (Style::Text, Reader::Collector) => logs.init(),

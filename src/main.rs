@@ -1,17 +1,18 @@
 //! Exit codes, logging, dispatch.
 
-use std::io::Write;
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use anyhow::Context;
-use clap::Parser;
 use keepalive_auditor::cli::remedy::RemedyArgs;
-use keepalive_auditor::cli::{Cli, Command, Common, ListFormat, LogFormat};
+use keepalive_auditor::cli::{self, Cli, ColorWhen, Command, Common, ListFormat, LogFormat};
 use keepalive_auditor::config::{AgentSource, AuditConfig, Config, ConfigFile, UsageError};
-use keepalive_auditor::logging::{self, Reader, Style, print_error};
-use keepalive_auditor::remedy;
-use keepalive_auditor::show::profiles;
-use keepalive_auditor::{agent, audit};
+use keepalive_auditor::logging::{self, Reader, print_error};
+use keepalive_auditor::show::{escape, glossary, profiles};
+use keepalive_auditor::{agent, audit, remedy, words};
 
 /// Something failed; the reason is on stderr.
 const FAILED: u8 = 1;
@@ -20,17 +21,34 @@ const USAGE: u8 = 2;
 /// `--fail-on` found something.
 const FOUND: u8 = 3;
 
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+
 fn main() -> ExitCode {
-    let code = run(Cli::parse()).unwrap_or_else(|error| {
-        print_error(&format!("keepalive-auditor: {error:#}"));
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = Cli::read(&arguments).unwrap_or_else(|error| error.exit());
+    let code = run(cli).unwrap_or_else(|error| {
+        let style = if AutoStream::choice(&io::stderr()) == ColorChoice::Never { Style::new() } else { ERROR };
+        print_error(&format!("{style}error:{style:#} {}", one_line(&error)));
         ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
     });
     logging::finish();
     code
 }
 
+/// The error and its causes on one line, without numbers of the system's errors.
+fn one_line(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(|cause| cause.downcast_ref::<io::Error>().map_or(cause.to_string(), words::reason));
+    escape::line(&causes.collect::<Vec<_>>().join(": ")).into_owned()
+}
+
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = ConfigFile::load(cli.common.config.as_deref())?;
+    match cli.common.color.or(file.color()).unwrap_or_default() {
+        ColorWhen::Auto => ColorChoice::Auto,
+        ColorWhen::Always => ColorChoice::Always,
+        ColorWhen::Never => ColorChoice::Never,
+    }
+    .write_global();
     match cli.command {
         Command::Audit(args) => {
             let config = AuditConfig::new(&cli.common, *args, &file)?;
@@ -56,14 +74,37 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             print_out(&text)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Explain(args) => {
+            let text = match &*args.words.join(" ") {
+                "" => glossary::list(),
+                word => glossary::explain(word).map_err(|error| UsageError::new(error.to_string()))?,
+            };
+            print_out(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions(args) => {
+            print_out(&cli::completions(args.shell))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            print_out(&cli::man()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
-/// Configuration on stdout, fit to be piped on; hints on stderr.
+/// The configuration goes to stdout, so that it can be piped; the hints go to stderr.
 fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow::Result<()> {
     if args.list {
         let texts: Vec<_> = remedy::list()?.iter().map(ToString::to_string).collect();
         return print_out(&texts.join("\n"));
+    }
+    if args.target.is_none() {
+        let names: Vec<_> = remedy::list()?.into_iter().map(|target| target.name).collect();
+        let names = names.join(", ");
+        let message =
+            format!("remedy needs a TARGET: one of {names} (`keepalive-auditor remedy --list` describes them)");
+        return Err(UsageError::new(message).into());
     }
     let refused = |error: remedy::RemedyError| UsageError::new(error.to_string());
     remedy::helps_against(&common.profile).map_err(refused)?;
@@ -76,18 +117,18 @@ fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow:
     Ok(())
 }
 
-/// Writes to stdout; a reader that has seen enough, as in `| head`, is no error.
-fn print_out(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+/// Writes to stdout. A reader that has read enough, as in `| head`, is not an error.
+fn print_out(text: &(impl AsRef<[u8]> + ?Sized)) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_ref()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         _ => Ok(()),
     }
 }
 
 fn start_logging(config: &Config, default_level: &str, reader: Reader) -> Result<(), UsageError> {
     let style = match config.log_format {
-        LogFormat::Text => Style::Text,
-        LogFormat::Json => Style::Json,
+        LogFormat::Text => logging::Style::Text,
+        LogFormat::Json => logging::Style::Json,
     };
     logging::start(config.log_level.as_deref().unwrap_or(default_level), style, reader).map_err(UsageError::new)
 }

@@ -87,12 +87,12 @@ fn the_list_has_every_target_and_says_what_a_reader_must_know() {
     assert_eq!(targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), TARGETS);
     for target in targets {
         let text = target.to_string();
-        for word in ["mends: ", "keepalive ", "effect: ", "catch: "] {
+        for word in ["fixes: ", "keepalive ", "effect: ", "caveat: "] {
             assert!(text.contains(word), "{text}");
         }
         assert!(!target.sources.is_empty(), "{} names no source", target.name);
-        assert!(!target.takes_effect.is_empty() && !target.catch.is_empty(), "{text}");
-        assert!(!target.catch.contains("{{"), "{text}");
+        assert!(!target.takes_effect.is_empty() && !target.caveat.is_empty(), "{text}");
+        assert!(!target.caveat.contains("{{"), "{text}");
     }
 }
 
@@ -295,7 +295,7 @@ fn values_that_cannot_protect_are_refused_for_every_target() {
             let request = Request { idle: Some(Duration::from_secs(idle)), ..request(target) };
             let error = remedy::render(&request).expect_err("cannot protect");
             assert!(matches!(error, RemedyError::TooLate { .. }), "{target}: {error}");
-            assert!(error.to_string().contains(&format!("--idle {idle} s cannot protect")), "{error}");
+            assert!(error.to_string().contains(&format!("--idle {idle}s cannot protect")), "{error}");
         }
     }
     let slow =

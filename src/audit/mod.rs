@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result, bail};
 
 mod recording;
@@ -35,10 +36,10 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         config.places.named = found;
     }
     let policy = Arc::new(config.policy);
-    let before = args.compare.as_deref().map(|path| recording::read(&policy, path)).transpose()?;
+    let before = args.compare.as_deref().map(|path| recording::read(&policy, path, "compare with")).transpose()?;
     let before = before.map(|(digest, node)| AuditResult::new(digest, &node).into_report());
     if let Some(path) = &args.replay {
-        let (digest, node) = recording::read(&policy, path)?;
+        let (digest, node) = recording::read(&policy, path, "replay")?;
         let result = AuditResult::new(digest, &node);
         selection::check(&args, &named, &result.digest, &result.report)?;
         return finish(&args, result, before.as_ref());
@@ -168,12 +169,17 @@ fn is_read(written: io::Result<()>) -> Result<bool> {
     }
 }
 
+/// Whether stdout takes colour, by `--color`, `NO_COLOR` and the terminal.
+fn has_color() -> bool {
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+}
+
 fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -> io::Result<()> {
     let (report, found) = result.found();
     let findings = || found.iter().filter(|finding| args.all || finding.verdict.flagged());
     match args.format.unwrap_or_default() {
         format @ (Format::Table | Format::Wide) => {
-            table::write(out, report, findings, table::Options { wide: format == Format::Wide })
+            table::write(out, report, findings, table::Options { wide: format == Format::Wide, color: has_color() })
         }
         Format::Json => {
             serde_json::to_writer_pretty(&mut *out, &Document { report, findings })?;

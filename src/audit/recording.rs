@@ -48,10 +48,10 @@ fn open_new(path: &Path, force: bool) -> Result<File> {
     Ok(file)
 }
 
-/// What a recording shows, and the name of the node that it was made on.
-pub fn read(policy: &Arc<Policy>, path: &Path) -> Result<(Digest, String)> {
+/// What a recording shows, and the name of the node that it was made on. `to`: what cannot be done if it fails.
+pub fn read(policy: &Arc<Policy>, path: &Path, to: &str) -> Result<(Digest, String)> {
     let mut digest = Digest::new(Arc::clone(policy));
-    let failed = || format!("cannot replay {}", path.display());
+    let failed = || format!("cannot {to} {}", path.display());
     let file = File::open(path).with_context(failed)?;
     let header = replay(BufReader::new(file), |record: Record<'static>| {
         digest.feed(&record);

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::cli::AuditArgs;
-use crate::cli::nearest::nearest;
 use crate::digest::Digest;
 use crate::host::HostPaths;
 use crate::host::netns::{self, Found};
 use crate::judge::report::Report;
 use crate::owner::{NsId, Owner};
+use crate::words::did_you_mean;
 
 /// A network namespace that the user named, and what it is called in errors.
 pub struct Named {
@@ -70,7 +70,7 @@ fn mount(name: &str, folders: &[PathBuf]) -> Result<PathBuf> {
     bail!(
         "there is no such network namespace (searched {}){}",
         looked.join(", "),
-        nearest(name, known.iter().map(String::as_str))
+        did_you_mean(name, known.iter().map(String::as_str))
     )
 }
 
@@ -104,5 +104,5 @@ fn found<'a, I: Iterator<Item = Cow<'a, str>>>(
     }
     let seen = report.connections + report.not_shown + report.ignored;
     let names: Vec<_> = names().collect();
-    bail!("no connection matches {flag} {value} ({seen} seen){}", nearest(value, names.iter().map(|name| &**name)))
+    bail!("no connection matches {flag} {value} ({seen} seen){}", did_you_mean(value, names.iter().map(|name| &**name)))
 }

@@ -1,43 +1,68 @@
-//! What a user may say to `remedy`.
+//! The flags of `remedy`.
 
 use std::time::Duration;
 
 use clap::Args;
 
+use super::duration::duration_or_seconds;
 use crate::remedy::Request;
 
-/// Configuration that turns keepalive on, ready to be piped on.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  List the targets, with what each one fixes and its caveat:
+    keepalive-auditor remedy --list
+  Print nginx directives for a path that drops idle connections after 350 s:
+    keepalive-auditor remedy nginx --profile aws-nlb
+  Turn keepalive on between the mesh and a database:
+    keepalive-auditor remedy istio-destination-rule --host db.example.com --port 5432 | kubectl apply -f -
+  Choose the times by hand (bare numbers are seconds):
+    keepalive-auditor remedy haproxy --idle 60 --interval 10 --probes 5
+
+The configuration goes to stdout, hints go to stderr.";
+
+/// Flags of `remedy`. The times are derived from the idle timeout of the path.
 #[derive(Args, Debug, Clone)]
 pub struct RemedyArgs {
-    /// What to configure; see --list
-    #[arg(required_unless_present = "list")]
+    /// Print the configuration of this target; --list shows all targets
     pub target: Option<String>,
-    /// Describe every target: which side it mends, when it takes effect, and its catch
+    /// Describe every target: what it fixes, when it takes effect, its caveat
     #[arg(long)]
     pub list: bool,
-    /// Silence before the first probe; derived from the idle timeout unless given
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    /// Send the first probe after this idle time [default: derived]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration_or_seconds,
+        allow_hyphen_values = true,
+        help_heading = "Keepalive"
+    )]
     pub idle: Option<Duration>,
-    /// Time between unanswered probes; derived from the idle timeout unless given
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    /// Repeat unanswered probes at this interval [default: derived]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration_or_seconds,
+        allow_hyphen_values = true,
+        help_heading = "Keepalive"
+    )]
     pub interval: Option<Duration>,
-    /// Unanswered probes until the connection is given up
-    #[arg(long, value_name = "N")]
+    /// Close the connection after N unanswered probes [default: derived]
+    #[arg(long, value_name = "N", help_heading = "Keepalive")]
     pub probes: Option<u32>,
-    /// The other end of the connections: a DNS name, a Service or an IP address
-    #[arg(long)]
+    /// Name the peer: a DNS name, a Service or an IP address
+    #[arg(long, help_heading = "Object")]
     pub host: Option<String>,
-    /// The port of the listening end
-    #[arg(long)]
+    /// Name the port of the listening side
+    #[arg(long, help_heading = "Object")]
     pub port: Option<u16>,
-    /// The name of the object; what it names is the target's to say (see --list)
-    #[arg(long)]
+    /// Name the object; --list shows what the name means for each target
+    #[arg(long, help_heading = "Object")]
     pub name: Option<String>,
-    /// The Kubernetes namespace of the object
-    #[arg(long)]
+    /// Name the Kubernetes namespace of the object
+    #[arg(long, help_heading = "Object")]
     pub namespace: Option<String>,
-    /// Envoy's version, where the form depends on it
-    #[arg(long, value_name = "VERSION")]
+    /// Give Envoy's version, where the form depends on it
+    #[arg(long, value_name = "VERSION", help_heading = "Object")]
     pub envoy_version: Option<String>,
 }
 
@@ -49,9 +74,4 @@ impl RemedyArgs {
         let target = target.unwrap_or_default();
         Request { target, idle, interval, probes, host, port, name, namespace, envoy_version, budget }
     }
-}
-
-/// `300s`, `5m`, and bare seconds as Envoy and Istio people write them.
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    text.parse().map_or_else(|_| humantime::parse_duration(text), |seconds| Ok(Duration::from_secs(seconds)))
 }

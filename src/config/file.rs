@@ -10,10 +10,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::UsageError;
-use crate::cli::{self, FailOn, Format, LogFormat, MetricsDetail, ScopeArg};
+use crate::cli::{self, ColorWhen, FailOn, Format, LogFormat, MetricsDetail, ScopeArg};
 use crate::judge::policy::RefreshedBy;
 use crate::judge::policy::profiles::{self, Profile};
-use crate::{small_file, yaml};
+use crate::{small_file, words, yaml};
 
 /// The file as people write it: every flag by its name with `-` as `_`, dots nested; and what has no flag.
 #[derive(Debug, Default, Deserialize)]
@@ -28,6 +28,7 @@ pub struct ConfigFile {
     pub(super) path: PathKeys,
     pub(super) log: LogKeys,
     pub(super) web: WebKeys,
+    pub(super) color: Option<ColorWhen>,
     pub(super) netns_dir: OneOrMore<PathBuf>,
     pub(super) cgroup_root: Option<PathBuf>,
     pub(super) pod_logs: Option<PathBuf>,
@@ -146,7 +147,8 @@ pub(super) struct DurationText(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        cli::duration(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+        let text = String::deserialize(from)?;
+        cli::duration(&text).map(Self).map_err(|error| D::Error::custom(format!("invalid value `{text}`: {error}")))
     }
 }
 
@@ -155,7 +157,10 @@ pub(super) struct AddressText(pub(super) SocketAddr);
 
 impl<'de> Deserialize<'de> for AddressText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        cli::listen_address(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+        let text = String::deserialize(from)?;
+        cli::listen_address(&text)
+            .map(Self)
+            .map_err(|error| D::Error::custom(format!("invalid value `{text}`: {error}")))
     }
 }
 
@@ -243,22 +248,24 @@ pub(super) fn glob(text: &str) -> Result<GlobMatcher, String> {
 }
 
 pub(super) fn profile(name: &str) -> Result<&'static Profile, String> {
-    profiles::find(name).ok_or_else(|| {
-        format!("`{name}` is not a known profile; `keepalive-auditor profiles` lists them: {}", known_profiles())
-    })
-}
-
-fn known_profiles() -> String {
-    profiles::PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join(", ")
+    let known = cli::profile_name(name).map_err(|error| format!("invalid value `{name}`: {error}"))?;
+    profiles::find(&known).ok_or(known)
 }
 
 impl ConfigFile {
+    /// The key of `--color`.
+    #[must_use]
+    pub fn color(&self) -> Option<ColorWhen> {
+        self.color
+    }
+
     /// Reads `--config`, or nothing.
     pub fn load(path: Option<&Path>) -> Result<Self, UsageError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let file = path.to_owned();
         let text = small_file::aside(move || small_file::read(&file)).and_then(|read| read).map_err(|error| {
-            UsageError::new(format!("cannot read the configuration file {}: {error}", path.display()))
+            let reason = words::reason(&error);
+            UsageError::new(format!("cannot read the configuration file {}: {reason}", path.display()))
         })?;
         yaml::parse(&text).map_err(|error| UsageError::new(format!("{}: {error}", path.display())))
     }
@@ -292,21 +299,23 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_by_line_and_key() {
         let cases = [
-            ("idle_timeout: 350", "line 1, key idle_timeout: `350` is not a duration; write it with a unit, as 350s"),
-            ("\nidle_timeot: 350s", "line 2, key idle_timeot: unknown field `idle_timeot`"),
+            ("idle_timeout: 350", "line 1, key idle_timeout: invalid value `350`: a duration needs a unit; write 350s"),
+            ("\nidle_timeot: 350s", "line 2, key idle_timeot: unknown key; did you mean `idle_timeout`?"),
             (
                 "paths:\n  - name: nlb\n    cidrs: [10.0.0.0/33]\n    idle_timeout: 5s",
                 "line 3, key paths[0].cidrs[0]: `10.0.0.0/33` is not a CIDR",
             ),
             (
                 "paths:\n  - name: nlb\n    profile: aws-nbl",
-                "line 3, key paths[0].profile: `aws-nbl` is not a known profile",
+                "line 3, key paths[0].profile: invalid value `aws-nbl`: no such profile; did you mean `aws-nlb`?",
             ),
             ("paths:\n  - name: nlb\n    ports: [\"9-8\"]", "line 3, key paths[0].ports[0]: `9-8` is neither"),
-            ("paths:\n  - idle_timeout: 5s", "key paths[0]: missing field `name`"),
+            ("paths:\n  - idle_timeout: 5s", "key paths[0]: the key `name` is missing"),
+            ("idle_timeout: 1s\nidle_timeout: 2s", "line 2, key idle_timeout: given twice"),
+            ("local_scope: nodes", "line 1, key local_scope: unknown value `nodes`; did you mean `node`?"),
             (
                 "paths:\n  - {name: alb, idle_timeout: 5s, refreshed_by: packets}",
-                "line 2, key paths[0].refreshed_by: unknown variant `packets`, expected one of segment, payload",
+                "line 2, key paths[0].refreshed_by: unknown value `packets`; valid are segment, payload",
             ),
             ("web: {listen-address: x}", "line 1, key web.listen-address"),
             ("ignore:\n  - {pod: \"[\"}", "line 2, key ignore[0].pod: `[` is not a glob"),

@@ -169,6 +169,9 @@ impl AuditConfig {
         args.owner = args.owner.or_else(|| file.owner.clone());
         args.explain |= file.explain;
         args.compare = args.compare.or_else(|| file.compare.clone());
+        if args.wide {
+            args.format = Some(Format::Wide);
+        }
         let flag = if args.explain { "--explain" } else { "--compare" };
         if (args.explain || args.compare.is_some()) && matches!(args.format, Some(Format::Json | Format::Jsonl)) {
             return Err(UsageError(format!("{flag} writes prose: it does not go with --format json or jsonl")));

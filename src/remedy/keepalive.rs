@@ -178,8 +178,8 @@ mod tests {
         let error = derive(Some(700), None, None, 350).expect_err("is too late");
         assert_eq!(
             error.to_string(),
-            "--idle 700 s cannot protect: the kernel's timer fires up to an eighth late, so the first probe may come after \
-             787.5 s of silence, and the path forgets a connection after 350 s; use at most 311 s"
+            "--idle 700s cannot protect a path that drops idle connections after 350s: the kernel's timer fires up to an \
+             eighth late, so the first probe may come only after 787.5s; use at most 311s"
         );
     }
 

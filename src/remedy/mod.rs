@@ -53,17 +53,17 @@ pub struct Rendered {
 #[derive(Debug, Error)]
 pub enum RemedyError {
     /// No data file of that name.
-    #[error("no remedy is called {name:?}; there are {known} (described by keepalive-auditor remedy --list)")]
+    #[error("no remedy is named `{name}`{suggestion} (`keepalive-auditor remedy --list` describes all)")]
     UnknownTarget {
         /// What was asked for.
         name: String,
-        /// What there is.
-        known: String,
+        /// The nearest name, or all names.
+        suggestion: String,
     },
-    /// Probes that come after the path has forgotten the connection.
+    /// Probes that come after the path has dropped the connection.
     #[error(
-        "--idle {idle} s cannot protect: the kernel's timer fires up to an eighth late, so the first probe may come after \
-         {latest} s of silence, and the path forgets a connection after {budget} s; use at most {most} s"
+        "--idle {idle}s cannot protect a path that drops idle connections after {budget}s: the kernel's timer fires up to an \
+         eighth late, so the first probe may come only after {latest}s; use at most {most}s"
     )]
     TooLate {
         /// KEEPIDLE asked for, in seconds.
@@ -77,8 +77,8 @@ pub enum RemedyError {
     },
     /// A layer 7 timeout: probes carry no payload.
     #[error(
-        "--profile {profile}: no keepalive helps there, for its timeout counts payload bytes; let the application send something \
-         more often than every {seconds} s, or raise the timeout"
+        "no keepalive helps with --profile {profile}: its idle timeout counts payload bytes only; let the application send \
+         something more often than every {seconds}s, or raise the timeout"
     )]
     Helpless {
         /// The profile's name.
@@ -88,11 +88,12 @@ pub enum RemedyError {
     },
     /// An idle timeout that no whole second fits below.
     #[error(
-        "no keepalive protects a path that forgets after {0:?}: the kernel counts whole seconds, and fires up to an eighth late"
+        "no keepalive protects a path that drops idle connections after {0:?}: the kernel counts whole seconds and its timer \
+         fires up to an eighth late"
     )]
     NoRoom(Duration),
     /// A number that the kernel would refuse.
-    #[error("--{flag} {value}: the kernel takes {range}")]
+    #[error("invalid value {value} for --{flag}: the kernel accepts {range}")]
     OutOfRange {
         /// The flag without its dashes.
         flag: &'static str,
@@ -102,7 +103,7 @@ pub enum RemedyError {
         range: &'static str,
     },
     /// A name that no API would accept.
-    #[error("--{flag} {value:?} is not {expected}")]
+    #[error("invalid value `{value}` for --{flag}: write {expected}")]
     Malformed {
         /// The flag without its dashes.
         flag: &'static str,
@@ -112,7 +113,7 @@ pub enum RemedyError {
         expected: &'static str,
     },
     /// A data file of ours that cannot be used.
-    #[error("the remedy {target} is broken, please report it: {reason}")]
+    #[error("cannot render the remedy {target}: {reason}; this is a bug, please report it")]
     Broken {
         /// Whose data file.
         target: String,

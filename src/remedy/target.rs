@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RemedyError;
 use crate::owner::OwnerKind;
+use crate::words;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/remedy/targets");
 const EXTENSION: &str = ".j2";
@@ -22,16 +23,16 @@ pub struct Target {
     pub name: String,
     /// Whose connections it protects.
     pub description: String,
-    /// Which side of that program it mends.
+    /// Which side of that program it fixes.
     pub side: Side,
-    /// Which connections of the workload it mends.
+    /// Which connections of the workload it fixes.
     pub direction: Reach,
-    /// Which keepalive states it mends.
+    /// Which keepalive states it fixes.
     pub helps: Vec<Helps>,
     /// When, and whether something must be restarted.
     pub takes_effect: String,
     /// What to know before using it.
-    pub catch: String,
+    pub caveat: String,
     /// Which workloads `audit --explain` names it for.
     #[serde(default)]
     pub fits: Fits,
@@ -74,7 +75,7 @@ pub enum Reach {
     Both,
 }
 
-/// A keepalive state that a remedy mends.
+/// A keepalive state that a remedy fixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Helps {
@@ -136,9 +137,9 @@ impl fmt::Display for Target {
         let helps = if self.helps.contains(&Helps::Off) { "off and late" } else { "late only, never off" };
         writeln!(f, "{}", self.name)?;
         writeln!(f, "    {}", self.description)?;
-        writeln!(f, "    mends:  {side}, {direction}; keepalive {helps}")?;
+        writeln!(f, "    fixes:  {side}, {direction}; keepalive {helps}")?;
         writeln!(f, "    effect: {}", self.takes_effect)?;
-        writeln!(f, "    catch:  {}", self.catch)
+        writeln!(f, "    caveat: {}", self.caveat)
     }
 }
 
@@ -151,8 +152,8 @@ pub(super) fn all() -> Result<Vec<Target>, RemedyError> {
 pub(super) fn find(name: &str) -> Result<Target, RemedyError> {
     let files = files();
     let Some(text) = files.get(name) else {
-        let known = files.into_keys().collect::<Vec<_>>().join(", ");
-        return Err(RemedyError::UnknownTarget { name: name.into(), known });
+        let suggestion = words::suggest(name, files.keys().copied());
+        return Err(RemedyError::UnknownTarget { name: name.into(), suggestion });
     };
     parse(name, text)
 }

@@ -59,7 +59,7 @@ pub fn explain(report: &Report) -> Result<String, RemedyError> {
         }
         out.push('\n');
     }
-    put(&mut out, "Each remedy has its catch: keepalive-auditor remedy --list\n");
+    put(&mut out, "Each remedy has its caveat: keepalive-auditor remedy --list\n");
     Ok(out)
 }
 

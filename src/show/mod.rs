@@ -1,9 +1,11 @@
-//! FACES: a report, rendered. Pure.
+//! A report, rendered. Nothing here reads the machine or a clock.
 
 mod advice;
 pub mod compare;
+pub mod escape;
 pub mod explain;
 pub mod fit;
+pub mod glossary;
 pub mod json;
 pub mod metrics;
 pub mod page;

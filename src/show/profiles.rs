@@ -55,6 +55,21 @@ pub fn json() -> String {
     format!("{:#}\n", serde_json::Value::from(rows))
 }
 
+/// One profile for `explain`.
+#[must_use]
+pub fn explain(profile: &Profile) -> String {
+    let [_, idle, range, expiry, source] = cells(profile);
+    let refreshed = match profile.refreshed_by {
+        RefreshedBy::Segment => "any segment, keepalive probes included",
+        RefreshedBy::Payload => "payload only: TCP keepalive does not help",
+    };
+    format!(
+        "A known middlebox: use it with --profile {}.\n\nIdle timeout: {idle}\nConfigurable: {range}\nRefreshed by: {refreshed}\n\
+         At expiry:    {expiry}\nSource:       {source}",
+        profile.name
+    )
+}
+
 fn cells(profile: &Profile) -> [String; 5] {
     [
         profile.name.into(),

@@ -4,7 +4,10 @@ use std::borrow::Borrow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::units::{Human, SsTimer};
+use anstyle::{AnsiColor, Style};
+
+use super::escape;
+use super::units::{Human, Limit, SsTimer};
 use super::why::Why;
 use crate::judge::report::{Direction, Finding, Report};
 use crate::judge::verdict::Verdict;
@@ -14,33 +17,90 @@ use crate::judge::verdict::Verdict;
 pub struct Options {
     /// Every column, and why.
     pub wide: bool,
+    /// Verdicts in colour.
+    pub color: bool,
 }
 
-struct Column {
-    title: &'static str,
+/// A column of the table, and its text for `explain`.
+#[derive(Clone, Copy)]
+pub(super) struct Column {
+    pub title: &'static str,
+    pub help: &'static str,
     wide: bool,
+    /// Numbers end at the same place.
+    number: bool,
     cell: fn(&Finding) -> String,
 }
 
-const COLUMNS: [Column; 17] = [
-    Column { title: "VERDICT", wide: false, cell: |finding| finding.verdict.name().to_owned() },
-    Column { title: "OWNER", wide: false, cell: |finding| finding.owner.to_string() },
-    Column { title: "DIR", wide: false, cell: |finding| short(finding.direction).to_owned() },
-    Column { title: "LOCAL", wide: false, cell: |finding| finding.local.to_string() },
-    Column { title: "REMOTE", wide: false, cell: |finding| finding.remote.to_string() },
-    Column { title: "KEEPALIVE", wide: false, cell: |finding| finding.keepalive.name().to_owned() },
-    Column { title: "TIMER", wide: false, cell: |finding| SsTimer(finding).to_string() },
-    Column { title: "KEEPIDLE", wide: true, cell: keepidle },
-    Column { title: "DATA IDLE", wide: false, cell: |finding| idle(finding.data_idle) },
-    Column { title: "WIRE IDLE", wide: false, cell: |finding| idle(finding.wire_idle) },
-    Column { title: "LIMIT", wide: false, cell: |finding| Human::from(finding.path.idle_timeout).to_string() },
-    Column { title: "PATH", wide: true, cell: |finding| finding.path.name.clone() },
-    Column { title: "AGE", wide: true, cell: |finding| Human(finding.age).to_string() },
-    Column { title: "NETNS", wide: true, cell: netns },
-    Column { title: "UID", wide: true, cell: |finding| finding.uid.to_string() },
-    Column { title: "INODE", wide: true, cell: |finding| finding.inode.to_string() },
-    Column { title: "WHY", wide: true, cell: |finding| Why(finding).to_string() },
+const fn narrow(title: &'static str, help: &'static str, cell: fn(&Finding) -> String) -> Column {
+    Column { title, help, wide: false, number: false, cell }
+}
+
+const fn wide(title: &'static str, help: &'static str, cell: fn(&Finding) -> String) -> Column {
+    Column { title, help, wide: true, number: false, cell }
+}
+
+const fn number(column: Column) -> Column {
+    Column { number: true, ..column }
+}
+
+pub(super) const COLUMNS: [Column; 17] = [
+    narrow("VERDICT", "The judgement: see `keepalive-auditor explain` for each verdict.", |finding| {
+        finding.verdict.name().to_owned()
+    }),
+    narrow(
+        "OWNER",
+        "Who holds the connection: namespace/pod (container), a systemd unit, a container, a network namespace or host.",
+        |finding| finding.owner.to_string(),
+    ),
+    narrow("DIR", "in: the connection was accepted here. out: it was opened here.", |finding| {
+        short(finding.direction).to_owned()
+    }),
+    narrow("LOCAL", "The address and port of the local side.", |finding| finding.local.to_string()),
+    narrow("REMOTE", "The address and port of the peer.", |finding| finding.remote.to_string()),
+    narrow("KEEPALIVE", "What the local side does: on, late, off or unknown.", |finding| {
+        finding.keepalive.name().to_owned()
+    }),
+    narrow(
+        "TIMER",
+        "The timer that the kernel reports, as `ss -o` writes it: name, time until it fires, and retransmissions or\n\
+         unanswered probes.",
+        |finding| SsTimer(finding).to_string(),
+    ),
+    wide(
+        "KEEPIDLE",
+        "The idle time before the first probe. `>=` marks a lower bound that was inferred from the timer. With --exact:\n\
+         KEEPIDLE, KEEPINTVL and KEEPCNT of the socket.",
+        keepidle,
+    ),
+    number(narrow("DATA IDLE", "The time since the last payload byte in either direction.", |finding| {
+        idle(finding.data_idle)
+    })),
+    number(narrow(
+        "WIRE IDLE",
+        "The time since the last segment of any kind, probes and their answers included. `?`: the kernel does not report it.",
+        |finding| idle(finding.wire_idle),
+    )),
+    number(narrow("LIMIT", "The idle timeout of the path.", |finding| Limit(finding.path.idle_timeout).to_string())),
+    wide("PATH", "The path that the configuration gives this connection: its name.", |finding| {
+        finding.path.name.clone()
+    }),
+    number(wide("AGE", "A lower bound of the connection's age.", |finding| Human(finding.age).to_string())),
+    wide("NETNS", "The network namespace: its name, or its inode number.", netns),
+    number(wide("UID", "The user id of the socket.", |finding| finding.uid.to_string())),
+    number(wide("INODE", "The inode number of the socket, as in /proc/PID/fd.", |finding| finding.inode.to_string())),
+    wide("WHY", "Why the connection has its verdict.", |finding| Why(finding).to_string()),
 ];
+
+/// The colour repeats what the word says.
+pub(super) fn style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Blackholed | Verdict::Unanswered | Verdict::Overdue => AnsiColor::Red.on_default().bold(),
+        Verdict::Exposed => AnsiColor::Yellow.on_default(),
+        Verdict::AppProtected | Verdict::PeerProtected | Verdict::Protected => AnsiColor::Green.on_default(),
+        Verdict::Undetermined | Verdict::Young | Verdict::Local => Style::new().dimmed(),
+    }
+}
 
 fn short(direction: Direction) -> &'static str {
     match direction {
@@ -71,7 +131,7 @@ fn netns(finding: &Finding) -> String {
     finding.netns_name.as_deref().map_or_else(|| finding.netns.to_string(), str::to_owned)
 }
 
-/// Writes a table of the findings, which are asked for twice, and one line that counts the rest.
+/// Writes a table of the findings, which are made twice, and one line that counts the rest.
 pub fn write<I: Iterator<Item: Borrow<Finding>>>(
     out: &mut impl Write,
     report: &Report,
@@ -79,30 +139,36 @@ pub fn write<I: Iterator<Item: Borrow<Finding>>>(
     options: Options,
 ) -> io::Result<()> {
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| options.wide || !column.wide).collect();
+    let cells = |finding: &Finding| -> Vec<String> {
+        columns.iter().map(|column| escape::line(&(column.cell)(finding)).into_owned()).collect()
+    };
     let mut widths: Vec<usize> = columns.iter().map(|column| column.title.len()).collect();
     let mut any = false;
     for finding in findings() {
         any = true;
-        // the last column has nothing to its right
-        for (width, column) in widths.iter_mut().zip(&columns).take(columns.len() - 1) {
-            *width = (*width).max((column.cell)(finding.borrow()).chars().count());
+        for (width, cell) in widths.iter_mut().zip(cells(finding.borrow())) {
+            *width = (*width).max(cell.chars().count());
         }
     }
     if any {
-        line(out, &widths, columns.iter().map(|column| column.title.to_owned()))?;
+        let titles: Vec<_> = columns.iter().map(|column| column.title.to_owned()).collect();
+        line(out, &columns, &widths, &titles, Style::new())?;
         for finding in findings() {
-            line(out, &widths, columns.iter().map(|column| (column.cell)(finding.borrow())))?;
+            let style = if options.color { style(finding.borrow().verdict) } else { Style::new() };
+            line(out, &columns, &widths, &cells(finding.borrow()), style)?;
         }
     }
     writeln!(out, "{}", summary(report))
 }
 
-/// Columns are aligned to the left, two blanks apart; the last one ends its line.
-fn line(out: &mut impl Write, widths: &[usize], cells: impl Iterator<Item = String>) -> io::Result<()> {
+/// Columns are two blanks apart. The style is that of the first cell.
+fn line(out: &mut impl Write, columns: &[&Column], widths: &[usize], cells: &[String], style: Style) -> io::Result<()> {
     let mut text = String::new();
-    for (cell, width) in cells.zip(widths) {
-        text.push_str(&cell);
-        text.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 2));
+    for (at, ((cell, width), column)) in cells.iter().zip(widths).zip(columns).enumerate() {
+        let blanks = width.saturating_sub(cell.chars().count());
+        let (before, after) = if column.number { (blanks, 0) } else { (0, blanks) };
+        let style = if at == 0 { style } else { Style::new() };
+        let _ = write!(text, "{:before$}{style}{cell}{style:#}{:after$}  ", "", "");
     }
     writeln!(out, "{}", text.trim_end())
 }

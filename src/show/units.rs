@@ -32,6 +32,16 @@ impl fmt::Display for Human {
     }
 }
 
+/// An idle timeout in the unit in which the field names it, seconds: `350s`, `432000s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub Duration);
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}s", self.0.as_secs_f64())
+    }
+}
+
 /// A timer as `ss -o` writes it: `keepalive,4min48sec,0`; `-` for none.
 pub struct SsTimer<'a>(pub &'a Finding);
 

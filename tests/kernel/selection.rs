@@ -117,8 +117,8 @@ kernel_test!(a_name_that_is_not_there_or_cannot_be_read_is_an_error, || {
     for (arguments, names) in [
         (&["--pod", "no-such"][..], &["no connection matches --pod no-such (2 seen)"][..]),
         (&["--namespace", "shop"], &["no connection matches --namespace shop (2 seen)"]),
-        (&["--owner", "clinet"], &["--owner clinet", "did you mean client?"]),
-        (&["--netns", "sever"], &["--netns sever", "did you mean server?"]),
+        (&["--owner", "clinet"], &["--owner clinet", "did you mean `client`?"]),
+        (&["--netns", "sever"], &["--netns sever", "did you mean `server`?"]),
         (&["--netns", "/run/netns/nowhere"], &["/run/netns/nowhere"]),
         (&["--pid", "999999"], &["no process 999999"]),
     ] {

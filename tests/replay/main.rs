@@ -96,7 +96,7 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
 
 fn shown(report: &Report) -> String {
     let mut out = Vec::new();
-    table::write(&mut out, report, || report.findings.iter(), table::Options { wide: false }).unwrap();
+    table::write(&mut out, report, || report.findings.iter(), table::Options::default()).unwrap();
     String::from_utf8(out).unwrap()
 }
 

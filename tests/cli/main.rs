@@ -1,6 +1,11 @@
 //! The command line as people and scripts use it: help, exit statuses, and errors that say what to do. Nothing here needs privileges.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod help;
+mod small_commands;
+mod usage;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -299,7 +304,7 @@ fn what_is_named_must_exist() {
         (&["--pid", "4194999"], &["--pid 4194999", "no process 4194999"]),
         (&["--netns", "no-such"], &["--netns no-such", "/run/netns/no-such"]),
         (&["--netns", "/dev/null"], &["--netns /dev/null", "not a network namespace"]),
-        (&["--compare", "/nope"], &["/nope", "No such file"]),
+        (&["--compare", "/nope"], &["/nope", "no such file"]),
     ] {
         for outcome in [run(&[&["audit"], arguments].concat()), as_nobody(&[&["audit"], arguments].concat())] {
             refused(&mut checks, &format!("{arguments:?}"), &outcome, FAILED, names);
