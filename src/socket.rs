@@ -158,6 +158,10 @@ pub struct TcpInfo {
     pub last_data_recv: Option<u32>,
     /// Since the last acknowledgement was received; moves when *our* probe is answered.
     pub last_ack_recv: Option<u32>,
+    /// Retransmissions in a row by the retransmission timer; an acknowledgement of new data ends the row.
+    pub retransmits: Option<u8>,
+    /// Probes without an answer: of keepalive, or of a closed window.
+    pub probes: Option<u8>,
     /// Segments sent and not yet acknowledged.
     pub unacked: Option<u32>,
     /// All segments received, probes included.

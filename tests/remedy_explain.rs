@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use keepalive_auditor::judge::policy::{OverdueBy, Path, RefreshedBy};
-use keepalive_auditor::judge::report::{Direction, Finding, PeerFacts, Report};
+use keepalive_auditor::judge::report::{Direction, Finding, PeerFacts, Report, Unanswered};
 use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
 use keepalive_auditor::owner::{Holder, NsId, Owner, OwnerKind};
 use keepalive_auditor::show::compare::{self, compare};
@@ -32,7 +32,8 @@ fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         direction: Direction::Outbound,
         timer: Timer::None,
         expires: None,
-        retransmits: 0,
+        unanswered: Unanswered::default(),
+        last_heard: None,
         keepalive: Keepalive::Off,
         keepidle: None,
         probes_after: None,

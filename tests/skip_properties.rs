@@ -13,7 +13,7 @@ use keepalive_auditor::judge::groups::OwnerOf;
 use keepalive_auditor::judge::memory::baseline::Activity;
 use keepalive_auditor::judge::memory::{KeepaliveTimer, Tracker};
 use keepalive_auditor::judge::policy::{OverdueBy, Policy};
-use keepalive_auditor::judge::report::Report;
+use keepalive_auditor::judge::report::Counts;
 use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::{NsId, Owner};
 use keepalive_auditor::record::WhatToRead;
@@ -158,16 +158,16 @@ impl Agent {
 
     fn look(&mut self, sockets: impl Iterator<Item = Socket>, now: u64) {
         sockets.for_each(|socket| {
-            self.tracker.see(&socket, now);
+            self.tracker.sample(&socket, now);
         });
-        self.tracker.end(true, now, |_, tracked, silence| {
-            if tracked.armed == KeepaliveTimer::Off {
+        self.tracker.end_read(true, now, |_, tracked, silence| {
+            if tracked.keepalive_timer() == KeepaliveTimer::Off {
                 self.silences.push(silence);
             }
         });
     }
 
-    fn sweep(&mut self, namespace: &Namespace) -> Report {
+    fn sweep(&mut self, namespace: &Namespace) -> Counts {
         let (now, activity) = (namespace.now, namespace.activity());
         let memory = self.tracker.namespace(NS).filter(|_| self.skips);
         let what = memory.map_or(WhatToRead::Everything, |memory| {
@@ -181,21 +181,22 @@ impl Agent {
             WhatToRead::Sockets(names)
                 if names.iter().all(|name| namespace.open.iter().any(|(cookie, _)| *cookie == name.cookie)) =>
             {
-                self.tracker.begin_known(NS);
+                self.tracker.begin_lookup(NS, None);
                 let known = |socket: &Socket| names.iter().any(|name| name.cookie == socket.cookie);
                 self.look(namespace.sockets().filter(known), now);
-                self.tracker.looked(NS, activity, now, None);
+                self.tracker.store_baseline(NS, activity, now, None);
                 self.looked_up += 1;
             }
             _ => {
-                self.tracker.begin(NS);
+                self.tracker.begin_dump(NS, None);
                 self.look(namespace.sockets(), now);
-                self.tracker.looked(NS, activity, now, Some(1000));
+                self.tracker.store_baseline(NS, activity, now, Some(1000));
             }
         }
-        let mut report = Report::default();
-        assess(&self.tracker, &policy(), &Nobody, now, &mut report).settle(&mut self.tracker);
-        report
+        let assessment = assess(&self.tracker, &policy(), &Nobody, now);
+        let counts = assessment.counts().clone();
+        assessment.store_in(&mut self.tracker);
+        counts
     }
 }
 
@@ -304,7 +305,7 @@ fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
     for _ in 0..sweeps {
         namespace.pass(INTERVAL, &[]);
         let report = agent.sweep(&namespace);
-        if report.count(Verdict::Overdue) == 2 {
+        if report.verdicts[Verdict::Overdue as usize] == 2 {
             overdue_at.get_or_insert(namespace.now);
         }
     }

@@ -89,7 +89,7 @@ struct AuditResult {
 }
 
 impl AuditResult {
-    fn new(mut digest: Digest, node: &str) -> Self {
+    fn new(digest: Digest, node: &str) -> Self {
         Self { report: digest.summary(node), digest }
     }
 

@@ -10,7 +10,7 @@ use crate::judge::memory::baseline::Activity;
 use crate::judge::memory::{NamespaceMemory, TrackedConnection, Tracker};
 use crate::judge::pair::Pairs;
 use crate::judge::policy::Policy;
-use crate::judge::report::{Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
+use crate::judge::report::{Counts, Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
 use crate::judge::silence::SHORTEST_MS;
 use crate::owner::{NsId, Owner, OwnerKind};
 use crate::record::{
@@ -56,8 +56,8 @@ pub struct Digest {
     first_clock: Option<u64>,
     /// The last sweep's judgement: every sweep is judged once, because a judgement marks what the next one must know.
     assessment: Assessment,
-    /// What it counted.
-    report: Report,
+    /// The policy from the next sweep on.
+    next_policy: Option<Arc<Policy>>,
 }
 
 /// The sweep under way, or the last one.
@@ -107,7 +107,7 @@ impl Digest {
             sweep: Sweep::default(),
             first_clock: None,
             assessment: Assessment::default(),
-            report: Report::default(),
+            next_policy: None,
         }
     }
 
@@ -122,13 +122,18 @@ impl Digest {
         self.reads = reads;
     }
 
-    /// Judges by `policy` from the next sweep on, which reads every namespace.
+    /// Judges by another policy from the next sweep on. The memory stays: connections are not new because a limit has changed.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.next_policy = Some(policy);
+    }
+
+    fn adopt_policy(&mut self) {
+        let Some(policy) = self.next_policy.take() else { return };
         if self.skips_for > 0 {
             self.skips_for = millis(policy.longest_between_reads());
         }
         self.policy = policy;
-        self.tracker.drop_baselines();
+        self.tracker.drop_judgements();
     }
 
     /// Ends a sweep that failed on the way. Namespaces that it has not read keep their memory, and the report is incomplete.
@@ -139,7 +144,7 @@ impl Digest {
             return false;
         }
         self.sweep.read = None;
-        self.tracker.end(false, self.sweep.now, |_, _, _| {});
+        self.tracker.end_read(false, self.sweep.now, |_, _, _| {});
         let loss = Loss { namespace: None, reason: LossReason::Other, detail: detail.to_owned() };
         let unread = self.tracker.namespaces().map(|(id, _)| id).filter(|id| !self.sweep.namespaces.contains_key(id));
         self.sweep.unread.extend(unread.map(|id| (id, loss.clone())));
@@ -154,7 +159,8 @@ impl Digest {
             Record::Header(_) | Record::End => {}
             Record::Sweep { started_at, clock } => {
                 self.first_clock.get_or_insert(*clock);
-                std::mem::take(&mut self.assessment).settle(&mut self.tracker);
+                std::mem::take(&mut self.assessment).store_in(&mut self.tracker);
+                self.adopt_policy();
                 // a measurement that was too high would never be followed by another
                 self.lookup_cost = (15 * self.lookup_cost + LOOKUP_NS) / 16;
                 self.sweep = Sweep {
@@ -175,9 +181,9 @@ impl Digest {
                 self.sweep.incomplete |= *interrupted;
                 let whole = !*interrupted && !std::mem::take(&mut self.sweep.damaged);
                 let mut count = count_silence(&self.policy, &mut self.totals, self.sweep.now);
-                self.tracker.end(whole, self.sweep.now, &mut count);
+                self.tracker.end_read(whole, self.sweep.now, &mut count);
                 if let Some(ReadInProgress { id, activity, at, known }) = self.sweep.read.take().filter(|_| whole) {
-                    self.tracker.looked(id, activity, at, known.is_none().then_some(*cost));
+                    self.tracker.store_baseline(id, activity, at, known.is_none().then_some(*cost));
                     if let Some(known) = known.filter(|&known| known >= ENOUGH_LOOKUPS) {
                         // one measurement may have met a cold cache
                         self.lookup_cost = (3 * self.lookup_cost + cost.saturating_mul(1000) / known) / 4;
@@ -247,16 +253,17 @@ impl Digest {
             at: namespace.clock,
             known,
         });
+        let default_keepidle = counters.tcp_keepalive_time.map(|seconds| seconds.saturating_mul(1000));
         if namespace.read == ReadMode::LookUp {
             sweep.counts.looked_up += 1;
-            self.tracker.begin_known(namespace.id);
+            self.tracker.begin_lookup(namespace.id, default_keepidle);
             return;
         }
-        self.tracker.begin(namespace.id);
+        self.tracker.begin_dump(namespace.id, default_keepidle);
         if namespace.read == ReadMode::Empty {
             sweep.counts.empty += 1;
             let mut count = count_silence(&self.policy, &mut self.totals, namespace.clock);
-            self.tracker.end(true, namespace.clock, &mut count);
+            self.tracker.end_read(true, namespace.clock, &mut count);
         } else {
             sweep.counts.dumped += 1;
         }
@@ -268,7 +275,7 @@ impl Digest {
             match message {
                 Ok(Message::Socket(reply)) => match reply.socket() {
                     Ok(Some(socket)) => {
-                        self.tracker.see(&socket, clock);
+                        self.tracker.sample(&socket, clock);
                     }
                     Ok(None) => {}
                     Err(_) => self.sweep.damaged = true,
@@ -309,7 +316,8 @@ impl Digest {
         self.tracker.retain(known, sweep.now, &mut count);
         drop(count);
         self.totals.sweeps += 1;
-        self.judge();
+        self.owners.settle(&self.tracker);
+        self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now);
     }
 
     /// Why the last sweep did not read this namespace, in a sentence; `None` where it did.
@@ -330,52 +338,55 @@ impl Digest {
         self.owners.all()
     }
 
-    /// The last sweep's report, which leaves the digest; its findings are left to [`Digest::findings`].
-    #[must_use]
-    pub fn summary(&mut self, node: &str) -> Report {
-        Report { node: node.to_owned(), ..std::mem::take(&mut self.report) }
-    }
-
     /// The connections of the last sweep.
     pub fn findings(&mut self) -> Findings<'_> {
         self.assessment.sort();
         Findings(self)
     }
 
-    /// The last sweep's report with all its findings, which leaves the digest.
+    /// The last sweep's report with all its findings.
     #[must_use]
     pub fn report(&mut self, node: &str) -> Report {
         Report { findings: self.findings().iter().collect(), ..self.summary(node) }
     }
 
-    fn judge(&mut self) {
-        let sweep = &self.sweep;
-        let mut report = Report {
+    /// The last sweep's report without its findings, for which [`Digest::findings`] is there.
+    #[must_use]
+    pub fn summary(&self, node: &str) -> Report {
+        let Self { sweep, policy, totals, tracker, .. } = self;
+        let Counts { ignored, not_shown, verdicts, truncated, tallies } = self.assessment.counts().clone();
+        let mut pods = BTreeMap::new();
+        let mut node_tcp_keepalive_time = None;
+        for (id, counters) in &sweep.counters {
+            match self.owners.namespaces.get(id) {
+                Some(owner) if owner.kind == OwnerKind::Pod => {
+                    pods.insert(owner.clone(), *counters);
+                }
+                Some(owner) if owner.kind == OwnerKind::Host => node_tcp_keepalive_time = counters.tcp_keepalive_time,
+                _ => {}
+            }
+        }
+        Report {
+            node: node.to_owned(),
             started_at: sweep.started_at,
             duration: sweep.now.saturating_sub(sweep.clock),
             watched_for: sweep.clock.saturating_sub(self.first_clock.unwrap_or(sweep.clock)),
             namespaces: sweep.counts,
+            connections: verdicts.iter().sum(),
+            ignored,
+            not_shown,
             incomplete: sweep.incomplete,
-            paths: self.policy.paths().cloned().collect(),
+            verdicts,
+            truncated,
+            findings: Vec::new(),
+            tallies,
+            pods,
+            node_tcp_keepalive_time,
+            paths: policy.paths().cloned().collect(),
             losses: sweep.losses.clone(),
-            tracked: self.tracker.len() as u64,
-            totals: self.totals.clone(),
-            ..Report::default()
-        };
-        self.owners.settle(&self.tracker);
-        for (id, counters) in &self.sweep.counters {
-            match self.owners.namespaces.get(id) {
-                Some(owner) if owner.kind == OwnerKind::Pod => {
-                    report.pods.insert(owner.clone(), *counters);
-                }
-                Some(owner) if owner.kind == OwnerKind::Host => {
-                    report.node_tcp_keepalive_time = counters.tcp_keepalive_time;
-                }
-                _ => {}
-            }
+            tracked: tracker.len() as u64,
+            totals: totals.clone(),
         }
-        self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now, &mut report);
-        self.report = report;
     }
 }
 
@@ -471,7 +482,7 @@ impl Digest {
             let entries = (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen());
             let shown = entries.filter(move |(_, tracked)| {
                 let owner = || self.owners.owner(id, memory.origin(tracked).cgroup, tracked.inode);
-                select.takes(|| memory.local(tracked), tracked.remote)
+                select.takes(|| memory.local(tracked), tracked.remote())
                     && (!select.by_owner() || select.takes_owner(&owner()))
             });
             shown.map(move |(at, tracked)| (id, at, tracked))

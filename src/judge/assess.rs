@@ -1,20 +1,21 @@
-//! From the memory of a node to a report: every connection judged and counted, and the worst told in detail.
+//! From the memory of a node to counts and findings: every connection judged and counted, and the worst in detail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::assessor::{Assessor, route};
 use super::groups::{Groups, OwnerOf};
-use super::lasting::lasts;
 use super::memory::baseline::NextChange;
 use super::memory::{NamespaceMemory, TrackedConnection, Tracker};
-use super::pair::{Pairs, Peer};
-use super::policy::{LocalScope, Path, Policy};
-use super::report::{Direction, Finding, PeerFacts, Report, ServiceEndpoint};
-use super::verdict::{Facts, Keepalive, Verdict, judge, keepalive};
+use super::pair::Pairs;
+use super::policy::Policy;
+use super::report::{Counts, Finding};
+use super::verdict::{Keepalive, keepalive};
 use super::worst::{Rank, Worst};
 use crate::owner::{NsId, Owner};
 use crate::socket::Timer;
+
+pub use super::assessor::facts;
 
 /// What the sweep knows of a namespace beside its sockets.
 #[derive(Clone, Debug)]
@@ -25,9 +26,10 @@ pub struct NamespaceFacts {
     pub tcp_keepalive_time: Option<u32>,
 }
 
-/// The judgement of one sweep: which connections are the worst, and what the memory must know before the next one.
+/// The judgement of one sweep: its counts, which connections are the worst, and what the memory must store before the next sweep.
 #[derive(Debug, Default)]
 pub struct Assessment {
+    counts: Counts,
     worst: Worst,
     pairs: Pairs,
     /// By namespace, in the tracker's order.
@@ -41,23 +43,29 @@ struct NamespaceAssessment {
     id: NsId,
     /// By origin; `None` where only the inodes of its sockets name owners.
     owners: Vec<Option<Arc<Owner>>>,
-    /// Connections that are overdue, or were watched in silence for their path's idle timeout.
     marks: Vec<Mark>,
     next_change: NextChange,
 }
 
+/// What the memory must store of one connection.
 #[derive(Debug)]
 struct Mark {
     at: u32,
-    overdue: bool,
+    /// The path has dropped it.
+    expired: bool,
+    /// We have watched nothing move for the path's idle timeout.
     stale: bool,
 }
 
-/// Judges every connection that the last sweep showed, and fills in the report's counts. `now` is the monotonic clock in milliseconds.
+/// Judges every connection that the last sweep showed. `now` is the monotonic clock in milliseconds.
+///
+/// What the policy selects decides what is counted and shown, never what is judged: pairs are found over all namespaces, and what a connection
+/// will be compared with later is stored for all.
 #[must_use]
-pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64, report: &mut Report) -> Assessment {
+pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64) -> Assessment {
     let pairs = Pairs::find(tracker);
     let mut worst = Worst::new(policy.max_findings, tracker.len());
+    let mut counts = Counts::default();
     let mut namespaces = Vec::new();
     for (position, (id, memory)) in (0_u32..).zip(tracker.namespaces()) {
         let assessor = Assessor { tracker, policy, pairs: &pairs, now, id, memory };
@@ -65,51 +73,53 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
         let mut marks = Vec::new();
         let mut next_change = NextChange::default();
         for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
-            let group = groups.of(tracked);
-            // what is not shown is judged all the same: it may be the peer of what is shown, and is a connection of the next sweep
-            let shown = group.selected && policy.select.takes(|| memory.local(tracked), tracked.remote);
-            if group.ignored {
-                report.ignored += u64::from(shown);
-                continue;
-            }
-            let judged = assessor.judge(at, tracked);
+            let judgement = assessor.judge(at, tracked);
             if memory.baseline().is_some() {
-                assessor.expect(&judged, tracked, &mut next_change);
+                assessor.expect(&judgement, tracked, &mut next_change);
             }
-            let overdue = judged.verdict == Verdict::Overdue;
-            if overdue || judged.stale {
-                marks.push(Mark { at, overdue, stale: judged.stale });
+            let mark = Mark { at, expired: judgement.expires(), stale: judgement.is_stale() };
+            if mark.expired || mark.stale {
+                marks.push(mark);
+            }
+            let group = groups.of(tracked);
+            let shown = group.selected && policy.select.takes(|| memory.local(tracked), tracked.remote());
+            if group.ignored {
+                counts.ignored += u64::from(shown);
+                continue;
             }
             if !shown {
-                report.not_shown += 1;
+                counts.not_shown += 1;
                 continue;
             }
-            report.verdicts[judged.verdict as usize] += 1;
-            group.count(judged.direction, judged.keepalive, judged.verdict);
-            if judged.verdict.flagged() {
-                let endpoint = match judged.direction {
-                    Direction::Outbound => ServiceEndpoint::Remote(tracked.remote),
-                    Direction::Inbound => ServiceEndpoint::Local(tracked.local_port),
-                };
-                group.flag(judged.direction, endpoint, judged.path, judged.verdict, judged.facts.wire_idle);
+            let (direction, verdict) = (judgement.direction, judgement.verdict);
+            counts.verdicts[verdict as usize] += 1;
+            group.count(direction, judgement.keepalive, verdict);
+            if verdict.flagged() {
+                let endpoint = judgement.endpoint(tracked);
+                group.flag(direction, endpoint, judgement.path, verdict, judgement.facts.wire_idle);
             }
-            let silence = judged.facts.wire_idle.unwrap_or(0);
-            worst.offer(Rank::new(judged.verdict, silence, position, tracked.cookie(), at));
+            let idle = judgement.idle().unwrap_or(0);
+            worst.offer(Rank::new(verdict, idle, position, tracked.cookie(), at));
         }
-        namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut report.tallies), marks, next_change });
+        namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut counts.tallies), marks, next_change });
     }
-    report.connections = report.verdicts.iter().sum();
-    report.truncated = report.connections.saturating_sub(worst.len() as u64);
-    Assessment { worst, pairs, namespaces, now }
+    counts.truncated = counts.connections().saturating_sub(worst.len() as u64);
+    Assessment { counts, worst, pairs, namespaces, now }
 }
 
 impl Assessment {
-    /// Puts the connections in order, the worst first: most sweeps are never asked for it.
+    /// What was counted.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Puts the connections in order, the worst first. Nobody asks for it after most sweeps.
     pub fn sort(&mut self) {
         self.worst.sort();
     }
 
-    /// The worst connections in detail, one after the other; the tracker is the one that was judged, and unchanged since.
+    /// The worst connections in detail, one after the other. The tracker is the one that was judged, and unchanged since.
     pub fn findings<'a>(
         &'a self,
         tracker: &'a Tracker,
@@ -125,20 +135,20 @@ impl Assessment {
             let assessor = Assessor { tracker, policy, pairs: &self.pairs, now: self.now, id: of.id, memory };
             let owner = of.owners.get(entry.origin()).cloned().flatten();
             let owner = owner.unwrap_or_else(|| owners.owner(of.id, memory.origin(entry).cgroup, entry.inode));
-            Some(assessor.finding(rank.at, entry, owner, facts))
+            Some(finding(&assessor, rank.at, entry, owner, facts))
         })
     }
 
-    /// Marks in the tracker what the next sweep must know: what is overdue, what was watched in silence for its path's idle timeout, and when
+    /// Stores in the tracker what the next sweep must know: which connections the path has dropped, which we watched without a movement, and when
     /// time alone will change a verdict.
-    pub fn settle(self, tracker: &mut Tracker) {
+    pub fn store_in(self, tracker: &mut Tracker) {
         for NamespaceAssessment { id, marks, next_change, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
-            memory.judged(next_change);
-            for Mark { at, overdue, stale } in marks {
+            memory.expect(next_change);
+            for Mark { at, expired, stale } in marks {
                 let Some(entry) = memory.entries_mut().get_mut(at as usize) else { continue };
-                if overdue {
-                    entry.mark_overdue();
+                if expired {
+                    entry.mark_expired();
                 }
                 if stale {
                     entry.mark_stale();
@@ -148,151 +158,46 @@ impl Assessment {
     }
 }
 
-struct Assessor<'a> {
-    tracker: &'a Tracker,
-    policy: &'a Policy,
-    pairs: &'a Pairs,
-    now: u64,
-    id: NsId,
-    memory: &'a NamespaceMemory,
-}
-
-/// One connection, judged.
-struct Judged<'a> {
-    facts: Facts,
-    /// The moment whose facts these are.
-    as_of: u64,
-    keepalive: Keepalive,
-    verdict: Verdict,
-    direction: Direction,
-    path: &'a Arc<Path>,
-    peer: PeerFacts,
-    /// The path's idle timeout was watched in silence.
-    stale: bool,
-}
-
-impl<'a> Assessor<'a> {
-    fn judge(&self, at: u32, tracked: &TrackedConnection) -> Judged<'a> {
-        let local = self.memory.local(tracked);
-        let (direction, service_port) = if self.memory.listens(local) {
-            (Direction::Inbound, local.port)
-        } else {
-            (Direction::Outbound, tracked.remote.port)
-        };
-        let path = self.policy.path(tracked.remote.addr, service_port);
-        let idle_timeout = path.idle_timeout;
-        let other = self.pairs.peer(self.id, at);
-        let peer_keepalive =
-            other.and_then(|other| self.peer(other, idle_timeout)).map(|facts| keepalive(idle_timeout, &facts));
-        let peer = PeerFacts {
-            probes: tracked.peer_probes(self.now),
-            on_node: other.is_some(),
-            same_namespace: other.is_some_and(|other| other.namespace == self.id),
-            translated: other.is_some_and(|other| !other.exact),
-            keepalive: peer_keepalive,
-        };
-        let (as_of, own) = self.facts(self.memory, tracked, idle_timeout);
-        let facts = Facts { local: other.is_some_and(|other| self.is_local(other)), peer_keepalive, ..own };
-        let state = keepalive(idle_timeout, &facts);
-        let verdict = judge(state, idle_timeout, self.policy.long_lived, self.policy.overdue_by, &facts);
-        let watched_out = u128::from(facts.watched) >= idle_timeout.as_millis();
-        Judged { facts, as_of, keepalive: state, verdict, direction, path, peer, stale: watched_out }
-    }
-
-    fn peer(&self, other: Peer, idle_timeout: Duration) -> Option<Facts> {
-        let memory = self.tracker.namespace(other.namespace)?;
-        Some(self.facts(memory, memory.entries().get(other.at)?, idle_timeout).1)
-    }
-
-    /// The facts of one socket, as far as they do not depend on the other end, and of which moment they are. Where its namespace was not dumped
-    /// again, a connection that this end keeps alive may have probed meanwhile, as its timer told: it is as its last look found it.
-    fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, idle_timeout: Duration) -> (u64, Facts) {
-        let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
-        if memory.skipped() {
-            let seen_at = tracked.seen_at(self.now);
-            let then = facts(tracked, seen_at);
-            if keepalive(idle_timeout, &then) == Keepalive::On {
-                return (seen_at, Facts { age: tracked.age(self.now), ..then });
-            }
-        }
-        (self.now, facts(tracked, self.now))
-    }
-
-    /// Adds what is expected of a connection.
-    fn expect(&self, judged: &Judged<'_>, tracked: &TrackedConnection, expected: &mut NextChange) {
-        let Policy { long_lived, overdue_by, .. } = *self.policy;
-        let timeout = judged.path.idle_timeout;
-        let facts = &judged.facts;
-        let lasts = lasts(judged.keepalive, judged.verdict, timeout, long_lived, overdue_by, facts, tracked.settled());
-        let after = |ms: Option<u64>| ms.map_or(u64::MAX, |ms| judged.as_of.saturating_add(ms));
-        expected.due = expected.due.min(after(lasts));
-        expected.probe = expected.probe.min(after(facts.next_probe));
-        expected.acknowledgement |= facts.probing || tracked.timer().masks_keepalive();
-    }
-
-    /// In one namespace there is nothing between the two ends; between two namespaces of a node there is, where addresses are translated.
-    fn is_local(&self, other: Peer) -> bool {
-        other.namespace == self.id || (other.exact && self.policy.local_scope == LocalScope::Node)
-    }
-
-    fn finding(
-        &self,
-        at: u32,
-        tracked: &TrackedConnection,
-        owner: Arc<Owner>,
-        namespace: Option<&NamespaceFacts>,
-    ) -> Finding {
-        let judged = self.judge(at, tracked);
-        Finding {
-            netns: self.id,
-            netns_name: namespace.and_then(|namespace| namespace.name.clone()),
-            owner,
-            local: self.memory.local(tracked),
-            remote: tracked.remote,
-            direction: judged.direction,
-            timer: tracked.timer(),
-            expires: (tracked.timer() != Timer::None).then(|| tracked.expires(self.now)),
-            retransmits: tracked.retransmits,
-            keepalive: judged.keepalive,
-            keepidle: judged.facts.keepidle,
-            probes_after: judged.facts.probes_after,
-            exact: self.tracker.options(tracked.inode).copied(),
-            holder: self.tracker.holder(tracked.inode).cloned(),
-            data_idle: tracked.data_idle(self.now),
-            wire_idle: judged.facts.wire_idle,
-            watched: judged.facts.watched,
-            age: judged.facts.age,
-            waiting_for_reply: tracked.waiting_for_reply(),
-            path: judged.path.clone(),
-            peer: judged.peer,
-            verdict: judged.verdict,
-            overdue_by: self.policy.overdue_by,
-            tcp_keepalive_time: namespace.and_then(|namespace| namespace.tcp_keepalive_time),
-            uid: self.memory.origin(tracked).uid,
-            inode: tracked.inode,
-            cookie: tracked.cookie(),
-        }
-    }
-}
-
-/// The facts of one socket, as far as they do not depend on the other end.
-#[must_use]
-pub fn facts(tracked: &TrackedConnection, now: u64) -> Facts {
-    let keepalive_timer = tracked.timer() == Timer::KeepAlive;
-    Facts {
-        armed: tracked.armed,
-        keepidle: tracked.keepidle().map(u64::from),
-        probes_after: tracked.probes_after().map(u64::from),
-        next_probe: keepalive_timer.then(|| tracked.expires(now)),
-        probing: keepalive_timer && tracked.retransmits > 0,
-        wire_idle: tracked.wire_idle(now),
-        watched: tracked.watched(now),
-        age: tracked.age(now),
-        unanswered: tracked.unanswered(),
-        was_overdue: tracked.was_overdue(),
-        local: false,
-        peer_probes: tracked.peer_probes(now),
-        peer_keepalive: None,
+/// One connection in detail.
+fn finding(
+    assessor: &Assessor<'_>,
+    at: u32,
+    tracked: &TrackedConnection,
+    owner: Arc<Owner>,
+    namespace: Option<&NamespaceFacts>,
+) -> Finding {
+    let Assessor { memory, now, policy, .. } = *assessor;
+    let judgement = assessor.judge(at, tracked);
+    let facts = judgement.facts;
+    Finding {
+        netns: assessor.id,
+        netns_name: namespace.and_then(|namespace| namespace.name.clone()),
+        owner,
+        local: memory.local(tracked),
+        remote: tracked.remote(),
+        direction: judgement.direction,
+        timer: tracked.timer(),
+        expires: (tracked.timer() != Timer::None).then(|| tracked.expires(now)),
+        unanswered: facts.unanswered,
+        keepalive: judgement.keepalive,
+        keepidle: facts.keepidle,
+        probes_after: facts.probes_after,
+        exact: assessor.tracker.options(tracked.inode).copied(),
+        holder: assessor.tracker.holder(tracked.inode).cloned(),
+        data_idle: facts.data_idle,
+        wire_idle: facts.wire_idle,
+        last_heard: facts.last_heard,
+        watched: facts.watched,
+        age: facts.age,
+        waiting_for_reply: tracked.waiting_for_reply(),
+        path: judgement.path.clone(),
+        peer: judgement.peer,
+        verdict: judgement.verdict,
+        overdue_by: policy.overdue_by,
+        tcp_keepalive_time: namespace.and_then(|namespace| namespace.tcp_keepalive_time),
+        uid: memory.origin(tracked).uid,
+        inode: tracked.inode,
+        cookie: tracked.cookie(),
     }
 }
 
@@ -307,7 +212,6 @@ pub fn silence_keepalive(
     if u128::from(tracked.age(now)) < policy.long_lived.as_millis() {
         return None;
     }
-    let local = memory.local(tracked);
-    let service_port = if memory.listens(local) { local.port } else { tracked.remote.port };
-    Some(keepalive(policy.path(tracked.remote.addr, service_port).idle_timeout, &facts(tracked, now)))
+    let (_, path) = route(policy, memory, tracked);
+    Some(keepalive(path.idle_timeout, &facts(tracked, now)))
 }

@@ -1,6 +1,7 @@
 //! The mind: from what was seen of a socket, now and before, to a verdict. Pure; owns no clock and touches nothing.
 
 pub mod assess;
+mod assessor;
 pub mod cause;
 pub mod groups;
 pub mod lasting;

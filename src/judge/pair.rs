@@ -186,7 +186,7 @@ impl<'a> Search<'a> {
     }
 
     fn remote(&self, one: Ref) -> Endpoint {
-        self.memories[one.namespace as usize].1.entries()[one.at as usize].remote
+        self.memories[one.namespace as usize].1.entries()[one.at as usize].remote()
     }
 
     /// A socket listens where this connection ends: it is the server's end.

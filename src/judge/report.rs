@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::memory::PeerProbes;
+pub use super::memory::{PeerProbes, Unanswered};
 pub use super::policy::{LimitSource, OverdueBy, Path, RefreshedBy};
 use super::silence::SilenceHistogram;
 use super::verdict::{Keepalive, Verdict};
@@ -82,8 +82,8 @@ pub struct Finding {
     pub timer: Timer,
     /// Until it fires; absent without a timer.
     pub expires: Option<u64>,
-    /// Retransmissions, or unanswered probes.
-    pub retransmits: u8,
+    /// What the local side sent and the peer has not answered.
+    pub unanswered: Unanswered,
     /// What this end does.
     pub keepalive: Keepalive,
     /// Lower bound of KEEPIDLE.
@@ -98,6 +98,8 @@ pub struct Finding {
     pub data_idle: Option<u64>,
     /// Since the last segment that we know of.
     pub wire_idle: Option<u64>,
+    /// Since the last segment from the peer that we know of.
+    pub last_heard: Option<u64>,
     /// For how long we have watched nothing move.
     pub watched: u64,
     /// Lower bound of the age.
@@ -129,6 +131,16 @@ impl Finding {
         match self.direction {
             Direction::Outbound => ServiceEndpoint::Remote(self.remote),
             Direction::Inbound => ServiceEndpoint::Local(self.local.port),
+        }
+    }
+
+    /// The count that belongs to the timer: retransmissions, or probes without an answer.
+    #[must_use]
+    pub fn timer_retransmits(&self) -> u8 {
+        match self.timer {
+            Timer::Retransmit => self.unanswered.retransmits,
+            Timer::KeepAlive | Timer::Persist => self.unanswered.probes,
+            _ => 0,
         }
     }
 }
@@ -205,6 +217,29 @@ pub struct Totals {
     pub owner_issues: BTreeMap<String, u64>,
     /// The silences that ended.
     pub silences: SilenceHistogram,
+}
+
+/// What one sweep counted of the connections that the policy selects.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Connections under an ignore rule.
+    pub ignored: u64,
+    /// Connections that were judged and are not among those to show.
+    pub not_shown: u64,
+    /// By verdict, in the order of [`Verdict::ALL`].
+    pub verdicts: [u64; Verdict::COUNT],
+    /// Connections whose details were left out.
+    pub truncated: u64,
+    /// By owner and direction.
+    pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,
+}
+
+impl Counts {
+    /// Established connections that were judged.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.verdicts.iter().sum()
+    }
 }
 
 /// One sweep, judged.

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::memory::keepidle::SAME_MS;
-use super::memory::{KeepaliveTimer, PeerProbes};
-use super::policy::OverdueBy;
+use super::memory::{KeepaliveTimer, PeerProbes, Unanswered};
+use super::policy::{OverdueBy, Path, Policy, RefreshedBy};
 use crate::socket::KeepaliveOptions;
 
-/// What this end does to keep the path alive.
+/// What the local side does to keep the path alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Keepalive {
-    /// Armed, and as far as is known it probes before the path's idle timeout, the timer's slack included.
+    /// Armed, and so far it probes before the path's idle timeout, the timer's slack included.
     On,
     /// Armed, but it may probe only after the idle timeout.
     Late,
@@ -38,16 +38,16 @@ impl Keepalive {
     }
 }
 
-/// What is said of one established connection. Ordered worst first.
+/// The judgement of one established connection. Ordered worst first; `Local` stays the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
     /// Was overdue, then sent, and what it sent stays unanswered.
     Blackholed,
     /// What the local side sent finds no answer: the path or the peer is gone.
     Unanswered,
-    /// Unprotected, and silent for the path's idle timeout: the path has probably forgotten it.
+    /// Unprotected, and idle for the path's idle timeout: the path has probably dropped it.
     Overdue,
-    /// Unprotected, and not yet silent for that long.
+    /// Unprotected, and not idle for that long yet.
     Exposed,
     /// The kernel hides the keepalive timer behind another one.
     Undetermined,
@@ -55,9 +55,9 @@ pub enum Verdict {
     Young,
     /// The application's own heartbeats keep the path fresh.
     AppProtected,
-    /// The other end's probes keep the path fresh.
+    /// The peer's probes keep the path fresh.
     PeerProtected,
-    /// This end's keepalive comes in time.
+    /// The local side's keepalive comes in time.
     Protected,
     /// No middlebox between the two ends.
     Local,
@@ -97,7 +97,7 @@ impl Verdict {
         }
     }
 
-    /// Whether somebody should do something about it.
+    /// Whether it needs a remedy.
     #[must_use]
     pub fn flagged(self) -> bool {
         matches!(self, Self::Blackholed | Self::Unanswered | Self::Overdue | Self::Exposed)
@@ -106,33 +106,36 @@ impl Verdict {
 
 /// What is known of one connection. Milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub struct Facts {
     /// Whether a keepalive timer is armed.
-    pub armed: KeepaliveTimer,
+    pub timer: KeepaliveTimer,
     /// Lower bound of KEEPIDLE.
     pub keepidle: Option<u64>,
-    /// Lower bound of the longest silence that this end's probes leave: of the longer one of KEEPIDLE and KEEPINTVL.
+    /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and KEEPINTVL.
     pub probes_after: Option<u64>,
-    /// Until the keepalive timer fires, where it is the one that the kernel reports.
+    /// Until the keepalive timer fires, where the kernel reports that timer.
     pub next_probe: Option<u64>,
-    /// Our own probes are going out, unanswered: silence by the clocks is not silence on the wire.
+    /// The local side's keepalive probes go out without an answer: no clock shows them.
     pub probing: bool,
-    /// Since the last segment that we know of; `None` on kernels that do not tell.
+    /// Since the last segment of any kind that we know of; `None` where the kernel does not say.
     pub wire_idle: Option<u64>,
-    /// For how long we have watched nothing move.
+    /// Since the last payload byte in either direction.
+    pub data_idle: Option<u64>,
+    /// Since the last segment from the peer that we know of.
+    pub last_heard: Option<u64>,
+    /// How long we have watched nothing move.
     pub watched: u64,
     /// Lower bound of the connection's age.
     pub age: u64,
-    /// Retransmitting without an answer.
-    pub unanswered: bool,
-    /// The last verdict was `overdue`, and nothing was heard since.
-    pub was_overdue: bool,
-    /// Both ends are where nothing between them forgets.
+    /// What the local side sent and the peer has not answered.
+    pub unanswered: Unanswered,
+    /// It was idle for longer than the path keeps its state, and nothing was heard from the peer since.
+    pub expired: bool,
+    /// Nothing between the two ends drops idle connections.
     pub local: bool,
-    /// The other end's probes, as seen on this socket.
+    /// The peer's probes, as this socket showed them.
     pub peer_probes: Option<PeerProbes>,
-    /// The other end's keepalive against this path's idle timeout, where it is on this node.
+    /// The peer's keepalive, by this path's idle timeout, where the peer is on this node.
     pub peer_keepalive: Option<Keepalive>,
 }
 
@@ -142,11 +145,11 @@ impl Facts {
     pub fn with_options(mut self, options: Option<&KeepaliveOptions>) -> Self {
         let Some(options) = options else { return self };
         match options.so_keepalive {
-            Some(true) => self.armed = KeepaliveTimer::Armed,
-            Some(false) => (self.armed, self.keepidle, self.probes_after) = (KeepaliveTimer::Off, None, None),
+            Some(true) => self.timer = KeepaliveTimer::Armed,
+            Some(false) => (self.timer, self.keepidle, self.probes_after) = (KeepaliveTimer::Off, None, None),
             None => {}
         }
-        if self.armed == KeepaliveTimer::Armed
+        if self.timer == KeepaliveTimer::Armed
             && let Some(idle) = options.tcp_keepidle
         {
             let longest = options.tcp_keepintvl.map_or(idle, |interval| interval.max(idle));
@@ -156,58 +159,140 @@ impl Facts {
     }
 }
 
-/// The timer wheel fires late by up to an eighth of the timeout (measured: KEEPIDLE 140 s probes after 155 s), so that only
-/// KEEPIDLE × 9/8 below the idle timeout is in time.
+/// The rules for one connection: its path's, and those of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Criteria {
+    /// The shortest time after which a middlebox on the path drops an idle connection.
+    pub idle_timeout: Duration,
+    /// What restarts that time.
+    pub refreshed_by: RefreshedBy,
+    /// From this age on a connection is long-lived.
+    pub long_lived: Duration,
+    /// What makes a connection overdue.
+    pub overdue_by: OverdueBy,
+}
+
+/// This many segments without an answer are no ordinary loss, if the peer was not heard for the path's idle timeout either.
+const UNANSWERED: u32 = 2;
+/// This many probes without an answer are no ordinary loss.
+const UNANSWERED_PROBES: u8 = 3;
+/// Three probes take longer than this: a count of them beside a later segment from the peer is out of date.
+const PROBES_TAKE_MS: u64 = 2_000;
+/// This many retransmissions in a row are no ordinary loss.
+const UNANSWERED_RETRANSMITS: u8 = 6;
+
+impl Criteria {
+    /// The rules for a connection that takes this path.
+    #[must_use]
+    pub fn new(path: &Path, policy: &Policy) -> Self {
+        Self {
+            idle_timeout: path.idle_timeout,
+            refreshed_by: path.refreshed_by,
+            long_lived: policy.long_lived,
+            overdue_by: policy.overdue_by,
+        }
+    }
+
+    /// Whether a time, in milliseconds, has reached the idle timeout.
+    #[must_use]
+    pub fn reached(&self, ms: u64) -> bool {
+        u128::from(ms) >= self.idle_timeout.as_millis()
+    }
+
+    /// For how long nothing has refreshed the path, milliseconds.
+    #[must_use]
+    pub fn idle(&self, facts: &Facts) -> Option<u64> {
+        match self.refreshed_by {
+            RefreshedBy::Segment => facts.wire_idle,
+            RefreshedBy::Payload => facts.data_idle,
+        }
+    }
+
+    /// Whether the path has dropped its state, so far as we can say.
+    ///
+    /// No clock shows the peer's probes: the agent waits until it has itself watched nothing move. The clocks do show all payload.
+    #[must_use]
+    pub fn has_expired(&self, facts: &Facts) -> bool {
+        let watched = self.refreshed_by == RefreshedBy::Payload
+            || self.overdue_by == OverdueBy::Clocks
+            || self.reached(facts.watched);
+        facts.expired || watched && self.idle(facts).is_some_and(|idle| self.reached(idle))
+    }
+
+    /// Whether what the local side sent finds no answer, and loss does not explain it.
+    fn is_unanswered(&self, facts: &Facts) -> bool {
+        let Unanswered { probes, retransmits, .. } = facts.unanswered;
+        let not_heard = |ms: u64| facts.last_heard.is_none_or(|last| last >= ms);
+        let silent = facts.last_heard.is_some_and(|last| self.reached(last));
+        facts.unanswered.count() >= UNANSWERED && silent
+            || retransmits >= UNANSWERED_RETRANSMITS
+            || probes >= UNANSWERED_PROBES && not_heard(PROBES_TAKE_MS)
+    }
+
+    /// Whether the peer's probes keep the path fresh.
+    fn peer_protects(&self, facts: &Facts) -> bool {
+        match facts.peer_keepalive {
+            Some(Keepalive::On) => true,
+            // the peer's own timer says that its probes may come too late
+            Some(Keepalive::Late | Keepalive::Off) => false,
+            Some(Keepalive::Unknown) | None => facts.peer_probes.is_some_and(|probes| {
+                !probes.late && !self.reached(probes.ago) && !probes.period.is_some_and(|period| self.reached(period))
+            }),
+        }
+    }
+}
+
+impl Unanswered {
+    /// Whether a connection that was overdue has sent, and what it sent is lost.
+    fn is_lost(self) -> bool {
+        self.count() >= UNANSWERED || self.count() > 0 && self.lingering
+    }
+}
+
+/// The timer wheel fires late by up to an eighth of the timeout (measured: KEEPIDLE 140 s probes after 155 s). Only KEEPIDLE × 9/8 below the
+/// idle timeout is in time.
 #[must_use]
 pub fn in_time(keepidle: u64, idle_timeout: Duration) -> bool {
     u128::from(keepidle) * 9 < idle_timeout.as_millis() * 8
 }
 
-/// This end's keepalive against the path's idle timeout.
+/// The local side's keepalive by the path's idle timeout.
 #[must_use]
 pub fn keepalive(idle_timeout: Duration, facts: &Facts) -> Keepalive {
-    match facts.armed {
+    match facts.timer {
         KeepaliveTimer::Unknown => Keepalive::Unknown,
         KeepaliveTimer::Off => Keepalive::Off,
         KeepaliveTimer::Armed => {
             let late = |ms: u64| !in_time(ms, idle_timeout);
-            let silent = facts.wire_idle.filter(|_| !facts.probing).unwrap_or(0);
-            let reached = u128::from(silent) >= idle_timeout.as_millis();
-            // the silence at a timer that is due is no bound: it may be late, or try again
-            let next = facts.next_probe.filter(|&next| next > SAME_MS.into()).map(|next| next.saturating_add(silent));
-            let known = [facts.keepidle, facts.probes_after, next];
-            if reached || known.into_iter().flatten().any(late) { Keepalive::Late } else { Keepalive::On }
+            let idle = facts.wire_idle.filter(|_| !facts.probing || facts.expired).unwrap_or(0);
+            let reached = u128::from(idle) >= idle_timeout.as_millis();
+            // the idle time at a timer that is due is no bound: it may be late, or try again
+            let next = facts.next_probe.filter(|&next| next > SAME_MS.into()).map(|next| next.saturating_add(idle));
+            let bounds = [facts.keepidle, facts.probes_after, next];
+            if reached || bounds.into_iter().flatten().any(late) { Keepalive::Late } else { Keepalive::On }
         }
     }
 }
 
 /// The verdict; first match wins, in the order of the contract.
 #[must_use]
-pub fn judge(
-    keepalive: Keepalive,
-    idle_timeout: Duration,
-    long_lived: Duration,
-    by: OverdueBy,
-    facts: &Facts,
-) -> Verdict {
-    let reached = |ms: u64| u128::from(ms) >= idle_timeout.as_millis();
-    let peer_probes = facts
-        .peer_probes
-        .is_some_and(|probes| !probes.late && !reached(probes.ago) && !probes.period.is_some_and(reached));
-    let watched = by == OverdueBy::Clocks || reached(facts.watched);
+pub fn judge(criteria: &Criteria, keepalive: Keepalive, facts: &Facts) -> Verdict {
+    let by_segments = criteria.refreshed_by == RefreshedBy::Segment;
     if facts.local {
         Verdict::Local
-    } else if facts.was_overdue && facts.unanswered {
+    } else if facts.expired && facts.unanswered.is_lost() {
         Verdict::Blackholed
-    } else if keepalive == Keepalive::Unknown {
+    } else if criteria.is_unanswered(facts) {
+        Verdict::Unanswered
+    } else if by_segments && keepalive == Keepalive::Unknown {
         Verdict::Undetermined
-    } else if keepalive == Keepalive::On {
+    } else if by_segments && keepalive == Keepalive::On {
         Verdict::Protected
-    } else if peer_probes || facts.peer_keepalive == Some(Keepalive::On) {
+    } else if by_segments && criteria.peer_protects(facts) {
         Verdict::PeerProtected
-    } else if u128::from(facts.age) < long_lived.as_millis() {
+    } else if u128::from(facts.age) < criteria.long_lived.as_millis() {
         Verdict::Young
-    } else if watched && facts.wire_idle.is_some_and(reached) {
+    } else if criteria.has_expired(facts) {
         Verdict::Overdue
     } else {
         Verdict::Exposed

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::why::Why;
 use crate::judge::cause::Cause;
-use crate::judge::report::{Finding, Report};
+use crate::judge::report::{Finding, Path, Report};
 use crate::judge::verdict::Verdict;
 
 /// 9999-12-31T23:59:59Z, milliseconds since the Unix epoch.
@@ -37,6 +37,8 @@ impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Document<'_
         map.serialize_entry("version", env!("CARGO_PKG_VERSION"))?;
         map.serialize_entry("sweep", &sweep(report))?;
         map.serialize_entry("verdicts", &verdicts)?;
+        let paths: Vec<_> = report.paths.iter().map(|path| self::path(path)).collect();
+        map.serialize_entry("paths", &paths)?;
         map.serialize_entry("truncated", &report.truncated)?;
         map.serialize_entry("connections", &Connections(&self.findings))?;
         map.end()
@@ -62,6 +64,18 @@ fn sweep(report: &Report) -> Value {
         "ignored": report.ignored,
         "incomplete": report.incomplete,
         "losses": report.losses,
+    })
+}
+
+/// A path and its limit. How long idle times were that it survived or did not is not measured yet.
+fn path(path: &Path) -> Value {
+    json!({
+        "name": path.name,
+        "idle_timeout_seconds": path.idle_timeout.as_secs_f64(),
+        "refreshed_by": path.refreshed_by.name(),
+        "source": path.source.name(),
+        "idle_survived_seconds": null,
+        "idle_broken_seconds": null,
     })
 }
 
@@ -99,18 +113,21 @@ pub fn connection(finding: &Finding) -> Value {
         "timer": {
             "kind": finding.timer.name(),
             "expires_seconds": finding.expires.map(seconds),
-            "retransmits": finding.retransmits,
+            "retransmits": finding.timer_retransmits(),
         },
         "keepalive": finding.keepalive.name(),
         "keepalive_idle_seconds": idle.map(|(seconds, _)| seconds),
         "keepalive_idle_is": idle.map(|(_, is)| is),
         "data_idle_seconds": finding.data_idle.map(seconds),
         "wire_idle_seconds": finding.wire_idle.map(seconds),
+        "last_heard_seconds": finding.last_heard.map(seconds),
+        "unanswered": { "probes": finding.unanswered.probes, "retransmits": finding.unanswered.retransmits },
         "watched_seconds": seconds(finding.watched),
         "age_seconds": seconds(finding.age),
         "waiting_for_reply": finding.waiting_for_reply,
         "path": finding.path.name,
         "idle_timeout_seconds": finding.path.idle_timeout.as_secs_f64(),
+        "refreshed_by": finding.path.refreshed_by.name(),
         "peer": {
             "probes_seen": finding.peer.probes.is_some(),
             "probe_period_seconds": finding.peer.probes.and_then(|probes| probes.period).map(seconds),

@@ -47,11 +47,11 @@ pub struct SsTimer<'a>(pub &'a Finding);
 
 impl fmt::Display for SsTimer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding { timer, expires, retransmits, .. } = self.0;
+        let Finding { timer, expires, .. } = self.0;
         if *timer == Timer::None {
             return f.write_str("-");
         }
-        write!(f, "{},{},{retransmits}", timer.name(), SsTime(expires.unwrap_or(0)))
+        write!(f, "{},{},{}", timer.name(), SsTime(expires.unwrap_or(0)), self.0.timer_retransmits())
     }
 }
 

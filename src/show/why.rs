@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::units::Human;
-use crate::judge::report::{Finding, OverdueBy};
+use super::units::{Human, Limit};
+use crate::judge::report::{Finding, OverdueBy, RefreshedBy};
 use crate::judge::verdict::{Keepalive, Verdict, in_time};
 use crate::socket::Timer;
 
@@ -13,119 +13,171 @@ pub struct Why<'a>(pub &'a Finding);
 impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let finding = self.0;
-        let limit = Human::from(finding.path.idle_timeout);
+        let limit = Limit(finding.path.idle_timeout);
         let path = &finding.path.name;
         match finding.verdict {
             Verdict::Local if finding.peer.same_namespace => {
-                f.write_str("both ends live in this network namespace, with nothing between them that forgets")
+                f.write_str("both ends are in this network namespace, with no middlebox between them")
             }
-            Verdict::Local => f.write_str("both ends are on this node, with nothing between them that forgets"),
+            Verdict::Local => f.write_str("both ends are on this node, with no middlebox between them"),
             Verdict::Undetermined => write!(
                 f,
-                "a {} timer hides the keepalive timer, which no earlier look saw; look again when it is over",
+                "a {} timer hides the keepalive timer, and no earlier sweep saw it: sweep again when it is over",
                 masking(finding.timer)
             ),
             Verdict::Protected => {
                 f.write_str("keepalive ")?;
                 match finding.probes_after {
-                    Some(idle) => write!(f, "probes after {} of silence", Human(idle))?,
+                    Some(idle) => write!(f, "probes after {} of idle time", Human(idle))?,
                     None => match finding.expires {
-                        Some(expires) => write!(f, "is armed, its next probe due in {}", Human(expires))?,
+                        Some(expires) => write!(f, "is armed, and its next probe is due in {}", Human(expires))?,
                         None => f.write_str("is armed")?,
                     },
                 }
-                write!(f, ", before the path ({path}) forgets after {limit}")
+                write!(f, ", before the path ({path}) drops the connection after {limit}")
             }
             Verdict::PeerProtected => peer_protected(f, finding, limit),
             Verdict::AppProtected => write!(
                 f,
-                "{}, but the application's own heartbeats keep the path ({path}) fresh, which drops idle connections after {limit}",
-                this_end(finding)
+                "{}, but the application's own heartbeats refresh the path ({path}), which drops idle connections after {limit}",
+                local_side(finding)
             ),
             Verdict::Young => {
-                write!(f, "{}, but it is only {} old, not long-lived yet", this_end(finding), Human(finding.age))
+                write!(f, "{}, but it is only {} old, not long-lived yet", local_side(finding), Human(finding.age))
             }
             Verdict::Blackholed => write!(
                 f,
-                "{}; it fell silent for longer than the path ({path}) remembers ({limit}), then sent, and {} retransmissions found no \
-                 answer: the path has forgotten it",
-                this_end(finding),
-                finding.retransmits
+                "it was idle for longer than the path ({path}) keeps it ({limit}), then sent: {}, so the path has dropped it",
+                NoAnswer(finding)
             ),
-            Verdict::Unanswered => write!(
-                f,
-                "what the local side sent finds no answer after {} retries: the path ({path}) or the peer is gone",
-                finding.retransmits
-            ),
-            Verdict::Overdue => {
-                let idle = Human(finding.wire_idle.unwrap_or(0));
-                write!(
-                    f,
-                    "{}, and nothing was on the wire for {idle}, longer than the path ({path}) remembers ({limit}): the next write \
-                     probably meets RST or silence",
-                    this_end(finding)
-                )?;
-                if finding.overdue_by == OverdueBy::Clocks {
-                    unseen_peer(f, finding)?;
-                }
-                waiting(f, finding)
-            }
-            Verdict::Exposed => {
-                write!(f, "{}: ", this_end(finding))?;
-                let limit_ms = u64::try_from(finding.path.idle_timeout.as_millis()).unwrap_or(u64::MAX);
-                match finding.wire_idle {
-                    Some(idle) if idle >= limit_ms => write!(
-                        f,
-                        "silent for {} by the kernel's clocks, which do not show the other end's probes; it is called overdue when that \
-                         silence has been watched for {limit} (so far {})",
-                        Human(idle),
-                        Human(finding.watched)
-                    )?,
-                    Some(idle) => write!(
-                        f,
-                        "a silence of {limit} makes the path ({path}) forget it, and it is {} long now",
-                        Human(idle)
-                    )?,
-                    None => write!(
-                        f,
-                        "a silence of {limit} makes the path ({path}) forget it, and this kernel does not tell how long it is now"
-                    )?,
-                }
-                if let Some(probes) =
-                    finding.peer.probes.filter(|probes| probes.late || probes.period.is_some_and(|ms| ms >= limit_ms))
-                {
-                    f.write_str("; the other end's probes come too late")?;
-                    if let Some(period) = probes.period {
-                        write!(f, ", about every {}", Human(period))?;
-                    }
-                }
-                waiting(f, finding)
-            }
+            Verdict::Unanswered => write!(f, "{}: the path ({path}) or the peer is gone", NoAnswer(finding)),
+            Verdict::Overdue => overdue(f, finding, limit),
+            Verdict::Exposed => exposed(f, finding, limit),
         }
     }
+}
+
+/// Since when nothing was heard, and how many segments found no answer.
+struct NoAnswer<'a>(&'a Finding);
+
+impl fmt::Display for NoAnswer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Finding { unanswered, last_heard, .. } = self.0;
+        let kinds = [("retransmission", unanswered.retransmits), (probe(self.0.timer), unanswered.probes)];
+        let mut and = "";
+        for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
+            write!(f, "{and}{count} {kind}{}", if count == 1 { "" } else { "s" })?;
+            and = " and ";
+        }
+        f.write_str(" found no answer")?;
+        match last_heard {
+            Some(last) => write!(f, ", and nothing was heard from the peer for {}", Human(*last)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn probe(timer: Timer) -> &'static str {
+    if timer == Timer::Persist { "zero-window probe" } else { "keepalive probe" }
+}
+
+fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::Result {
+    let path = &finding.path.name;
+    let next = "the next write probably meets a reset or no answer";
+    if finding.path.refreshed_by == RefreshedBy::Payload {
+        let idle = Human(finding.data_idle.unwrap_or(0));
+        write!(
+            f,
+            "no payload was sent or received for {idle}, and the path ({path}) counts only payload and drops the connection \
+             after {limit}: {next}"
+        )?;
+        return waiting(f, finding);
+    }
+    let idle = Human(finding.wire_idle.unwrap_or(0));
+    write!(f, "{}, and ", local_side(finding))?;
+    if finding.unanswered.count() > 0 || finding.data_idle < finding.wire_idle {
+        write!(
+            f,
+            "nothing was heard from the peer for {idle}, while the path ({path}) drops the connection after {limit}: what was \
+             sent since has no answer yet"
+        )?;
+        return waiting(f, finding);
+    }
+    write!(f, "nothing was on the wire for {idle}, longer than the path ({path}) keeps it ({limit}): {next}")?;
+    if finding.overdue_by == OverdueBy::Clocks {
+        unseen_peer(f, finding)?;
+    }
+    waiting(f, finding)
+}
+
+fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::Result {
+    let path = &finding.path.name;
+    if finding.path.refreshed_by == RefreshedBy::Payload {
+        write!(
+            f,
+            "keepalive does not refresh the path ({path}), which counts only payload: it drops the connection after {limit} without payload"
+        )?;
+        match finding.data_idle {
+            Some(idle) => write!(f, ", and the last was {} ago", Human(idle))?,
+            None => f.write_str(", and this kernel does not say when the last was")?,
+        }
+        return waiting(f, finding);
+    }
+    write!(f, "{}: ", local_side(finding))?;
+    let limit_ms = u64::try_from(finding.path.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+    match finding.wire_idle {
+        Some(idle) if idle >= limit_ms => write!(
+            f,
+            "idle for {} by the kernel's clocks, which do not show the peer's probes; it becomes overdue when nothing moved \
+             while we watched for {limit} (so far {})",
+            Human(idle),
+            Human(finding.watched)
+        )?,
+        Some(idle) => {
+            write!(f, "the path ({path}) drops it after {limit} of idle time, and it is idle for {} now", Human(idle))?;
+        }
+        None => write!(
+            f,
+            "the path ({path}) drops it after {limit} of idle time, and this kernel does not say how long it is idle now"
+        )?,
+    }
+    let late = |period: Option<u64>| period.is_some_and(|ms| ms >= limit_ms);
+    if let Some(probes) = finding.peer.probes.filter(|probes| probes.late || late(probes.period)) {
+        f.write_str("; the peer's probes come too late")?;
+        if let Some(period) = probes.period {
+            write!(f, ", about every {}", Human(period))?;
+        }
+    }
+    waiting(f, finding)
 }
 
 /// Which end protects, and how that is known.
-fn peer_protected(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Human) -> fmt::Result {
+fn peer_protected(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::Result {
     let path = &finding.path.name;
-    write!(f, "{}, but ", this_end(finding))?;
+    write!(f, "{}, but ", local_side(finding))?;
     match finding.peer.probes {
         Some(probes) if finding.peer.keepalive != Some(Keepalive::On) => {
-            f.write_str("the other end's probes were seen")?;
+            f.write_str("we saw the peer's probes")?;
             if let Some(period) = probes.period {
                 write!(f, " about every {}", Human(period))?;
             }
-            write!(f, ", the last {} ago, within the {limit} that the path ({path}) remembers", Human(probes.ago))
+            write!(
+                f,
+                ", the last {} ago, and the path ({path}) drops the connection only after {limit}",
+                Human(probes.ago)
+            )
         }
-        _ => write!(
-            f,
-            "the other end is on this node and its keepalive comes within the {limit} that the path ({path}) remembers"
-        ),
+        _ => {
+            write!(
+                f,
+                "the peer is on this node, and it probes before the path ({path}) drops the connection after {limit}"
+            )
+        }
     }
 }
 
-/// What this end does, as the start of a sentence.
-fn this_end(finding: &Finding) -> String {
+/// What the local side does, as the start of a sentence.
+fn local_side(finding: &Finding) -> String {
     let idle_timeout = finding.path.idle_timeout;
     let early = |idle: Option<u64>| idle.is_some_and(|idle| in_time(idle, idle_timeout));
     match (finding.keepalive, finding.probes_after) {
@@ -133,29 +185,26 @@ fn this_end(finding: &Finding) -> String {
             format!("keepalive is on, but unsent data holds it back while a {} timer runs", masking(finding.timer))
         }
         (Keepalive::Late, after) if early(after) => {
-            let silence = finding.wire_idle.unwrap_or(0).saturating_add(finding.expires.unwrap_or(0));
-            format!("keepalive is on, but its next probe comes only after {} of silence", Human(silence))
+            let idle = finding.wire_idle.unwrap_or(0).saturating_add(finding.expires.unwrap_or(0));
+            format!("keepalive is on, but its next probe comes only after {} of idle time", Human(idle))
         }
-        (Keepalive::Late, Some(after)) if early(finding.keepidle) => format!(
-            "keepalive is on, but a probe may come only after {} of silence: KEEPIDLE or KEEPINTVL is too long",
-            Human(after.next_multiple_of(1000))
-        ),
         (Keepalive::Late, Some(after)) => {
-            let after = after.next_multiple_of(1000);
-            match finding.tcp_keepalive_time {
-                Some(seconds) if u64::from(seconds) * 1000 == after => {
-                    format!(
-                        "keepalive is on but probes only after {}, this namespace's tcp_keepalive_time",
-                        Human(after)
-                    )
-                }
-                _ => format!("keepalive is on but probes only after {} or more", Human(after)),
+            // the field names these options in seconds
+            let seconds = after.div_ceil(1000);
+            if early(finding.keepidle) {
+                format!(
+                    "keepalive is on, but a probe may come only after {seconds}s of idle time: KEEPIDLE or KEEPINTVL is too long"
+                )
+            } else if finding.tcp_keepalive_time.map(u64::from) == Some(seconds) {
+                format!("keepalive is on but probes only after {seconds}s, the system's default")
+            } else {
+                format!("keepalive is on but probes only after {seconds}s or more")
             }
         }
         (Keepalive::Late, None) => "keepalive is on but comes too late".to_owned(),
         (Keepalive::On, _) => "keepalive is on".to_owned(),
-        (Keepalive::Off, _) => "no keepalive timer at this end".to_owned(),
-        (Keepalive::Unknown, _) => "the keepalive timer of this end is hidden".to_owned(),
+        (Keepalive::Off, _) => "keepalive is off".to_owned(),
+        (Keepalive::Unknown, _) => "another timer hides the keepalive timer".to_owned(),
     }
 }
 
@@ -169,22 +218,16 @@ fn masking(timer: Timer) -> &'static str {
 
 fn unseen_peer(f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
     if finding.watched > 0 {
-        write!(
-            f,
-            "; the other end sent no probe while this was watched ({}), and may have before",
-            Human(finding.watched)
-        )
+        write!(f, "; the peer sent no probe while we watched ({}), and may have before", Human(finding.watched))
     } else {
-        f.write_str("; probes of the other end do not show in one look (--for watches for them)")
+        f.write_str("; one sweep does not show probes of the peer (--for watches for them)")
     }
 }
 
-/// A silence that is a wait needs another remedy than an idle pool.
+/// An idle time that is a wait needs another remedy than an idle pool.
 fn waiting(f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
     if finding.waiting_for_reply {
-        f.write_str(
-            "; it waits for a reply, so that a pool's idle limit does not help: keepalive or a request timeout does",
-        )
+        f.write_str("; it waits for a reply, so a pool's idle limit does not help: keepalive or a request timeout does")
     } else {
         Ok(())
     }

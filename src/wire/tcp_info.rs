@@ -5,8 +5,10 @@
 
 use crate::socket::TcpInfo;
 
-/// Byte offsets of the fields that we read: 32 bits, byte counts 64.
+/// Byte offsets of the fields that we read: 32 bits, byte counts 64, the first two 8.
 mod offset {
+    pub const RETRANSMITS: usize = 2;
+    pub const PROBES: usize = 3;
     pub const UNACKED: usize = 24;
     pub const LAST_DATA_SENT: usize = 44;
     pub const LAST_DATA_RECV: usize = 52;
@@ -24,7 +26,10 @@ mod offset {
 pub fn read(bytes: &[u8]) -> TcpInfo {
     let field = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
     let wide = |at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+    let narrow = |at: usize| bytes.get(at).copied();
     TcpInfo {
+        retransmits: narrow(offset::RETRANSMITS),
+        probes: narrow(offset::PROBES),
         last_data_sent: field(offset::LAST_DATA_SENT),
         last_data_recv: field(offset::LAST_DATA_RECV),
         last_ack_recv: field(offset::LAST_ACK_RECV),
@@ -54,8 +59,12 @@ mod tests {
 
     #[test]
     fn every_field_is_read_from_its_offset() {
-        let info = read(&numbered(280));
+        let mut bytes = numbered(280);
+        (bytes[2], bytes[3]) = (17, 19);
+        let info = read(&bytes);
         let expected = TcpInfo {
+            retransmits: Some(17),
+            probes: Some(19),
             unacked: Some(24),
             last_data_sent: Some(44),
             last_data_recv: Some(52),
@@ -74,6 +83,11 @@ mod tests {
     fn a_field_is_present_exactly_when_the_bytes_reach_past_it() {
         for length in 0..=300 {
             let info = read(&numbered(length));
+            assert_eq!(
+                (info.retransmits.is_some(), info.probes.is_some()),
+                (length >= 3, length >= 4),
+                "length {length}"
+            );
             assert_eq!(
                 (info.bytes_acked.is_some(), info.bytes_sent.is_some()),
                 (length >= 128, length >= 208),

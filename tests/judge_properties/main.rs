@@ -11,12 +11,13 @@ mod sequences;
 
 use std::time::Duration;
 
-use keepalive_auditor::judge::memory::{KeepaliveTimer, PeerProbes};
-use keepalive_auditor::judge::policy::OverdueBy;
-use keepalive_auditor::judge::verdict::{Facts, Keepalive, Verdict, in_time, judge, keepalive};
+use keepalive_auditor::judge::memory::{KeepaliveTimer, PeerProbes, Unanswered};
+use keepalive_auditor::judge::policy::{OverdueBy, RefreshedBy};
+use keepalive_auditor::judge::verdict::{Criteria, Facts, Keepalive, Verdict, in_time, judge, keepalive};
 use proptest::prelude::*;
 
 const LIMIT: Duration = Duration::from_secs(350);
+const LIMIT_MS: u64 = 350_000;
 const LONG_LIVED: Duration = Duration::from_secs(300);
 
 /// Milliseconds on both sides of the thresholds that matter.
@@ -24,6 +25,8 @@ fn ms() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..900_000_u64,
         Just(0),
+        Just(1_999),
+        Just(2_000),
         Just(299_999),
         Just(300_000),
         Just(311_111),
@@ -38,99 +41,167 @@ fn peer_probes() -> impl Strategy<Value = PeerProbes> {
     (ms(), prop::option::of(ms()), any::<bool>()).prop_map(|(ago, period, late)| PeerProbes { ago, period, late })
 }
 
+fn unanswered() -> impl Strategy<Value = Unanswered> {
+    let counts = prop_oneof![2 => Just((0, 0)), 1 => (0..5_u8, 0..8_u8)];
+    (counts, any::<bool>()).prop_map(|((probes, retransmits), lingering)| Unanswered { probes, retransmits, lingering })
+}
+
 prop_compose! {
     fn facts()(
-        armed in prop::sample::select(vec![KeepaliveTimer::Unknown, KeepaliveTimer::Off, KeepaliveTimer::Armed]),
+        timer in prop::sample::select(vec![KeepaliveTimer::Unknown, KeepaliveTimer::Off, KeepaliveTimer::Armed]),
         (keepidle, probes_after) in (prop::option::of(ms()), prop::option::of(ms())),
         next_probe in prop::option::of(ms()),
-        wire_idle in prop::option::of(ms()),
+        (wire_idle, data_idle, last_heard) in (prop::option::of(ms()), prop::option::of(ms()), prop::option::of(ms())),
         (watched, age) in (ms(), ms()),
-        (probing, unanswered, was_overdue, local) in any::<(bool, bool, bool, bool)>(),
+        (probing, expired, local) in any::<(bool, bool, bool)>(),
+        unanswered in unanswered(),
         peer_probes in prop::option::of(peer_probes()),
         peer_keepalive in prop::option::of(prop::sample::select(Keepalive::ALL.to_vec())),
     ) -> Facts {
         Facts {
-            armed, keepidle, probes_after, next_probe, probing, wire_idle, watched, age, unanswered, was_overdue, local, peer_probes, peer_keepalive,
+            timer, keepidle, probes_after, next_probe, probing, wire_idle, data_idle, last_heard, watched, age, unanswered, expired, local,
+            peer_probes, peer_keepalive,
         }
     }
 }
 
-fn by() -> impl Strategy<Value = OverdueBy> {
-    prop::sample::select(vec![OverdueBy::Clocks, OverdueBy::Watch])
+prop_compose! {
+    fn criteria()(
+        overdue_by in prop::sample::select(vec![OverdueBy::Clocks, OverdueBy::Watch]),
+        refreshed_by in prop::sample::select(vec![RefreshedBy::Segment, RefreshedBy::Payload]),
+    ) -> Criteria {
+        Criteria { idle_timeout: LIMIT, refreshed_by, long_lived: LONG_LIVED, overdue_by }
+    }
 }
 
-fn verdict(by: OverdueBy, facts: &Facts) -> Verdict {
-    judge(keepalive(LIMIT, facts), LIMIT, LONG_LIVED, by, facts)
+fn verdict(criteria: &Criteria, facts: &Facts) -> Verdict {
+    judge(criteria, keepalive(LIMIT, facts), facts)
+}
+
+/// The contract's words: at least two segments without an answer and nothing heard for the idle timeout, or six retransmissions in a row, or
+/// three probes, which take more than two seconds.
+fn hangs(facts: &Facts) -> bool {
+    let Unanswered { probes, retransmits, .. } = facts.unanswered;
+    let silent = facts.last_heard.is_some_and(|last| last >= LIMIT_MS);
+    probes + retransmits >= 2 && silent
+        || retransmits >= 6
+        || probes >= 3 && facts.last_heard.is_none_or(|last| last >= 2_000)
+}
+
+/// What comes before every other verdict.
+fn first(facts: &Facts) -> Option<Verdict> {
+    let Unanswered { probes, retransmits, lingering } = facts.unanswered;
+    let lost = probes + retransmits >= 2 || probes + retransmits == 1 && lingering;
+    match () {
+        () if facts.local => Some(Verdict::Local),
+        () if facts.expired && lost => Some(Verdict::Blackholed),
+        () if hangs(facts) => Some(Verdict::Unanswered),
+        () => None,
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
     #[test]
-    fn more_evidence_of_protection_never_makes_a_verdict_worse(facts in facts(), by in by(), better in ms()) {
-        let before = verdict(by, &facts);
+    fn more_evidence_of_protection_never_makes_a_verdict_worse(facts in facts(), criteria in criteria(), better in ms()) {
+        let before = verdict(&criteria, &facts);
         let fresh = PeerProbes { ago: 0, period: None, late: false };
         let known = [
-            // this end probes in time
-            Facts { armed: KeepaliveTimer::Armed, keepidle: Some(15_000), probes_after: None, next_probe: Some(0), wire_idle: Some(0), ..facts },
-            // the other end's probes were just seen
+            // the local side probes in time
+            Facts {
+                timer: KeepaliveTimer::Armed, keepidle: Some(15_000), probes_after: None, next_probe: Some(0), wire_idle: Some(0), ..facts
+            },
+            // the peer's probes were just seen
             Facts { peer_probes: Some(fresh), ..facts },
-            // the other end is on this node and probes in time
+            // the peer is on this node and probes in time
             Facts { peer_keepalive: Some(Keepalive::On), ..facts },
-            // both ends are where nothing forgets
+            // no middlebox lies between the two ends
             Facts { local: true, ..facts },
-            // something was heard more recently, or watched for less long
+            // something was heard or sent more recently, or watched for less long
             Facts { wire_idle: facts.wire_idle.map(|idle| idle.min(better)), ..facts },
+            Facts { data_idle: facts.data_idle.map(|idle| idle.min(better)), ..facts },
+            Facts { last_heard: facts.last_heard.map(|idle| idle.min(better)), ..facts },
             Facts { watched: facts.watched.min(better), ..facts },
-            // it is younger than was thought, or its last verdict was not overdue
+            // it is younger than we thought, or it was not idle for so long
             Facts { age: facts.age.min(better), ..facts },
-            Facts { was_overdue: false, ..facts },
-            Facts { unanswered: false, ..facts },
+            Facts { expired: false, ..facts },
+            // all that was sent is answered
+            Facts { unanswered: Unanswered::default(), ..facts },
         ];
         for facts in known {
-            let after = verdict(by, &facts);
+            let after = verdict(&criteria, &facts);
             // verdicts are ordered worst first
             prop_assert!(after >= before, "{before:?} became {after:?} with {facts:?}");
         }
     }
 
     #[test]
-    fn a_masked_timer_without_history_is_undetermined_and_nothing_else(facts in facts(), by in by()) {
-        let facts = Facts { armed: KeepaliveTimer::Unknown, ..facts };
-        prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Unknown);
-        let expected = match () {
-            () if facts.local => Verdict::Local,
-            () if facts.was_overdue && facts.unanswered => Verdict::Blackholed,
-            () => Verdict::Undetermined,
-        };
-        prop_assert_eq!(verdict(by, &facts), expected);
+    fn what_finds_no_answer_comes_before_every_timer_and_every_probe(facts in facts(), criteria in criteria()) {
+        let verdict = verdict(&criteria, &facts);
+        let hanging = [Verdict::Local, Verdict::Blackholed, Verdict::Unanswered];
+        match first(&facts) {
+            Some(expected) => prop_assert_eq!(verdict, expected),
+            None => prop_assert!(!hanging.contains(&verdict), "{verdict:?}"),
+        }
     }
 
     #[test]
-    fn overdue_is_never_without_its_silence(facts in facts(), by in by()) {
-        if verdict(by, &facts) == Verdict::Overdue {
-            prop_assert!(facts.wire_idle.unwrap() >= 350_000);
-            prop_assert!(by == OverdueBy::Clocks || facts.watched >= 350_000);
+    fn a_masked_timer_without_history_is_undetermined_where_segments_refresh_the_path(facts in facts(), criteria in criteria()) {
+        let facts = Facts { timer: KeepaliveTimer::Unknown, ..facts };
+        prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Unknown);
+        let criteria = Criteria { refreshed_by: RefreshedBy::Segment, ..criteria };
+        prop_assert_eq!(verdict(&criteria, &facts), first(&facts).unwrap_or(Verdict::Undetermined));
+    }
+
+    #[test]
+    fn where_only_payload_refreshes_the_path_no_probe_counts(facts in facts(), criteria in criteria()) {
+        let criteria = Criteria { refreshed_by: RefreshedBy::Payload, ..criteria };
+        let idle = facts.data_idle.is_some_and(|idle| idle >= LIMIT_MS);
+        let expected = match first(&facts) {
+            Some(first) => first,
+            None if facts.age < 300_000 => Verdict::Young,
+            None if facts.expired || idle => Verdict::Overdue,
+            None => Verdict::Exposed,
+        };
+        prop_assert_eq!(verdict(&criteria, &facts), expected);
+    }
+
+    #[test]
+    fn overdue_is_never_without_its_idle_time(facts in facts(), criteria in criteria()) {
+        let criteria = Criteria { refreshed_by: RefreshedBy::Segment, ..criteria };
+        if verdict(&criteria, &facts) == Verdict::Overdue {
+            prop_assert!(facts.expired || facts.wire_idle.unwrap() >= LIMIT_MS);
+            prop_assert!(facts.expired || criteria.overdue_by == OverdueBy::Clocks || facts.watched >= LIMIT_MS);
             prop_assert!(facts.age >= 300_000);
         }
     }
 
     #[test]
-    fn protected_is_never_said_of_a_timer_that_is_off_or_known_to_be_late(facts in facts(), by in by()) {
-        if verdict(by, &facts) == Verdict::Protected {
-            prop_assert_eq!(facts.armed, KeepaliveTimer::Armed);
+    fn protected_is_never_a_timer_that_is_off_or_known_to_be_late(facts in facts(), criteria in criteria()) {
+        if verdict(&criteria, &facts) == Verdict::Protected {
+            prop_assert_eq!(facts.timer, KeepaliveTimer::Armed);
             prop_assert!(facts.keepidle.is_none_or(|idle| in_time(idle, LIMIT)));
-            prop_assert!(facts.probes_after.is_none_or(|silence| in_time(silence, LIMIT)));
-            prop_assert!(facts.probing || facts.wire_idle.is_none_or(|idle| idle < 350_000));
+            prop_assert!(facts.probes_after.is_none_or(|idle| in_time(idle, LIMIT)));
+            let excused = facts.probing && !facts.expired;
+            prop_assert!(excused || facts.wire_idle.is_none_or(|idle| idle < LIMIT_MS));
         }
     }
 
     #[test]
-    fn a_silence_that_has_reached_the_limit_without_a_probe_is_late(facts in facts(), by in by()) {
-        let silent = facts.wire_idle.is_some_and(|idle| idle >= 350_000) && !facts.probing;
-        if facts.armed == KeepaliveTimer::Armed && silent {
+    fn an_idle_time_that_has_reached_the_limit_without_a_probe_is_late(facts in facts(), criteria in criteria()) {
+        let silent = facts.wire_idle.is_some_and(|idle| idle >= LIMIT_MS) && !facts.probing;
+        if facts.timer == KeepaliveTimer::Armed && silent {
             prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Late);
-            prop_assert_ne!(verdict(by, &facts), Verdict::Protected);
+            prop_assert_ne!(verdict(&criteria, &facts), Verdict::Protected);
+        }
+    }
+
+    #[test]
+    fn the_peers_own_timer_decides_whether_its_probes_come_in_time(facts in facts(), criteria in criteria()) {
+        let known = matches!(facts.peer_keepalive, Some(Keepalive::Late | Keepalive::Off));
+        if verdict(&criteria, &facts) == Verdict::PeerProtected {
+            prop_assert!(!known);
         }
     }
 }

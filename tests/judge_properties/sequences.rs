@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keepalive_auditor::judge::assess::facts;
 use keepalive_auditor::judge::memory::{TrackedConnection, Tracker};
-use keepalive_auditor::judge::policy::OverdueBy;
-use keepalive_auditor::judge::verdict::{Keepalive, Verdict, in_time, judge, keepalive};
+use keepalive_auditor::judge::policy::{OverdueBy, RefreshedBy};
+use keepalive_auditor::judge::verdict::{Criteria, Keepalive, Verdict, in_time, judge, keepalive};
 use keepalive_auditor::owner::NsId;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -35,9 +35,9 @@ fn follow(
     for (count, (pause, actions)) in (0_u64..).zip(looks) {
         connection.run(*pause, actions);
         let now = connection.now + count * 13 % APART;
-        memory.begin(NS);
-        memory.see(&connection.socket(), now);
-        memory.end(true, now, |_, _, _| ());
+        memory.begin_dump(NS, None);
+        memory.sample(&connection.socket(), now);
+        memory.end_read(true, now, |_, _, _| ());
         let tracked = memory.namespace(NS).unwrap().connections().next().unwrap();
         each(connection, tracked, now);
     }
@@ -282,11 +282,17 @@ proptest! {
         let mut connection = options.map_or_else(Connection::without_keepalive, Connection::open);
         let mut wrong = None;
         let mut watching_since = None;
+        let criteria = Criteria {
+            idle_timeout: limit,
+            refreshed_by: RefreshedBy::Segment,
+            long_lived: Duration::from_secs(1),
+            overdue_by: OverdueBy::Watch,
+        };
         follow(&mut connection, &looks, |connection, tracked, now| {
             let since = *watching_since.get_or_insert(now);
             let facts = facts(tracked, now);
             let state = keepalive(limit, &facts);
-            let verdict = judge(state, limit, Duration::from_secs(1), OverdueBy::Watch, &facts);
+            let verdict = judge(&criteria, state, &facts);
             let silence = now - connection.last_segment.max(since);
             if verdict == Verdict::Overdue && u128::from(silence) < limit.as_millis() {
                 wrong.get_or_insert(format!("overdue at {now} ms after {silence} ms of silence, limit {limit:?}"));

@@ -351,6 +351,8 @@ impl Connection {
                 last_data_sent: since(self.data_sent),
                 last_data_recv: since(self.data_recv),
                 last_ack_recv: since(self.ack_recv),
+                retransmits: Some(0),
+                probes: Some(self.probes_out),
                 unacked: Some(self.unacked),
                 segs_in: Some(self.segs_in),
                 segs_out: Some(self.segs_out),

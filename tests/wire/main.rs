@@ -69,6 +69,8 @@ fn a_real_established_socket() {
             last_data_sent: Some(2_204),
             last_data_recv: Some(2_204),
             last_ack_recv: Some(2_204),
+            retransmits: Some(0),
+            probes: Some(0),
             unacked: Some(0),
             segs_in: Some(3),
             segs_out: Some(4),

@@ -1,259 +1,144 @@
-//! One connection, as it is remembered from sweep to sweep: what was last seen of it, and what each look adds.
+//! One connection as the memory stores it from sweep to sweep, and what can be said of it at any later moment.
 
-use super::fresh::never_probed;
-use super::keepidle::{Known, Pending, Sample, infer};
-use crate::socket::{Cookie, Endpoint, Socket, TcpInfo, Timer};
+use std::net::{IpAddr, Ipv6Addr};
 
-/// Sockets are read some milliseconds after the clock that dates them; a silence shorter than this proves nothing.
-const MARGIN_MS: u32 = 500;
-/// Half of [`MARGIN_MS`]: by how much a clock must exceed the time between two looks to have run through.
-const JITTER_MS: u32 = MARGIN_MS / 2;
+use super::clock::{Period, Tick, wrap};
+use crate::socket::{Cookie, Endpoint, Timer};
 
-/// A moment of the monotonic clock, in tenths of a second: 32 bits last 13 years.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tick(u32);
-
-impl Tick {
-    /// The first tick that is not before `ms`: silence counted from it is never too long.
-    fn after(ms: u64) -> Self {
-        Self(u32::try_from(ms.div_ceil(100)).unwrap_or(u32::MAX))
-    }
-
-    /// Milliseconds from this tick to `now` (milliseconds), 0 if it has not passed.
-    #[must_use]
-    pub fn until(self, now: u64) -> u64 {
-        now.saturating_sub(u64::from(self.0) * 100)
-    }
-}
-
-/// What is known of the keepalive timer, across looks at which another timer masks it.
+/// What is known of the keepalive timer, across samples at which another timer masks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeepaliveTimer {
-    /// Never seen unmasked.
+    /// No sample showed it unmasked.
     #[default]
     Unknown,
-    /// No keepalive timer at the last unmasked look.
+    /// The last sample that showed it unmasked found none.
     Off,
-    /// A keepalive timer at the last unmasked look.
+    /// The last sample that showed it unmasked found it armed.
     Armed,
 }
 
-/// One connection: what was last seen of it, and what must be remembered.
+/// One connection: the last sample of it, and what earlier samples showed.
+///
+/// Clocks are milliseconds at the last sample. 88 of the 96 bytes are used.
 #[derive(Clone, Debug)]
 pub struct TrackedConnection {
     cookie: Cookie,
-    /// When it was last seen, monotonic milliseconds, wrapping.
-    seen_at: u32,
+    /// When it was last sampled, monotonic milliseconds, wrapping.
+    pub(super) sampled_at: u32,
     /// Index into the namespace's origins.
     origin: u32,
     /// The socket's inode, 0 while nobody has accepted it.
     pub inode: u32,
-    /// First seen, or earlier where `tcp_info` showed an older event at first sight.
-    born: Tick,
-    /// The first moment after the last movement of any kind that we know of; from here on we have watched silence.
-    moved: Tick,
-    /// When a probe of the other end was last noticed; 0: never.
-    peer_probe: Tick,
-    /// Between the last two noticed probes of the other end, in ticks; 0: fewer than two.
-    peer_period: u32,
-    segs_in: u32,
-    segs_out: u32,
-    data_sent: u32,
-    data_recv: u32,
-    ack_recv: u32,
-    expires: u32,
-    /// [`Known::keepidle`].
-    keepidle: u32,
-    /// [`Known::either`].
-    either: u32,
-    /// The other end.
-    pub remote: Endpoint,
-    /// This end's port.
+    /// First sampled, or earlier where `tcp_info` showed an older event in the first sample.
+    pub(super) born: Tick,
+    /// The first moment after the last movement of any kind that a sample showed: from here on we have watched nothing move.
+    pub(super) moved: Tick,
+    /// The first moment after a sample showed a segment from the peer that restarted no clock.
+    pub(super) heard: Tick,
+    /// When a sample last showed a probe of the peer; 0: never.
+    pub(super) peer_probe: Tick,
+    pub(super) segs_in: u32,
+    pub(super) segs_out: u32,
+    /// Since the last payload byte in either direction.
+    pub(super) data_idle: u32,
+    /// Since the last data or acknowledgement from the peer.
+    pub(super) heard_idle: u32,
+    pub(super) expires: u32,
+    /// [`Bounds::keepidle`](super::keepidle::Bounds::keepidle).
+    pub(super) keepidle: u32,
+    /// [`Bounds::unproven`](super::keepidle::Bounds::unproven).
+    pub(super) unproven: u32,
+    remote_addr: Ipv6Bytes,
+    remote_port: u16,
+    /// The local port.
     pub local_port: u16,
-    /// The lowest bits of the number of segments that this end sent without data.
-    bare_out: u8,
-    /// [`Timer::idiag`].
-    timer: u8,
-    /// Retransmissions, or unanswered probes.
-    pub retransmits: u8,
-    /// Whether a keepalive timer is armed, as far as is known.
-    pub armed: KeepaliveTimer,
+    /// Between the last two probes of the peer that samples showed; none where there were fewer than two.
+    pub(super) peer_period: Period,
     flags: u16,
+    /// The lowest bits of the number of segments that the local side sent without data.
+    pub(super) bare_out: u8,
+    /// [`Timer::idiag`].
+    pub(super) timer: u8,
+    /// Retransmissions in a row.
+    pub(super) retransmits: u8,
+    /// Probes without an answer: of keepalive, or of a closed window.
+    pub(super) probes: u8,
 }
 
-/// Shown by the dump that is under way, or was by the last one.
+/// The address in its IPv6 form: IPv4 addresses are mapped.
+type Ipv6Bytes = [u8; 16];
+
+/// The dump that is under way showed it, or the last one did.
 const SEEN: u16 = 1;
 /// We sent last.
-const WAITING: u16 = 2;
-/// The verdict was `overdue`, and nothing was heard since.
-const OVERDUE: u16 = 4;
-/// The three clocks are known.
-const CLOCKS: u16 = 8;
-/// The other end's last probe came after the connection was [`STALE`].
-const LATE_PEER: u16 = 16;
-/// The path's idle timeout was watched in silence.
-const STALE: u16 = 32;
+pub(super) const WAITING: u16 = 1 << 1;
+/// It was idle for longer than the path keeps its state, and nothing was heard since.
+pub(super) const EXPIRED: u16 = 1 << 2;
+/// The clocks are known.
+pub(super) const CLOCKS: u16 = 1 << 3;
+/// The peer's last probe came after the connection was [`STALE`].
+pub(super) const LATE_PEER: u16 = 1 << 4;
+/// We have ourselves watched nothing move for the path's idle timeout.
+pub(super) const STALE: u16 = 1 << 5;
 /// The last movement showed in the segment counters alone.
-const UNEXPLAINED: u16 = 64;
-/// [`Known::turned_on`].
-const TURNED_ON: u16 = 512;
-/// [`Known::settled`].
-const SETTLED: u16 = 128;
-/// [`Known::unprobed`].
-const UNPROBED: u16 = 256;
+pub(super) const UNEXPLAINED: u16 = 1 << 6;
+/// The last segment from the peer showed in the segment counters alone.
+pub(super) const HEARD_UNEXPLAINED: u16 = 1 << 7;
+/// Two samples, a second apart or more, found what the local side sent without an answer.
+pub(super) const LINGERING: u16 = 1 << 8;
+/// [`Bounds::turned_on`](super::keepidle::Bounds::turned_on).
+pub(super) const TURNED_ON: u16 = 1 << 9;
+/// [`Bounds::is_final`](super::keepidle::Bounds::is_final).
+pub(super) const FINAL: u16 = 1 << 10;
+/// [`Bounds::unprobed`](super::keepidle::Bounds::unprobed).
+pub(super) const UNPROBED: u16 = 1 << 11;
+/// [`KeepaliveTimer::Off`].
+pub(super) const TIMER_OFF: u16 = 1 << 12;
+/// [`KeepaliveTimer::Armed`].
+pub(super) const TIMER_ARMED: u16 = 1 << 13;
 
 const _: () = assert!(size_of::<TrackedConnection>() <= 96, "the memory of one connection is at most 96 bytes");
 
 impl TrackedConnection {
-    /// First sight, at `now` (monotonic milliseconds); `origin` is its position among the origins of its namespace.
-    pub(super) fn new(socket: &Socket, origin: u32, now: u64) -> Self {
-        let mut tracked = Self {
-            cookie: socket.cookie,
-            seen_at: wrap(now),
+    /// Without any sample.
+    pub(super) fn blank(cookie: Cookie, remote: Endpoint, local_port: u16, origin: u32) -> Self {
+        let remote_addr = match remote.addr {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        Self {
+            cookie,
+            sampled_at: 0,
             origin,
-            inode: socket.inode,
+            inode: 0,
             born: Tick::default(),
-            moved: Tick::after(now),
+            moved: Tick::default(),
+            heard: Tick::default(),
             peer_probe: Tick::default(),
-            peer_period: 0,
             segs_in: 0,
             segs_out: 0,
-            data_sent: 0,
-            data_recv: 0,
-            ack_recv: 0,
+            data_idle: 0,
+            heard_idle: 0,
             expires: 0,
             keepidle: 0,
-            either: 0,
+            unproven: 0,
+            remote_addr,
+            remote_port: remote.port,
+            local_port,
+            peer_period: Period::default(),
+            flags: 0,
             bare_out: 0,
-            remote: socket.remote,
-            local_port: socket.local.port,
             timer: Timer::None.idiag(),
             retransmits: 0,
-            armed: KeepaliveTimer::Unknown,
-            flags: 0,
-        };
-        tracked.take(socket, now);
-        let oldest = tracked.clocks().map_or(0, |[sent, recv, ack]| sent.max(recv).max(ack));
-        tracked.born = Tick::after(now.saturating_sub(u64::from(oldest)));
-        tracked.infer_keepidle(None, &socket.tcp);
-        tracked
-    }
-
-    /// A later look at the same socket; tells the silence that ended since the last one, if one did, in milliseconds.
-    pub(super) fn update(&mut self, socket: &Socket, now: u64) -> Option<u64> {
-        let before = self.clone();
-        self.take(socket, now);
-        self.infer_keepidle(Some(&before), &socket.tcp);
-
-        let elapsed = self.seen_at.wrapping_sub(before.seen_at);
-        let ran_on = |clocks: [u32; 3]| shortest(clocks) >= elapsed.saturating_add(JITTER_MS);
-        let clocks_ran_on = self.clocks().is_none_or(ran_on);
-        let sent = self.segs_out != before.segs_out;
-        let received = self.segs_in != before.segs_in;
-        // no clock restarts without a segment; kernels before 4.2 do not count them
-        if !sent && !received && (clocks_ran_on || socket.tcp.segs_in.is_some()) {
-            return None;
-        }
-        let silence = before.last_silence(now);
-        // Data and answers to our own probes restart a clock. A segment each way that restarted none is a probe of the other end and its
-        // answer; our own unanswered probes are sent alone. A silence too short to tell is not taken for one.
-        let known_silent = before.clocks().is_some_and(|then| shortest(then) >= MARGIN_MS);
-        if sent && received && clocks_ran_on && known_silent {
-            let last = std::mem::replace(&mut self.peer_probe, Tick::after(now));
-            self.peer_period = if last == Tick::default() { 0 } else { self.peer_probe.0.saturating_sub(last.0) };
-            self.set(LATE_PEER, before.is(STALE));
-        }
-        self.set(UNEXPLAINED, clocks_ran_on);
-        self.moved = Tick::after(now);
-        self.set(STALE, false);
-        if received || !clocks_ran_on && socket.tcp.segs_in.is_none() {
-            self.set(OVERDUE, false);
-        }
-        Some(silence)
-    }
-
-    /// Copies what the kernel says now.
-    fn take(&mut self, socket: &Socket, now: u64) {
-        self.seen_at = wrap(now);
-        self.inode = socket.inode;
-        self.timer = socket.timer.idiag();
-        self.expires = socket.expires;
-        self.retransmits = socket.retransmits;
-        let tcp = &socket.tcp;
-        if let (Some(sent), Some(recv), Some(ack)) = (tcp.last_data_sent, tcp.last_data_recv, tcp.last_ack_recv) {
-            (self.data_sent, self.data_recv, self.ack_recv) = (sent, recv, ack);
-            self.set(CLOCKS, true);
-            self.set(WAITING, sent < recv && tcp.data_segs_out != Some(0));
-        } else {
-            self.set(CLOCKS, false);
-            self.set(WAITING, false);
-        }
-        self.segs_in = tcp.segs_in.unwrap_or(0);
-        self.segs_out = tcp.segs_out.unwrap_or(0);
-        self.bare_out = tcp.bare_segs_out().unwrap_or(0).to_le_bytes()[0];
-        match socket.timer {
-            Timer::KeepAlive => self.armed = KeepaliveTimer::Armed,
-            Timer::None | Timer::DelAck => self.armed = KeepaliveTimer::Off,
-            _ => {}
-        }
-        self.set(SEEN, true);
-    }
-
-    fn infer_keepidle(&mut self, before: Option<&Self>, tcp: &TcpInfo) {
-        let Some(mut sample) = self.sample() else { return };
-        let known = if sample.timer == Pending::Off {
-            Known::default()
-        } else {
-            sample.never_probed = never_probed(tcp);
-            if tcp.bare_segs_out().is_none() {
-                sample.bare_out = None;
-            }
-            infer(before.and_then(|before| Some((before.sample()?, before.known()))), sample)
-        };
-        (self.keepidle, self.either) = (known.keepidle, known.either);
-        self.set(UNPROBED, known.unprobed);
-        self.set(SETTLED, known.settled);
-        self.set(TURNED_ON, known.turned_on);
-    }
-
-    fn known(&self) -> Known {
-        Known {
-            keepidle: self.keepidle,
-            either: self.either,
-            unprobed: self.is(UNPROBED),
-            settled: self.is(SETTLED),
-            turned_on: self.is(TURNED_ON),
+            probes: 0,
         }
     }
 
-    fn sample(&self) -> Option<Sample> {
-        let timer = match self.timer() {
-            Timer::KeepAlive if self.retransmits > 0 => Pending::Probing(self.expires),
-            Timer::KeepAlive => Pending::Armed(self.expires),
-            Timer::None | Timer::DelAck => Pending::Off,
-            _ => Pending::Hidden,
-        };
-        self.clocks().map(|[data_sent, data_recv, ack_recv]| Sample {
-            at: self.seen_at,
-            timer,
-            data_sent,
-            data_recv,
-            ack_recv,
-            segs_out: self.segs_out,
-            bare_out: Some(self.bare_out),
-            never_probed: false,
-        })
-    }
-
-    fn clocks(&self) -> Option<[u32; 3]> {
-        self.is(CLOCKS).then_some([self.data_sent, self.data_recv, self.ack_recv])
-    }
-
-    fn is(&self, flag: u16) -> bool {
+    pub(super) fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
-    fn set(&mut self, flag: u16, on: bool) {
+    pub(super) fn set(&mut self, flag: u16, on: bool) {
         if on { self.flags |= flag } else { self.flags &= !flag }
     }
 
@@ -263,14 +148,20 @@ impl TrackedConnection {
         self.is(SEEN)
     }
 
-    /// Milliseconds from the last look to `now`.
-    fn since_seen(&self, now: u64) -> u64 {
-        u64::from(wrap(now).wrapping_sub(self.seen_at))
+    /// Marks it as shown by the dump that is under way, or as not shown yet.
+    pub(super) fn set_seen(&mut self, seen: bool) {
+        self.set(SEEN, seen);
     }
 
-    /// Makes it unseen, until a dump shows it again.
-    pub(super) fn forget_look(&mut self) {
-        self.set(SEEN, false);
+    /// Milliseconds from the last sample to `now`.
+    fn since_sample(&self, now: u64) -> u64 {
+        u64::from(wrap(now).wrapping_sub(self.sampled_at))
+    }
+
+    /// When it was last sampled, given any `now` (milliseconds) after it.
+    #[must_use]
+    pub fn sampled_at(&self, now: u64) -> u64 {
+        now.saturating_sub(self.since_sample(now))
     }
 
     /// Gives it another position among the origins of its namespace.
@@ -290,7 +181,13 @@ impl TrackedConnection {
         self.cookie
     }
 
-    /// The timer at the last look.
+    /// The peer's endpoint.
+    #[must_use]
+    pub fn remote(&self) -> Endpoint {
+        Endpoint::new(Ipv6Addr::from(self.remote_addr).into(), self.remote_port)
+    }
+
+    /// The timer at the last sample.
     #[must_use]
     pub fn timer(&self) -> Timer {
         Timer::from_idiag(self.timer)
@@ -299,7 +196,19 @@ impl TrackedConnection {
     /// Milliseconds from `now` until the timer fires.
     #[must_use]
     pub fn expires(&self, now: u64) -> u64 {
-        u64::from(self.expires).saturating_sub(self.since_seen(now))
+        u64::from(self.expires).saturating_sub(self.since_sample(now))
+    }
+
+    /// Whether a keepalive timer is armed, so far.
+    #[must_use]
+    pub fn keepalive_timer(&self) -> KeepaliveTimer {
+        if self.is(TIMER_ARMED) {
+            KeepaliveTimer::Armed
+        } else if self.is(TIMER_OFF) {
+            KeepaliveTimer::Off
+        } else {
+            KeepaliveTimer::Unknown
+        }
     }
 
     /// Lower bound of KEEPIDLE in milliseconds, where one is known.
@@ -308,24 +217,18 @@ impl TrackedConnection {
         (self.keepidle > 0).then_some(self.keepidle)
     }
 
-    /// Lower bound in milliseconds of the longest silence that this end's probes leave, where one is known: of the longer one of KEEPIDLE and
-    /// KEEPINTVL, as far as the timer showed it.
+    /// Lower bound in milliseconds of the longest idle time before a probe of the local side, where one is known. It is a bound of the longer one
+    /// of KEEPIDLE and KEEPINTVL.
     #[must_use]
     pub fn probes_after(&self) -> Option<u32> {
-        let longest = self.keepidle.max(self.either);
+        let longest = self.keepidle.max(self.unproven);
         (longest > 0).then_some(longest)
     }
 
-    /// Whether more looks at the keepalive timer would tell nothing more of KEEPIDLE.
+    /// Whether more samples of the keepalive timer would show nothing more of KEEPIDLE.
     #[must_use]
-    pub fn settled(&self) -> bool {
-        self.is(SETTLED)
-    }
-
-    /// When it was last seen: the moment of the last look, given any `now` (milliseconds) after it.
-    #[must_use]
-    pub fn seen_at(&self, now: u64) -> u64 {
-        now.saturating_sub(self.since_seen(now))
+    pub fn keepidle_is_final(&self) -> bool {
+        self.is(FINAL)
     }
 
     /// Lower bound of the connection's age at `now`, milliseconds.
@@ -334,40 +237,53 @@ impl TrackedConnection {
         self.born.until(now)
     }
 
-    /// For how long we have ourselves watched no segment move, milliseconds: a lower bound.
+    /// How long we have ourselves watched no segment move, milliseconds: a lower bound.
     #[must_use]
     pub fn watched(&self, now: u64) -> u64 {
         self.moved.until(now)
     }
 
-    /// Time since the last payload byte in either direction, milliseconds; `None` on kernels that do not tell.
+    /// Time since the last payload byte in either direction, milliseconds; `None` where the kernel does not say.
     #[must_use]
     pub fn data_idle(&self, now: u64) -> Option<u64> {
-        self.clocks().map(|[sent, recv, _]| u64::from(sent.min(recv)) + self.since_seen(now))
+        self.is(CLOCKS).then(|| u64::from(self.data_idle) + self.since_sample(now))
     }
 
-    /// Time since the last segment of any kind that we know of, milliseconds: by the kernel's clocks and by what we saw move.
+    /// Time since the last segment from the peer that we know of, milliseconds: by the kernel's clocks, and by what samples showed.
+    #[must_use]
+    pub fn last_heard(&self, now: u64) -> Option<u64> {
+        let clock = self.is(CLOCKS).then(|| u64::from(self.heard_idle) + self.since_sample(now))?;
+        Some(if self.is(HEARD_UNEXPLAINED) { clock.min(self.heard.until(now)) } else { clock })
+    }
+
+    /// Time since the last segment of any kind that we know of, milliseconds: by the kernel's clocks, and by what samples showed.
+    ///
+    /// Once the path has dropped its state, only a segment from the peer counts.
     #[must_use]
     pub fn wire_idle(&self, now: u64) -> Option<u64> {
-        let clocks = self.clocks().map(|clocks| u64::from(shortest(clocks)) + self.since_seen(now))?;
+        let last_heard = self.last_heard(now)?;
+        if self.is(EXPIRED) {
+            return Some(last_heard);
+        }
+        let clocks = u64::from(self.data_idle.min(self.heard_idle)) + self.since_sample(now);
         Some(if self.is(UNEXPLAINED) { clocks.min(self.watched(now)) } else { clocks })
     }
 
-    /// The silence as it was at the last look; `now` is any later moment.
+    /// The wire idle time at the last sample; `now` is any later moment.
     pub(super) fn last_silence(&self, now: u64) -> u64 {
-        self.wire_idle(self.seen_at(now)).unwrap_or(0)
+        self.wire_idle(self.sampled_at(now)).unwrap_or(0)
     }
 
-    /// Nothing moved from the last look until `held` (monotonic milliseconds), but for probes of this end: it becomes what a look at `held`
-    /// would have found, or, where the keepalive timer fired before, a look at that moment.
-    pub(super) fn unchanged_until(&mut self, held: u64) {
-        let mut passed = u32::try_from(self.since_seen(held)).unwrap_or(u32::MAX);
-        if self.armed == KeepaliveTimer::Armed {
+    /// Nothing moved from the last sample until `held` (monotonic milliseconds) but probes of the local side. It becomes what a sample at `held`
+    /// would show, or, where the keepalive timer fired before, a sample at that moment.
+    pub(super) fn advance_unchanged(&mut self, held: u64) {
+        let mut passed = u32::try_from(self.since_sample(held)).unwrap_or(u32::MAX);
+        if self.keepalive_timer() == KeepaliveTimer::Armed {
             passed = passed.min(self.expires);
         }
-        self.seen_at = self.seen_at.wrapping_add(passed);
+        self.sampled_at = self.sampled_at.wrapping_add(passed);
         self.expires = self.expires.saturating_sub(passed);
-        for clock in [&mut self.data_sent, &mut self.data_recv, &mut self.ack_recv] {
+        for clock in [&mut self.data_idle, &mut self.heard_idle] {
             *clock = clock.saturating_add(passed);
         }
     }
@@ -378,56 +294,70 @@ impl TrackedConnection {
         self.is(WAITING)
     }
 
-    /// What is sent stays unacknowledged: retransmitting without an answer.
+    /// What the local side sent and the peer has not answered.
     #[must_use]
-    pub fn unanswered(&self) -> bool {
-        self.timer() == Timer::Retransmit && self.retransmits > 0
+    pub fn unanswered(&self) -> Unanswered {
+        Unanswered { probes: self.probes, retransmits: self.retransmits, lingering: self.is(LINGERING) }
     }
 
-    /// Whether its last verdict was `overdue`, and nothing was heard from the other end since.
+    /// Whether it was idle for longer than the path keeps its state, and nothing was heard from the peer since.
     #[must_use]
-    pub fn was_overdue(&self) -> bool {
-        self.is(OVERDUE)
+    pub fn has_expired(&self) -> bool {
+        self.is(EXPIRED)
     }
 
-    /// Remembers that the verdict is `overdue`.
-    pub fn mark_overdue(&mut self) {
-        self.set(OVERDUE, true);
+    /// Stores that it is idle for longer than the path keeps its state.
+    pub fn mark_expired(&mut self) {
+        self.set(EXPIRED, true);
     }
 
-    /// Remembers that the path's idle timeout was watched in silence, so that a later probe of the other end is known to be late.
+    /// Stores that we have watched nothing move for the path's idle timeout, so that a later probe of the peer is known to be late.
     pub fn mark_stale(&mut self) {
         self.set(STALE, true);
     }
 
-    /// The other end's probes: how long ago the last was noticed, and the observed period; milliseconds.
+    /// Drops what was stored about the idle timeout of its path: that has changed.
+    pub fn clear_marks(&mut self) {
+        self.set(EXPIRED | STALE, false);
+    }
+
+    /// The peer's probes that samples showed.
     #[must_use]
     pub fn peer_probes(&self, now: u64) -> Option<PeerProbes> {
         (self.peer_probe != Tick::default()).then(|| PeerProbes {
             ago: self.peer_probe.until(now),
-            period: (self.peer_period > 0).then(|| u64::from(self.peer_period) * 100),
+            period: self.peer_period.ms(),
             late: self.is(LATE_PEER),
         })
     }
 }
 
-/// What was noticed of the other end's keepalive probes.
+/// What samples showed of the peer's keepalive probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerProbes {
-    /// Milliseconds since the last one was noticed.
+    /// Milliseconds since the last one.
     pub ago: u64,
-    /// Milliseconds between the last two, where two were noticed.
+    /// Milliseconds between the last two, where there were two.
     pub period: Option<u64>,
-    /// The last one came only after the path's idle timeout had been watched in silence.
+    /// The last one came only after we had watched nothing move for the path's idle timeout.
     pub late: bool,
 }
 
-fn shortest([a, b, c]: [u32; 3]) -> u32 {
-    a.min(b).min(c)
+/// Segments of the local side that found no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Probes: of keepalive, or of a closed window.
+    pub probes: u8,
+    /// Retransmissions in a row.
+    pub retransmits: u8,
+    /// Two samples, a second apart or more, found some.
+    pub lingering: bool,
 }
 
-/// The low 32 bits of a millisecond clock: enough to tell two looks apart that are less than 24 days apart.
-#[expect(clippy::cast_possible_truncation, reason = "wrapping is what it is for")]
-fn wrap(ms: u64) -> u32 {
-    ms as u32
+impl Unanswered {
+    /// How many segments.
+    #[must_use]
+    pub fn count(self) -> u32 {
+        u32::from(self.probes) + u32::from(self.retransmits)
+    }
 }

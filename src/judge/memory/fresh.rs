@@ -35,6 +35,8 @@ mod tests {
         last_data_sent: Some(300),
         last_data_recv: Some(300),
         last_ack_recv: Some(300),
+        retransmits: Some(0),
+        probes: Some(0),
         unacked: Some(0),
         segs_in: Some(3),
         segs_out: Some(4),

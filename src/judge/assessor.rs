@@ -1,0 +1,176 @@
+//! One connection judged, with what its peer on this node shows.
+
+use std::sync::Arc;
+
+use super::lasting::lasts;
+use super::memory::baseline::NextChange;
+use super::memory::{NamespaceMemory, TrackedConnection, Tracker};
+use super::pair::{Pairs, Peer};
+use super::policy::{LocalScope, Path, Policy};
+use super::report::{Direction, PeerFacts, ServiceEndpoint};
+use super::verdict::{Criteria, Facts, Keepalive, Verdict, judge, keepalive};
+use crate::owner::NsId;
+use crate::socket::Timer;
+
+/// Judges the connections of one namespace.
+pub(super) struct Assessor<'a> {
+    pub tracker: &'a Tracker,
+    pub policy: &'a Policy,
+    pub pairs: &'a Pairs,
+    /// Monotonic milliseconds.
+    pub now: u64,
+    pub id: NsId,
+    pub memory: &'a NamespaceMemory,
+}
+
+/// One connection, judged.
+pub(super) struct Judgement<'a> {
+    pub facts: Facts,
+    /// The moment of these facts.
+    as_of: u64,
+    criteria: Criteria,
+    pub keepalive: Keepalive,
+    pub verdict: Verdict,
+    pub direction: Direction,
+    pub path: &'a Arc<Path>,
+    pub peer: PeerFacts,
+}
+
+impl Judgement<'_> {
+    /// For how long nothing has refreshed the path, milliseconds.
+    pub fn idle(&self) -> Option<u64> {
+        self.criteria.idle(&self.facts)
+    }
+
+    /// The path has dropped its state before the local side sent anything into it: only an answer makes it fresh again.
+    pub fn expires(&self) -> bool {
+        let unprotected = matches!(self.verdict, Verdict::Overdue | Verdict::Young | Verdict::Undetermined);
+        unprotected && self.facts.unanswered.count() == 0 && self.criteria.has_expired(&self.facts)
+    }
+
+    /// We have ourselves watched nothing move for the path's idle timeout.
+    pub fn is_stale(&self) -> bool {
+        self.criteria.reached(self.facts.watched)
+    }
+
+    /// The listening end.
+    pub fn endpoint(&self, tracked: &TrackedConnection) -> ServiceEndpoint {
+        match self.direction {
+            Direction::Outbound => ServiceEndpoint::Remote(tracked.remote()),
+            Direction::Inbound => ServiceEndpoint::Local(tracked.local_port),
+        }
+    }
+}
+
+impl<'a> Assessor<'a> {
+    /// Judges the connection at this position among the entries of its namespace.
+    pub fn judge(&self, at: u32, tracked: &TrackedConnection) -> Judgement<'a> {
+        let (direction, path) = route(self.policy, self.memory, tracked);
+        let criteria = Criteria::new(path, self.policy);
+        let other = self.pairs.peer(self.id, at);
+        let (as_of, mut facts) = self.facts(self.memory, tracked, &criteria);
+        // each end's own timer decides its own state, so that both rows say the same of it
+        let state = keepalive(criteria.idle_timeout, &facts);
+        facts.local = other.is_some_and(|other| self.is_local(other));
+        if let Some(other) = other.and_then(|other| self.peer(other, &criteria)) {
+            facts.peer_keepalive = Some(keepalive(criteria.idle_timeout, &other));
+            facts = shared(facts, &other);
+        }
+        let peer = PeerFacts {
+            probes: facts.peer_probes,
+            on_node: other.is_some(),
+            same_namespace: other.is_some_and(|other| other.namespace == self.id),
+            translated: other.is_some_and(|other| !other.exact),
+            keepalive: facts.peer_keepalive,
+        };
+        let verdict = judge(&criteria, state, &facts);
+        Judgement { facts, as_of, criteria, keepalive: state, verdict, direction, path, peer }
+    }
+
+    fn peer(&self, other: Peer, criteria: &Criteria) -> Option<Facts> {
+        let memory = self.tracker.namespace(other.namespace)?;
+        Some(self.facts(memory, memory.entries().get(other.at)?, criteria).1)
+    }
+
+    /// The facts that one socket shows, and their moment.
+    ///
+    /// If the last sweep did not read the namespace, a connection that the local side keeps alive may have probed since, as its timer said. We
+    /// take it as the last read found it.
+    fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, criteria: &Criteria) -> (u64, Facts) {
+        let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
+        if memory.skipped() {
+            let sampled_at = tracked.sampled_at(self.now);
+            let then = facts(tracked, sampled_at);
+            if keepalive(criteria.idle_timeout, &then) == Keepalive::On {
+                return (sampled_at, Facts { age: tracked.age(self.now), ..then });
+            }
+        }
+        (self.now, facts(tracked, self.now))
+    }
+
+    /// Adds what is expected of a connection.
+    pub fn expect(&self, judgement: &Judgement<'_>, tracked: &TrackedConnection, expected: &mut NextChange) {
+        let Judgement { facts, as_of, criteria, keepalive, verdict, .. } = judgement;
+        let lasts = lasts(criteria, *keepalive, *verdict, facts, tracked.keepidle_is_final());
+        let after = |ms: Option<u64>| ms.map_or(u64::MAX, |ms| as_of.saturating_add(ms));
+        let in_flight = tracked.timer().masks_keepalive();
+        // a segment without a route is sent again, and no counter moves
+        let due = if in_flight { self.now } else { after(lasts) };
+        expected.due = expected.due.min(due);
+        expected.probe = expected.probe.min(after(facts.next_probe));
+        expected.acknowledgement |= facts.probing || in_flight;
+    }
+
+    /// In one namespace there is nothing between the two ends. Between two namespaces of a node there is, where addresses are translated.
+    fn is_local(&self, other: Peer) -> bool {
+        other.namespace == self.id || (other.exact && self.policy.local_scope == LocalScope::Node)
+    }
+}
+
+/// The direction of a connection, and the path that it takes.
+pub(super) fn route<'a>(
+    policy: &'a Policy,
+    memory: &NamespaceMemory,
+    tracked: &TrackedConnection,
+) -> (Direction, &'a Arc<Path>) {
+    let (local, remote) = (memory.local(tracked), tracked.remote());
+    let (direction, service_port) =
+        if memory.listens(local) { (Direction::Inbound, local.port) } else { (Direction::Outbound, remote.port) };
+    (direction, policy.path(remote.addr, service_port))
+}
+
+/// The facts that one socket shows.
+#[must_use]
+pub fn facts(tracked: &TrackedConnection, now: u64) -> Facts {
+    let keepalive_timer = tracked.timer() == Timer::KeepAlive;
+    let unanswered = tracked.unanswered();
+    Facts {
+        timer: tracked.keepalive_timer(),
+        keepidle: tracked.keepidle().map(u64::from),
+        probes_after: tracked.probes_after().map(u64::from),
+        next_probe: keepalive_timer.then(|| tracked.expires(now)),
+        probing: keepalive_timer && unanswered.probes > 0,
+        wire_idle: tracked.wire_idle(now),
+        data_idle: tracked.data_idle(now),
+        last_heard: tracked.last_heard(now),
+        watched: tracked.watched(now),
+        age: tracked.age(now),
+        unanswered,
+        expired: tracked.has_expired(),
+        local: false,
+        peer_probes: tracked.peer_probes(now),
+        peer_keepalive: None,
+    }
+}
+
+/// The facts of one end, with what the other end on this node shows: both rows show one idle time.
+fn shared(own: Facts, other: &Facts) -> Facts {
+    let shorter = |own: Option<u64>, other: Option<u64>| own.into_iter().chain(other).min();
+    Facts {
+        wire_idle: shorter(own.wire_idle, other.wire_idle),
+        data_idle: shorter(own.data_idle, other.data_idle),
+        watched: own.watched.min(other.watched),
+        age: own.age.max(other.age),
+        ..own
+    }
+}

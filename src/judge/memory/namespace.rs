@@ -1,0 +1,271 @@
+//! The memory of one namespace: its connections, its listeners, and how to find them again.
+
+use std::net::IpAddr;
+
+use hashbrown::HashTable;
+
+use super::baseline::{Activity, Baseline, DumpCost, NextChange};
+use super::connection::TrackedConnection;
+use crate::judge::silence::SHORTEST_MS;
+use crate::record::WhatToRead;
+use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
+
+/// What the entries of one namespace share: few distinct values for many connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The local address.
+    pub local: IpAddr,
+    /// The socket's user id.
+    pub uid: u32,
+    /// The socket's cgroup v2 id.
+    pub cgroup: Option<u64>,
+}
+
+/// One namespace: its connections, its listeners, and how to find them again.
+#[derive(Debug, Default)]
+pub struct NamespaceMemory {
+    entries: Vec<TrackedConnection>,
+    /// Positions in `entries`, by cookie.
+    index: HashTable<u32>,
+    origins: Vec<Origin>,
+    /// Sorted when a dump has ended.
+    listeners: Vec<(u16, IpAddr)>,
+    /// Where the kernel's order says that the next socket is.
+    cursor: usize,
+    /// Silences that ended during the read under way: position and milliseconds.
+    ended: Vec<(usize, u64)>,
+    /// The last read, if it was whole.
+    baseline: Option<Baseline>,
+    dump: DumpCost,
+    /// When a sweep last found it unchanged and read nothing, since the last read, monotonic milliseconds.
+    unchanged_at: Option<u64>,
+    /// Its `tcp_keepalive_time`, milliseconds.
+    default_keepidle: Option<u32>,
+}
+
+impl NamespaceMemory {
+    /// A read begins.
+    pub(super) fn begin(&mut self, default_keepidle: Option<u32>) {
+        self.default_keepidle = default_keepidle;
+        self.ended.clear();
+        self.baseline = None;
+        self.cursor = 0;
+        self.advance_unchanged();
+        for entry in &mut self.entries {
+            entry.set_seen(false);
+        }
+    }
+
+    /// A dump begins: it shows all listeners.
+    pub(super) fn drop_listeners(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// Leaves the entries as the reads that were skipped would have.
+    pub(super) fn advance_unchanged(&mut self) {
+        if let Some(at) = self.unchanged_at.take() {
+            self.entries.iter_mut().for_each(|entry| entry.advance_unchanged(at));
+        }
+    }
+
+    /// One socket of the read, sampled at `now` (monotonic milliseconds).
+    pub(super) fn sample(&mut self, socket: &Socket, now: u64) {
+        if socket.state == State::Listen {
+            self.listeners.push((socket.local.port, socket.local.addr));
+            return;
+        }
+        if let Some(at) = self.find(socket.cookie) {
+            self.cursor = at + 1;
+            let silence = self.entries[at].update(socket, self.default_keepidle, now);
+            if let Some(silence) = silence.filter(|&silence| silence >= SHORTEST_MS) {
+                self.ended.push((at, silence));
+            }
+            return;
+        }
+        let origin = self.intern(Origin { local: socket.local.addr, uid: socket.uid, cgroup: socket.cgroup });
+        if self.entries.len() == self.entries.capacity() {
+            // by an eighth, not by doubling: memory is bounded, and growth still costs constant time for each connection
+            self.entries.reserve_exact((self.entries.len() / 8).max(16));
+        }
+        let at = self.entries.len();
+        self.entries.push(TrackedConnection::new(socket, origin, self.default_keepidle, now));
+        let entries = &self.entries;
+        if let Ok(at) = u32::try_from(at) {
+            self.index.insert_unique(hash(socket.cookie), at, |&at| hash(entries[at as usize].cookie()));
+        }
+    }
+
+    fn find(&self, cookie: Cookie) -> Option<usize> {
+        if self.entries.get(self.cursor).is_some_and(|entry| entry.cookie() == cookie) {
+            return Some(self.cursor);
+        }
+        self.index.find(hash(cookie), |&at| self.entries[at as usize].cookie() == cookie).map(|&at| at as usize)
+    }
+
+    fn intern(&mut self, origin: Origin) -> u32 {
+        // few and repeated: the newest is the most likely one
+        let at = self.origins.iter().rposition(|&stored| stored == origin).unwrap_or_else(|| {
+            self.origins.push(origin);
+            self.origins.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    /// The read is over at `now`. If it was whole, the memory drops what it did not show, because that has closed. `ended` gets each silence
+    /// that ended, by movement or by closing, in milliseconds.
+    pub(super) fn end(&mut self, whole: bool, now: u64, mut ended: impl FnMut(&Self, &TrackedConnection, u64)) {
+        self.listeners.sort_unstable();
+        for &(at, silence) in &self.ended {
+            ended(self, &self.entries[at], silence);
+        }
+        self.ended.clear();
+        if !whole || self.entries.iter().all(TrackedConnection::seen) {
+            return;
+        }
+        for entry in self.entries.iter().filter(|entry| !entry.seen()) {
+            ended(self, entry, entry.last_silence(now));
+        }
+        self.entries.retain(TrackedConnection::seen);
+        if self.entries.capacity() > 2 * self.entries.len() + 64 {
+            self.entries.shrink_to_fit();
+        }
+        let entries = &self.entries;
+        self.index.clear();
+        self.index.shrink_to(entries.len(), |_| 0);
+        for (at, entry) in (0_u32..).zip(entries) {
+            self.index.insert_unique(hash(entry.cookie()), at, |&at| hash(entries[at as usize].cookie()));
+        }
+        self.drop_unused_origins();
+    }
+
+    /// Drops the origins that no connection has any more.
+    fn drop_unused_origins(&mut self) {
+        let mut kept = Vec::new();
+        let mut new_positions = vec![None; self.origins.len()];
+        for entry in &mut self.entries {
+            let from = entry.origin();
+            let Some(to) = new_positions.get_mut(from) else { continue };
+            entry.set_origin(*to.get_or_insert_with(|| {
+                kept.push(self.origins[from]);
+                u32::try_from(kept.len() - 1).unwrap_or(u32::MAX)
+            }));
+        }
+        self.origins = kept;
+    }
+
+    /// The namespace is gone at `now`, and all its connections with it; see [`Tracker::retain`](super::Tracker::retain).
+    pub(super) fn end_all(&mut self, now: u64, ended: &mut impl FnMut(&Self, &TrackedConnection, u64)) {
+        self.advance_unchanged();
+        self.entries.iter().for_each(|entry| ended(self, entry, entry.last_silence(now)));
+    }
+
+    /// The last read, if it was whole and the next sweep may skip the namespace.
+    #[must_use]
+    pub fn baseline(&self) -> Option<&Baseline> {
+        self.baseline.as_ref()
+    }
+
+    /// Stores a whole read; see [`Tracker::store_baseline`](super::Tracker::store_baseline).
+    pub(super) fn store_baseline(&mut self, activity: Activity, at: u64, dump_cost: Option<u64>) {
+        self.baseline = Some(Baseline { activity, at, next_change: NextChange::default() });
+        self.dump = dump_cost.map_or(self.dump, |cost| DumpCost { at, cost });
+    }
+
+    /// The next sweep must read the namespace, and what is stored about idle timeouts is void: the policy has changed.
+    pub(super) fn drop_judgements(&mut self) {
+        self.baseline = None;
+        self.entries.iter_mut().for_each(TrackedConnection::clear_marks);
+    }
+
+    /// What a sweep must read of the namespace, whose counters say `activity` at `now` (monotonic milliseconds). The last read may be `longest`
+    /// milliseconds old, and one lookup costs `each` nanoseconds.
+    #[must_use]
+    pub fn what_to_read(&self, activity: &Activity, now: u64, longest: u64, each: u64) -> WhatToRead {
+        let stored = self.entries.len();
+        match &self.baseline {
+            Some(baseline) if baseline.holds(activity, now, longest) => WhatToRead::Nothing,
+            Some(baseline) if baseline.can_be_renewed(activity, now, self.dump, stored, each) => {
+                WhatToRead::Sockets(self.names().collect())
+            }
+            _ => WhatToRead::Everything,
+        }
+    }
+
+    /// The names by which the connections can be looked up.
+    fn names(&self) -> impl Iterator<Item = SocketName> {
+        self.entries.iter().map(|entry| SocketName {
+            local: self.local(entry),
+            remote: entry.remote(),
+            cookie: entry.cookie(),
+        })
+    }
+
+    /// Whether the last sweep found it unchanged and read nothing: connections are as the last read found them, but for the time.
+    #[must_use]
+    pub fn skipped(&self) -> bool {
+        self.unchanged_at.is_some()
+    }
+
+    /// A sweep found it unchanged at `now` (monotonic milliseconds).
+    pub(super) fn skip(&mut self, now: u64) {
+        self.unchanged_at = Some(now);
+    }
+
+    /// Stores what the judgement of the last read expects.
+    pub fn expect(&mut self, next_change: NextChange) {
+        if let Some(baseline) = &mut self.baseline {
+            baseline.next_change = next_change;
+        }
+    }
+
+    /// The connections that the last dump showed.
+    pub fn connections(&self) -> impl Iterator<Item = &TrackedConnection> {
+        self.entries.iter().filter(|entry| entry.seen())
+    }
+
+    /// All entries, those that an incomplete dump did not show included; see [`TrackedConnection::seen`].
+    #[must_use]
+    pub fn entries(&self) -> &[TrackedConnection] {
+        &self.entries
+    }
+
+    /// All entries, for marks.
+    pub fn entries_mut(&mut self) -> &mut [TrackedConnection] {
+        &mut self.entries
+    }
+
+    /// The distinct origins of the namespace's connections.
+    #[must_use]
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
+    }
+
+    /// The origin of a connection.
+    #[must_use]
+    pub fn origin(&self, entry: &TrackedConnection) -> Origin {
+        self.origins.get(entry.origin()).copied().unwrap_or(Origin {
+            local: Endpoint::UNSPECIFIED.addr,
+            uid: u32::MAX,
+            cgroup: None,
+        })
+    }
+
+    /// The local endpoint of a connection.
+    #[must_use]
+    pub fn local(&self, entry: &TrackedConnection) -> Endpoint {
+        Endpoint { addr: self.origin(entry).local, port: entry.local_port }
+    }
+
+    /// Whether a socket listens on this local endpoint: then the connection was accepted.
+    #[must_use]
+    pub fn listens(&self, local: Endpoint) -> bool {
+        let from = self.listeners.partition_point(|&(port, _)| port < local.port);
+        let on_this_port = self.listeners[from..].iter().take_while(|&&(port, _)| port == local.port);
+        on_this_port.into_iter().any(|&(_, addr)| addr == local.addr || addr.is_unspecified())
+    }
+}
+
+/// Cookies are handed out in sequence: one multiplication spreads them over all bits.
+fn hash(cookie: Cookie) -> u64 {
+    cookie.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

@@ -1,0 +1,150 @@
+//! What each sample of a socket adds to the memory of its connection.
+
+use super::clock::{Period, Tick, wrap};
+use super::connection::{
+    CLOCKS, EXPIRED, FINAL, HEARD_UNEXPLAINED, LATE_PEER, LINGERING, STALE, TIMER_ARMED, TIMER_OFF, TURNED_ON,
+    TrackedConnection, UNEXPLAINED, UNPROBED, WAITING,
+};
+use super::fresh::never_probed;
+use super::keepidle::{Bounds, Clues, Sample, TimerState, infer};
+use crate::socket::{Socket, TcpInfo, Timer};
+
+/// The host reads a socket some milliseconds after the clock that dates it: a shorter idle time proves nothing.
+const MARGIN_MS: u32 = 500;
+/// By how much a clock must exceed the time between two samples if nothing restarted it.
+const JITTER_MS: u32 = MARGIN_MS / 2;
+/// An answer takes less than this. What two samples this far apart find unanswered is not just on its way.
+const ANSWER_MS: u32 = 1000;
+
+impl TrackedConnection {
+    /// The first sample, at `now` (monotonic milliseconds). `origin` is its position among the origins of its namespace; `default_keepidle` is
+    /// the namespace's `tcp_keepalive_time` in milliseconds.
+    pub(super) fn new(socket: &Socket, origin: u32, default_keepidle: Option<u32>, now: u64) -> Self {
+        let mut tracked = Self::blank(socket.cookie, socket.remote, socket.local.port, origin);
+        tracked.moved = Tick::after(now);
+        tracked.take(socket, now);
+        let tcp = &socket.tcp;
+        let oldest = clocks(tcp).map_or(0, |[sent, recv, ack]| sent.max(recv).max(ack));
+        tracked.born = Tick::after(now.saturating_sub(u64::from(oldest)));
+        tracked.infer_keepidle(None, tcp, default_keepidle);
+        tracked
+    }
+
+    /// A later sample of the same socket. Returns the silence that ended since the last one, if one did, in milliseconds.
+    pub(super) fn update(&mut self, socket: &Socket, default_keepidle: Option<u32>, now: u64) -> Option<u64> {
+        let before = self.clone();
+        self.take(socket, now);
+        self.infer_keepidle(Some(&before), &socket.tcp, default_keepidle);
+
+        let counts_segments = socket.tcp.segs_in.is_some();
+        let elapsed = self.sampled_at.wrapping_sub(before.sampled_at);
+        let ran_on = |clock: u32| !self.is(CLOCKS) || clock >= elapsed.saturating_add(JITTER_MS);
+        let clocks_ran_on = ran_on(self.data_idle.min(self.heard_idle));
+        let heard_ran_on = ran_on(self.heard_idle);
+        let sent = self.segs_out != before.segs_out;
+        // kernels before 4.2 do not count segments, and no clock restarts without one
+        let received = if counts_segments { self.segs_in != before.segs_in } else { !heard_ran_on };
+
+        let waits = !received && self.unanswered().count() > 0 && before.unanswered().count() > 0;
+        self.set(LINGERING, waits && (elapsed >= ANSWER_MS || before.is(LINGERING)));
+        // the path has dropped its state: what the local side sends is lost until the peer answers
+        let moved = received || !self.is(EXPIRED) && (sent || !counts_segments && !clocks_ran_on);
+        if !moved {
+            return None;
+        }
+        let silence = before.last_silence(now);
+        // Data and answers to our own probes restart a clock. A segment each way that restarted none is a probe of the peer and its answer,
+        // because our own unanswered probes are sent alone. We do not take an idle time that is too short to measure for one.
+        let was_idle = before.is(CLOCKS) && before.data_idle.min(before.heard_idle) >= MARGIN_MS;
+        if sent && received && clocks_ran_on && was_idle {
+            let last = std::mem::replace(&mut self.peer_probe, Tick::after(now));
+            self.peer_period = if last == Tick::default() { Period::default() } else { self.peer_probe.since(last) };
+            self.set(LATE_PEER, before.is(STALE));
+        }
+        self.set(UNEXPLAINED, clocks_ran_on);
+        self.moved = Tick::after(now);
+        if received {
+            self.set(HEARD_UNEXPLAINED, heard_ran_on);
+            self.heard = Tick::after(now);
+            self.set(EXPIRED | STALE, false);
+        }
+        Some(silence)
+    }
+
+    /// Copies what the kernel says now.
+    fn take(&mut self, socket: &Socket, now: u64) {
+        self.sampled_at = wrap(now);
+        self.inode = socket.inode;
+        self.timer = socket.timer.idiag();
+        self.expires = socket.expires;
+        let tcp = &socket.tcp;
+        // the timer's own count is all that a kernel says which sends no tcp_info
+        let of_timer = |is: bool| if is { socket.retransmits } else { 0 };
+        self.retransmits = tcp.retransmits.unwrap_or(of_timer(socket.timer == Timer::Retransmit));
+        self.probes = tcp.probes.unwrap_or(of_timer(matches!(socket.timer, Timer::KeepAlive | Timer::Persist)));
+        let clocks = clocks(tcp);
+        self.set(CLOCKS, clocks.is_some());
+        let [sent, recv, ack] = clocks.unwrap_or_default();
+        (self.data_idle, self.heard_idle) = (sent.min(recv), recv.min(ack));
+        self.set(WAITING, sent < recv && tcp.data_segs_out != Some(0));
+        self.segs_in = tcp.segs_in.unwrap_or(0);
+        self.segs_out = tcp.segs_out.unwrap_or(0);
+        self.bare_out = tcp.bare_segs_out().unwrap_or(0).to_le_bytes()[0];
+        if !socket.timer.masks_keepalive() {
+            self.set(TIMER_ARMED, socket.timer == Timer::KeepAlive);
+            self.set(TIMER_OFF, socket.timer != Timer::KeepAlive);
+        }
+        self.set_seen(true);
+    }
+
+    fn infer_keepidle(&mut self, before: Option<&Self>, tcp: &TcpInfo, default_keepidle: Option<u32>) {
+        let (Some(sample), Some([sent, recv, ack])) = (self.sample(), clocks(tcp)) else { return };
+        let bounds = if sample.timer == TimerState::Off {
+            Bounds::default()
+        } else {
+            let sample = Sample { bare_out: sample.bare_out.filter(|_| tcp.bare_segs_out().is_some()), ..sample };
+            let clues = Clues {
+                acknowledged: ack,
+                data_idle: sent.min(recv),
+                never_probed: never_probed(tcp),
+                default_keepidle,
+            };
+            infer(before.and_then(|before| Some((before.sample()?, before.bounds()))), sample, clues)
+        };
+        (self.keepidle, self.unproven) = (bounds.keepidle, bounds.unproven);
+        self.set(UNPROBED, bounds.unprobed);
+        self.set(FINAL, bounds.is_final);
+        self.set(TURNED_ON, bounds.turned_on);
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            keepidle: self.keepidle,
+            unproven: self.unproven,
+            unprobed: self.is(UNPROBED),
+            is_final: self.is(FINAL),
+            turned_on: self.is(TURNED_ON),
+        }
+    }
+
+    fn sample(&self) -> Option<Sample> {
+        let timer = match self.timer() {
+            Timer::KeepAlive if self.probes > 0 => TimerState::Probing(self.expires),
+            Timer::KeepAlive => TimerState::Armed(self.expires),
+            Timer::None | Timer::DelAck => TimerState::Off,
+            _ => TimerState::Hidden,
+        };
+        self.is(CLOCKS).then_some(Sample {
+            at: self.sampled_at,
+            timer,
+            heard: self.heard_idle,
+            segs_out: self.segs_out,
+            bare_out: Some(self.bare_out),
+        })
+    }
+}
+
+/// Since data was sent, since data was received, since anything was acknowledged.
+fn clocks(tcp: &TcpInfo) -> Option<[u32; 3]> {
+    Some([tcp.last_data_sent?, tcp.last_data_recv?, tcp.last_ack_recv?])
+}
