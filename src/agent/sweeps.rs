@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::host::{self, Host, HostPaths};
 use crate::judge::policy::Policy;
 use crate::judge::report::Report;
+use crate::show::escape;
 
 /// At least this many slow dumps in one sweep are worth a hint.
 const MANY_DUMPS: u64 = 20;
@@ -142,11 +143,11 @@ fn log(report: &Report) {
         "swept"
     );
     for loss in &report.losses {
-        tracing::debug!("{loss}");
+        tracing::debug!("{}", escape::line(loss));
     }
     if report.totals.sweeps == 1 {
         for loss in &report.losses {
-            tracing::warn!("{loss}");
+            tracing::warn!("{}", escape::line(loss));
         }
     }
 }

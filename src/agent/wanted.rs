@@ -2,6 +2,7 @@
 
 use crate::judge::report::Finding;
 use crate::judge::verdict::Verdict;
+use crate::words;
 
 /// The connections that were asked for.
 pub(super) struct Wanted {
@@ -20,13 +21,16 @@ impl Wanted {
                 "verdict" => {
                     for name in value.split(',') {
                         let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.name() == name);
-                        wanted.verdicts.push(verdict.ok_or_else(|| format!("verdict: `{name}` is not a verdict"))?);
+                        wanted.verdicts.push(verdict.ok_or_else(|| not_a_verdict(name))?);
                     }
                 }
                 "namespace" => wanted.namespace = Some(value.clone()),
                 "pod" => wanted.pod = Some(value.clone()),
                 "limit" => wanted.limit = value.parse().map_err(|_| format!("limit: `{value}` is not a number"))?,
-                other => return Err(format!("`{other}` is none of verdict, namespace, pod, limit")),
+                other => {
+                    let suggestion = words::suggest(other, ["verdict", "namespace", "pod", "limit"]);
+                    return Err(format!("`{other}` is not a parameter{suggestion}"));
+                }
             }
         }
         Ok(wanted)
@@ -39,4 +43,10 @@ impl Wanted {
             && fits(&self.namespace, &finding.owner.namespace)
             && fits(&self.pod, &finding.owner.pod)
     }
+}
+
+fn not_a_verdict(name: &str) -> String {
+    let known = Verdict::ALL.map(Verdict::name);
+    let suggestion = words::did_you_mean(name, known);
+    format!("verdict: `{name}` is not a verdict{suggestion}; valid are {}", known.join(", "))
 }

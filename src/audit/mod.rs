@@ -19,6 +19,7 @@ use crate::judge::report::Report;
 use crate::judge::verdict::Verdict;
 use crate::record::Recording;
 use crate::show::compare::compare;
+use crate::show::escape;
 use crate::show::explain::explain;
 use crate::show::json::{Document, connection};
 use crate::show::table;
@@ -56,7 +57,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         sweeps.watch(&mut digest)?;
         let mut result = AuditResult::new(digest, &host::node_name());
         for loss in &result.report.losses {
-            tracing::warn!("{loss}");
+            tracing::warn!("{}", escape::line(loss));
         }
         if std::mem::take(&mut first) {
             selection::check(&args, &named, &result.digest, &result.report)?;

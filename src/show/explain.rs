@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::advice::{help, put, why};
+use super::escape;
 use super::fit::{Subject, fitting};
 use super::workload;
 use crate::judge::cause::{Cause, probes_after_seconds};
@@ -121,8 +122,8 @@ fn held_by(findings: &[&Finding]) -> String {
     let holders: BTreeSet<_> = findings.iter().filter_map(|finding| finding.holder.as_deref()).collect();
     match (holders.first(), holders.len()) {
         (None, _) => String::new(),
-        (Some(holder), 1) => format!(" held by {}[{}]", holder.program(), holder.pid),
-        (Some(holder), _) => format!(" held by {}", holder.program()),
+        (Some(holder), 1) => format!(" held by {}[{}]", escape::line(holder.program()), holder.pid),
+        (Some(holder), _) => format!(" held by {}", escape::line(holder.program())),
     }
 }
 

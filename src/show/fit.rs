@@ -88,7 +88,9 @@ impl Subject<'_> {
             }
             _ => {}
         }
-        let namespace = self.finding.owner.namespace.as_ref().filter(|_| defaults.namespace.is_some());
+        // the line is made to be pasted into a shell, and a recording may name anything
+        let is_plain = |name: &&String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        let namespace = self.finding.owner.namespace.as_ref().filter(|_| defaults.namespace.is_some()).filter(is_plain);
         words.extend(namespace.map(|namespace| format!("--namespace {namespace}")));
         words.join(" ")
     }

@@ -45,11 +45,14 @@ impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Document<'_
     }
 }
 
+/// Milliseconds since the Unix epoch as RFC 3339, which ends with the year 9999: a recording may hold any number.
+pub(super) fn time(ms: u64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms.min(END_OF_9999))).to_string()
+}
+
 fn sweep(report: &Report) -> Value {
-    // RFC 3339 ends with the year 9999, and a recording may say anything
-    let started = UNIX_EPOCH + Duration::from_millis(report.started_at.min(END_OF_9999));
     json!({
-        "started_at": humantime::format_rfc3339_millis(started).to_string(),
+        "started_at": time(report.started_at),
         "duration_seconds": seconds(report.duration),
         "watched_seconds": seconds(report.watched_for),
         "namespaces": {

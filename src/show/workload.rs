@@ -1,5 +1,6 @@
 //! Workloads: pods that differ only in what a controller appended to their names are one.
 
+use super::escape;
 use crate::owner::{Owner, OwnerKind};
 
 /// The letters of generated suffixes: without vowels and look-alikes (`k8s.io/apimachinery/pkg/util/rand`).
@@ -9,7 +10,7 @@ const GENERATED: &str = "bcdfghjklmnpqrstvwxz2456789";
 #[must_use]
 pub fn of(owner: &Owner) -> String {
     let pod = owner.pod.as_deref().filter(|_| owner.kind == OwnerKind::Pod).map(|pod| name(pod).to_owned());
-    Owner { pod, ..owner.clone() }.to_string()
+    escape::line(&Owner { pod, ..owner.clone() }.to_string()).into_owned()
 }
 
 /// `web-7d4b9c6f5-x2k8p` (Deployment), `agent-x2k8p` (DaemonSet, Job) and `db-0` (`StatefulSet`) without what was appended.

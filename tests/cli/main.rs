@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faces;
 mod help;
 mod small_commands;
 mod usage;
