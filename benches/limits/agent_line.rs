@@ -26,7 +26,7 @@ impl Line {
         let common = Common { long_lived: Some(Duration::from_millis(1)), netns_dir, ..Common::default() };
         let config =
             AgentConfig::new(&common, &AgentArgs::default(), &ConfigFile::default()).expect("defaults are valid");
-        Self { host: Host::new(config.config.places), digest: Digest::new(Arc::new(config.config.policy)) }
+        Self { host: Host::new(config.config.paths), digest: Digest::new(Arc::new(config.config.policy)) }
     }
 
     /// One sweep, and what it costs.

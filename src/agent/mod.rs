@@ -1,7 +1,7 @@
 //! `agent`: sweeps again and again, serves what the last sweep found, and follows signals and changed files.
 //!
-//! Three threads do the work: one sweeps, one answers requests and holds no capabilities, one reads the configuration again. The first
-//! thread waits for signals, so that nothing that hangs keeps the agent from ending.
+//! Three threads do the work: one sweeps, one answers requests and holds no capabilities, one reads the configuration
+//! again. The first thread waits for signals, so that nothing that hangs keeps the agent from ending.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

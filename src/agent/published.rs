@@ -174,8 +174,8 @@ impl Published {
         }
     }
 
-    /// Answers with a page of the last report and its findings. It waits for a sweep that is under way, and when that takes too long the
-    /// answer is the stored one.
+    /// Answers with a page of the last report and its findings. It waits for a sweep that is under way, and when that
+    /// takes too long the answer is the stored one.
     fn with_findings(&self, key: &str, page: impl FnOnce(&Report, &mut Digest) -> Page) -> Page {
         let number = self.state().number;
         if let Some(stored) = self.answers.get(key, Some(number)) {

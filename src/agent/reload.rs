@@ -1,4 +1,5 @@
-//! Reads the configuration again on SIGHUP and when its file has changed, on a thread of its own: a file that hangs stops nothing.
+//! Reads the configuration again on SIGHUP and when its file has changed, on a thread of its own: a file that hangs
+//! stops nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -36,7 +36,7 @@ pub(super) struct Sweeps {
 
 impl Sweeps {
     pub fn new(config: AgentConfig, published: Arc<Published>) -> Self {
-        let Config { places: paths, policy, .. } = config.config;
+        let Config { paths, policy, .. } = config.config;
         Self {
             host: Host::new(paths.clone()),
             paths,
@@ -50,7 +50,8 @@ impl Sweeps {
         }
     }
 
-    /// Sweeps until nobody can give orders any more. An order is a new configuration, and the next sweep follows at once.
+    /// Sweeps until nobody can give orders any more. An order is a new configuration, and the next sweep follows at
+    /// once.
     pub fn run(&mut self, orders: &Receiver<AgentConfig>) {
         loop {
             let start = Instant::now();
@@ -65,7 +66,7 @@ impl Sweeps {
 
     fn apply(&mut self, config: AgentConfig) {
         self.published.apply(&config);
-        let Config { places: paths, policy, .. } = config.config;
+        let Config { paths, policy, .. } = config.config;
         self.interval = config.interval;
         self.policy = Arc::new(policy);
         self.is_new_policy = true;
@@ -116,15 +117,16 @@ impl Sweeps {
         if !self.hinted && walks_dominate(report) {
             self.hinted = true;
             tracing::info!(
-                "most of a sweep goes into walking the node's table of connections, once for each network namespace that is dumped. \
-                 `sysctl -w net.ipv4.tcp_child_ehash_entries=4096` on the node (Linux 6.1 or later) gives each new namespace a \
-                 table of its own"
+                "most of a sweep goes into walking the node's table of connections, once for each network namespace \
+                 that is dumped. `sysctl -w net.ipv4.tcp_child_ehash_entries=4096` on the node (Linux 6.1 or later) \
+                 gives each new namespace a table of its own"
             );
         }
     }
 }
 
-/// Whether a sweep spends its time on walks and not on connections: one connection costs about a microsecond (benches/README.md).
+/// Whether a sweep spends its time on walks and not on connections: one connection costs about a microsecond
+/// (benches/README.md).
 fn walks_dominate(report: &Report) -> bool {
     let connections_take = report.connections / 1000;
     report.namespaces.dumped >= MANY_DUMPS && report.duration >= LONG_SWEEP_MS.max(4 * connections_take)

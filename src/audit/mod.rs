@@ -31,10 +31,10 @@ const WATCH_STEP: Duration = Duration::from_secs(1);
 /// Runs the command; `Ok(true)` where `--fail-on` found something.
 pub fn run(config: AuditConfig) -> Result<bool> {
     let AuditConfig { mut config, args } = config;
-    let (named, found) = selection::namespaces(&args, &config.places)?;
+    let (named, found) = selection::namespaces(&args, &config.paths)?;
     if !named.is_empty() {
         config.policy.select.netns = Some(named.iter().map(|named| named.id).collect());
-        config.places.named = found;
+        config.paths.named = found;
     }
     let policy = Arc::new(config.policy);
     let before = args.compare.as_deref().map(|path| recording::read(&policy, path, "compare with")).transpose()?;
@@ -46,7 +46,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         return finish(&args, result, before.as_ref());
     }
     let mut sweeps = Sweeps {
-        host: Host::new(config.places),
+        host: Host::new(config.paths),
         recorder: args.record.as_deref().map(|path| recording::create(path, args.force)).transpose()?,
         span: args.watch_for.unwrap_or_default(),
         reads: Reads { options: args.exact, holders: names_programs(&args) },

@@ -1,4 +1,5 @@
-//! The configuration file as people write it: its keys, what a value of each looks like, and what is said of one that is wrong.
+//! The configuration file as people write it: its keys, what a value of each looks like, and what is said of one that
+//! is wrong.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

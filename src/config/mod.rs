@@ -37,7 +37,7 @@ impl UsageError {
 #[derive(Debug)]
 pub struct Config {
     /// Where to look.
-    pub places: HostPaths,
+    pub paths: HostPaths,
     /// By what to judge.
     pub policy: Policy,
     /// What is logged, where it was said.
@@ -84,7 +84,7 @@ impl Config {
             .cloned()
             .unwrap_or_else(|| vec!["/run/netns".into(), "/run/docker/netns".into()]);
         Ok(Self {
-            places: HostPaths { roots, netns_dirs, named: BTreeMap::new() },
+            paths: HostPaths { roots, netns_dirs, named: BTreeMap::new() },
             policy,
             log_level: flags.log_level.clone().or_else(|| file.log.level.clone()),
             log_format: flags.log_format.or(file.log.format).unwrap_or_default(),

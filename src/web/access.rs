@@ -1,7 +1,8 @@
 //! The rules of `--web.config.file` that are in force: who may ask, and by which certificate they are answered.
 //!
-//! A thread of its own checks the files when a connection or request comes, and reads them again after a change: certificates are
-//! renewed while the program runs. A file system that hangs, or a change that makes no sense, leaves the rules as they are.
+//! A thread of its own checks the files when a connection or request comes, and reads them again after a change:
+//! certificates are renewed while the program runs. A file system that hangs, or a change that makes no sense, leaves
+//! the rules as they are.
 
 use std::fmt;
 use std::io;

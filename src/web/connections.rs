@@ -133,8 +133,8 @@ impl Connections {
 }
 
 impl Table {
-    /// Closes a connection of the address that holds most of them: the one that has waited longest for its client, else the one
-    /// whose answer has taken longest. False when there is none.
+    /// Closes a connection of the address that holds most of them: the one that has waited longest for its client, else
+    /// the one whose answer has taken longest. False when there is none.
     fn evict(&mut self) -> bool {
         let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
         for visit in self.open.values() {

@@ -23,7 +23,8 @@ use super::answer::Body;
 use super::connections::{Entry, Stage, Visit};
 use super::{Access, Failure, Peer, Server};
 
-/// A request's line and headers may have this many bytes together; it is also what is held of an answer until the client reads on.
+/// A request's line and headers may have this many bytes together; it is also what is held of an answer until the
+/// client reads on.
 const MAX_HEAD: usize = 16 * 1024;
 /// More headers than any client or proxy sends.
 const MAX_HEADERS: usize = 64;
@@ -47,8 +48,8 @@ pub(super) async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
                     let entry = server.connections.enter(from.ip());
-                    let connection = Connection { server: server.clone(), stopped: stopped.clone(), _open: open.clone() };
-                    tokio::spawn(connection.serve(stream, entry));
+                    let (server, stopped, open) = (server.clone(), stopped.clone(), open.clone());
+                    tokio::spawn(Connection { server, stopped, _open: open }.serve(stream, entry));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {

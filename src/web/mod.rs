@@ -1,4 +1,5 @@
-//! Serves pages over HTTP; knows nothing of what is on them. Whatever clients do, it holds a bounded number of everything.
+//! Serves pages over HTTP; knows nothing of what is on them. Whatever clients do, it holds a bounded number of
+//! everything.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,5 @@
-//! Text that is held compressed. Clients that accept gzip get it as it is; for the others it is decompressed while it is sent.
+//! Text that is held compressed. Clients that accept gzip get it as it is; for the others it is decompressed while it
+//! is sent.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

@@ -1,4 +1,5 @@
-//! Checks passwords against bcrypt hashes, which is slow on purpose: a right one costs that once, and wrong ones are limited.
+//! Checks passwords against bcrypt hashes, which is slow on purpose: a right one costs that once, and wrong ones are
+//! limited.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};

@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Hash {
         let text = String::deserialize(from)?;
         match text.parse::<bcrypt::HashParts>().map(|parts| parts.get_cost()) {
             Ok(cost) if cost > MAX_COST => Err(D::Error::custom(format!(
-                "the cost {cost} of this bcrypt hash is above {MAX_COST}; `htpasswd -nBC 10 USER` makes one with the cost 10"
+                "the cost {cost} of this bcrypt hash is above {MAX_COST}; `htpasswd -nBC 10 USER` makes one"
             ))),
             Ok(cost) => Ok(Self { text, cost }),
             // it may be the password itself: it is not repeated
@@ -85,8 +85,8 @@ impl<'de> Deserialize<'de> for Hash {
 pub(super) struct Rules {
     /// `None`: plain text.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Whether only clients that show a certificate are answered. The handshake asks for it and requests demand it, so that open
-    /// pages stay open.
+    /// Whether only clients that show a certificate are answered. The handshake asks for it and requests demand it, so
+    /// that open pages stay open.
     pub certificate_required: bool,
     /// Empty: no password is needed.
     pub users: Users,

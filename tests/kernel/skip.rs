@@ -92,7 +92,7 @@ impl<'n> Sweeper<'n> {
         let flags = Common { idle_timeout, long_lived, local_scope: Some(ScopeArg::Namespace), ..Common::default() };
         let agent = AgentConfig::new(&flags, &AgentArgs::default(), &ConfigFile::default()).expect("an agent's flags");
         let digest = Digest::new(agent.config.policy.into()).skipping();
-        Self { host: Host::new(agent.config.places), digest, netns }
+        Self { host: Host::new(agent.config.paths), digest, netns }
     }
 
     fn sweep(&mut self) -> Sweep {

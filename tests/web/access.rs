@@ -1,4 +1,5 @@
-//! `--web.config.file`: TLS, client certificates and passwords of the agent's port, by real handshakes with the real binary.
+//! `--web.config.file`: TLS, client certificates and passwords of the agent's port, by real handshakes with the real
+//! binary.
 
 use std::fs;
 use std::net::TcpListener;
@@ -223,7 +224,7 @@ fn errors_name_file_line_and_key() {
             &["line 1", "tls_server_config.client_auth_type", "RequestClientCert"],
         ),
         (
-            "tls_server_config: { cert_file: tls.crt, key_file: tls.key, client_auth_type: RequireAndVerifyClientCert }\n",
+            "tls_server_config: { cert_file: tls.crt, key_file: tls.key, client_auth_type: VerifyClientCertIfGiven }\n",
             &["tls_server_config.client_auth_type", "client_ca_file"],
         ),
         (

@@ -1,4 +1,5 @@
-//! What the agent says about itself: its process, its port, its configuration. Made again for each scrape, unlike what a report shows.
+//! What the agent says about itself: its process, its port, its configuration. Made again for each scrape, unlike what
+//! a report shows.
 
 use std::time::Duration;
 
