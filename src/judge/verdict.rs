@@ -178,6 +178,8 @@ const UNANSWERED: u32 = 2;
 const UNANSWERED_PROBES: u8 = 3;
 /// Three probes take longer than this: a count of them beside a later segment from the peer is out of date.
 const PROBES_TAKE_MS: u64 = 2_000;
+/// An answer takes less than this: what we have watched unanswered for so long is not just on its way.
+const ANSWER_MS: u64 = 1_000;
 /// This many retransmissions in a row are no ordinary loss.
 const UNANSWERED_RETRANSMITS: u8 = 6;
 
@@ -242,10 +244,12 @@ impl Criteria {
     }
 }
 
-impl Unanswered {
-    /// Whether a connection that was overdue has sent, and what it sent is lost.
-    fn is_lost(self) -> bool {
-        self.count() >= UNANSWERED || self.count() > 0 && self.lingering
+/// Whether what a connection that the path has dropped has sent since is lost: an answer does not take that long.
+fn is_lost(facts: &Facts) -> bool {
+    match facts.unanswered.count() {
+        0 => false,
+        1 => facts.watched >= ANSWER_MS,
+        _ => true,
     }
 }
 
@@ -280,7 +284,7 @@ pub fn judge(criteria: &Criteria, keepalive: Keepalive, facts: &Facts) -> Verdic
     let by_segments = criteria.refreshed_by == RefreshedBy::Segment;
     if facts.local {
         Verdict::Local
-    } else if facts.expired && facts.unanswered.is_lost() {
+    } else if facts.expired && is_lost(facts) {
         Verdict::Blackholed
     } else if criteria.is_unanswered(facts) {
         Verdict::Unanswered

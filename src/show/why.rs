@@ -42,6 +42,12 @@ impl fmt::Display for Why<'_> {
                 "{}, but the application's own heartbeats refresh the path ({path}), which drops idle connections after {limit}",
                 local_side(finding)
             ),
+            Verdict::Young if finding.path.refreshed_by == RefreshedBy::Payload => write!(
+                f,
+                "the path ({path}) counts only payload, so keepalive does not refresh it, but the connection is only {} old, not \
+                 long-lived yet",
+                Human(finding.age)
+            ),
             Verdict::Young => {
                 write!(f, "{}, but it is only {} old, not long-lived yet", local_side(finding), Human(finding.age))
             }
@@ -78,7 +84,7 @@ impl fmt::Display for NoAnswer<'_> {
 }
 
 fn probe(timer: Timer) -> &'static str {
-    if timer == Timer::Persist { "zero-window probe" } else { "keepalive probe" }
+    if timer == Timer::KeepAlive { "keepalive probe" } else { "probe" }
 }
 
 fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::Result {

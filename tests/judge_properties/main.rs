@@ -25,6 +25,8 @@ fn ms() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..900_000_u64,
         Just(0),
+        Just(999),
+        Just(1_000),
         Just(1_999),
         Just(2_000),
         Just(299_999),
@@ -43,7 +45,7 @@ fn peer_probes() -> impl Strategy<Value = PeerProbes> {
 
 fn unanswered() -> impl Strategy<Value = Unanswered> {
     let counts = prop_oneof![2 => Just((0, 0)), 1 => (0..5_u8, 0..8_u8)];
-    (counts, any::<bool>()).prop_map(|((probes, retransmits), lingering)| Unanswered { probes, retransmits, lingering })
+    counts.prop_map(|(probes, retransmits)| Unanswered { probes, retransmits })
 }
 
 prop_compose! {
@@ -81,7 +83,7 @@ fn verdict(criteria: &Criteria, facts: &Facts) -> Verdict {
 /// The contract's words: at least two segments without an answer and nothing heard for the idle timeout, or six retransmissions in a row, or
 /// three probes, which take more than two seconds.
 fn hangs(facts: &Facts) -> bool {
-    let Unanswered { probes, retransmits, .. } = facts.unanswered;
+    let Unanswered { probes, retransmits } = facts.unanswered;
     let silent = facts.last_heard.is_some_and(|last| last >= LIMIT_MS);
     probes + retransmits >= 2 && silent
         || retransmits >= 6
@@ -90,8 +92,8 @@ fn hangs(facts: &Facts) -> bool {
 
 /// What comes before every other verdict.
 fn first(facts: &Facts) -> Option<Verdict> {
-    let Unanswered { probes, retransmits, lingering } = facts.unanswered;
-    let lost = probes + retransmits >= 2 || probes + retransmits == 1 && lingering;
+    let Unanswered { probes, retransmits } = facts.unanswered;
+    let lost = probes + retransmits >= 2 || probes + retransmits == 1 && facts.watched >= 1_000;
     match () {
         () if facts.local => Some(Verdict::Local),
         () if facts.expired && lost => Some(Verdict::Blackholed),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt;
 
 use crate::hosts::{Case, Hosts, RULES, agent, exchange_all};
-use crate::support::binary::{Report, Row, audit};
+use crate::support::binary::{Report, Row, audit, run};
 use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::socket::Keepalive;
@@ -137,6 +137,32 @@ kernel_test!(turned_on_while_idle_overshoots_until_the_timer_has_fired_and_only_
     for case in &cases {
         let told = report.row(case.near.id).and_then(|row| row.keepalive_idle_seconds).unwrap_or(-1.0);
         checks.that((told - 3.0).abs() <= GRAIN, || format!("{}: {told} s inferred in the end", case.name));
+    }
+    checks.finish();
+});
+
+kernel_test!(keepalive_turned_on_a_moment_after_connect_has_the_systems_default, || {
+    let hosts = Hosts::new();
+    let mut checks = Checks::default();
+    for pause in [Duration::from_millis(600), Duration::from_millis(2_500)] {
+        let cases = hosts.four(Keepalive::Off, Keepalive::Off);
+        sleep(pause);
+        for case in &cases {
+            Keepalive::Default.apply(&case.near.stream);
+        }
+        sleep(Duration::from_millis(300));
+        let rules = ["--local-scope", "namespace", "--long-lived", "100ms"];
+        let (report, explained) = (audit(&rules), run(&[&["audit", "--explain"], &rules[..]].concat()).stdout);
+        for case in &cases {
+            let name = format!("{pause:?} {}", case.name);
+            let Some(row) = checks.end(&name, &report, &case.near, "late", "exposed") else { continue };
+            checks.equal(&name, row.keepalive_idle_seconds, Some(7200.0));
+            checks.that(row.why.contains("7200s, the system's default"), || format!("{name}: {}", row.why));
+        }
+        checks.that(explained.contains("7200") && explained.contains("system's default"), || explained.clone());
+        for wrong in ["7201", "7202", "7203", "7210"] {
+            checks.that(!explained.contains(wrong), || explained.clone());
+        }
     }
     checks.finish();
 });

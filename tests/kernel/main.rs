@@ -14,5 +14,7 @@ mod keepidle;
 mod memory;
 mod namespaces;
 mod pairs;
+mod payload;
 mod selection;
 mod skip;
+mod unanswered;

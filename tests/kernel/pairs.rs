@@ -1,9 +1,9 @@
 //! Which two sockets are the ends of one connection: in one namespace, across namespaces, through translation, or not to be told.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::binary::audit;
+use crate::support::binary::{Agent, audit};
 use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
@@ -264,5 +264,40 @@ kernel_test!(a_server_that_is_gone_is_nobodys_other_end, || {
             checks.that(!row.peer.on_node, || format!("paired with whom? {row:?}"));
         }
     }
+    checks.finish();
+});
+
+kernel_test!(both_rows_of_a_connection_show_one_idle_time_and_do_not_contradict_each_other, || {
+    const LIMIT: Duration = Duration::from_millis(4_400);
+    let (client, server) = (Netns::named("client"), Netns::with_process());
+    join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    let listener = Server::dual(&server, 8080);
+    let rules = ["--local-scope", "namespace", "--idle-timeout", "4400ms", "--long-lived", "1s"];
+    // Probes every 4 s are too late for 4.4 s, by the timer's slack; the server keeps nothing alive.
+    let mut held: Vec<_> = [v4(1, 2), v6(1, 2)]
+        .into_iter()
+        .flat_map(|to| [Keepalive::Idle(4), Keepalive::Off].map(|client_side| (to, client_side)))
+        .map(|(to, client_side)| listener.connect(&client, to, [client_side, Keepalive::Off]))
+        .collect();
+    held.iter_mut().for_each(crate::support::socket::Connection::exchange);
+    let agent = Agent::start(&[&rules[..], &["--interval", "250ms"]].concat());
+    let end = Instant::now() + LIMIT * 5 / 2;
+    let mut checks = Checks::default();
+    let mut overdue = 0;
+    while Instant::now() < end {
+        for (by, report) in [("agent", agent.report()), ("audit", audit(&rules))] {
+            for connection in &held {
+                let rows = [&connection.client, &connection.server].map(|end| report.row(end.id));
+                let [Some(client), Some(server)] = rows else { continue };
+                let idle = [client, server].map(|row| row.wire_idle_seconds.unwrap_or(-1.0));
+                // Both rows belong to one sweep.
+                checks.that((idle[0] - idle[1]).abs() < 0.001, || format!("{by}: {idle:?}: {client:?} {server:?}"));
+                checks.equal(by, client.verdict == "overdue", server.verdict == "overdue");
+                overdue += u32::from(client.verdict == "overdue");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    checks.that(overdue > 0, || "nothing was overdue".to_owned());
     checks.finish();
 });

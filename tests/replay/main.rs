@@ -174,8 +174,17 @@ fn each_recording_gives_its_goldens() {
 
 #[test]
 fn a_recording_is_small_and_the_cases_cover_every_verdict() {
-    let mut missing =
-        vec!["local", "blackholed", "undetermined", "protected", "peer_protected", "overdue", "exposed", "young"];
+    let mut missing = vec![
+        "local",
+        "blackholed",
+        "unanswered",
+        "undetermined",
+        "protected",
+        "peer_protected",
+        "overdue",
+        "exposed",
+        "young",
+    ];
     for case in cases() {
         let size = fs::metadata(case.join("sweep.jsonl")).unwrap().len();
         assert!(size < 60_000, "{}: {size} bytes", case.display());

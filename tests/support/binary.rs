@@ -56,6 +56,10 @@ pub struct Row {
     pub data_idle_seconds: Option<f64>,
     #[serde(deserialize_with = "present")]
     pub wire_idle_seconds: Option<f64>,
+    #[serde(deserialize_with = "present")]
+    pub last_heard_seconds: Option<f64>,
+    pub unanswered: Unanswered,
+    pub refreshed_by: String,
     pub age_seconds: f64,
     pub waiting_for_reply: bool,
     pub path: String,
@@ -66,6 +70,12 @@ pub struct Row {
     pub uid: u32,
     pub inode: u64,
     pub cookie: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Unanswered {
+    pub probes: u32,
+    pub retransmits: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]

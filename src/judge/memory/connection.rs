@@ -84,18 +84,16 @@ pub(super) const STALE: u16 = 1 << 5;
 pub(super) const UNEXPLAINED: u16 = 1 << 6;
 /// The last segment from the peer showed in the segment counters alone.
 pub(super) const HEARD_UNEXPLAINED: u16 = 1 << 7;
-/// Two samples, a second apart or more, found what the local side sent without an answer.
-pub(super) const LINGERING: u16 = 1 << 8;
 /// [`Bounds::turned_on`](super::keepidle::Bounds::turned_on).
-pub(super) const TURNED_ON: u16 = 1 << 9;
+pub(super) const TURNED_ON: u16 = 1 << 8;
 /// [`Bounds::is_final`](super::keepidle::Bounds::is_final).
-pub(super) const FINAL: u16 = 1 << 10;
+pub(super) const FINAL: u16 = 1 << 9;
 /// [`Bounds::unprobed`](super::keepidle::Bounds::unprobed).
-pub(super) const UNPROBED: u16 = 1 << 11;
+pub(super) const UNPROBED: u16 = 1 << 10;
 /// [`KeepaliveTimer::Off`].
-pub(super) const TIMER_OFF: u16 = 1 << 12;
+pub(super) const TIMER_OFF: u16 = 1 << 11;
 /// [`KeepaliveTimer::Armed`].
-pub(super) const TIMER_ARMED: u16 = 1 << 13;
+pub(super) const TIMER_ARMED: u16 = 1 << 12;
 
 const _: () = assert!(size_of::<TrackedConnection>() <= 96, "the memory of one connection is at most 96 bytes");
 
@@ -297,7 +295,7 @@ impl TrackedConnection {
     /// What the local side sent and the peer has not answered.
     #[must_use]
     pub fn unanswered(&self) -> Unanswered {
-        Unanswered { probes: self.probes, retransmits: self.retransmits, lingering: self.is(LINGERING) }
+        Unanswered { probes: self.probes, retransmits: self.retransmits }
     }
 
     /// Whether it was idle for longer than the path keeps its state, and nothing was heard from the peer since.
@@ -350,8 +348,6 @@ pub struct Unanswered {
     pub probes: u8,
     /// Retransmissions in a row.
     pub retransmits: u8,
-    /// Two samples, a second apart or more, found some.
-    pub lingering: bool,
 }
 
 impl Unanswered {

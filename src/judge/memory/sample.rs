@@ -2,8 +2,8 @@
 
 use super::clock::{Period, Tick, wrap};
 use super::connection::{
-    CLOCKS, EXPIRED, FINAL, HEARD_UNEXPLAINED, LATE_PEER, LINGERING, STALE, TIMER_ARMED, TIMER_OFF, TURNED_ON,
-    TrackedConnection, UNEXPLAINED, UNPROBED, WAITING,
+    CLOCKS, EXPIRED, FINAL, HEARD_UNEXPLAINED, LATE_PEER, STALE, TIMER_ARMED, TIMER_OFF, TURNED_ON, TrackedConnection,
+    UNEXPLAINED, UNPROBED, WAITING,
 };
 use super::fresh::never_probed;
 use super::keepidle::{Bounds, Clues, Sample, TimerState, infer};
@@ -13,9 +13,6 @@ use crate::socket::{Socket, TcpInfo, Timer};
 const MARGIN_MS: u32 = 500;
 /// By how much a clock must exceed the time between two samples if nothing restarted it.
 const JITTER_MS: u32 = MARGIN_MS / 2;
-/// An answer takes less than this. What two samples this far apart find unanswered is not just on its way.
-const ANSWER_MS: u32 = 1000;
-
 impl TrackedConnection {
     /// The first sample, at `now` (monotonic milliseconds). `origin` is its position among the origins of its namespace; `default_keepidle` is
     /// the namespace's `tcp_keepalive_time` in milliseconds.
@@ -45,11 +42,14 @@ impl TrackedConnection {
         // kernels before 4.2 do not count segments, and no clock restarts without one
         let received = if counts_segments { self.segs_in != before.segs_in } else { !heard_ran_on };
 
-        let waits = !received && self.unanswered().count() > 0 && before.unanswered().count() > 0;
-        self.set(LINGERING, waits && (elapsed >= ANSWER_MS || before.is(LINGERING)));
-        // the path has dropped its state: what the local side sends is lost until the peer answers
-        let moved = received || !self.is(EXPIRED) && (sent || !counts_segments && !clocks_ran_on);
-        if !moved {
+        if !received && self.is(EXPIRED) {
+            // the path has dropped its state: what the local side sends is lost until the peer answers
+            if sent {
+                self.moved = Tick::after(now);
+            }
+            return None;
+        }
+        if !received && !sent && (counts_segments || clocks_ran_on) {
             return None;
         }
         let silence = before.last_silence(now);
