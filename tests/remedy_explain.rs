@@ -51,6 +51,7 @@ fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         tcp_keepalive_time: Some(7200),
         uid: 0,
         inode: u32::from(number),
+        stale: None,
         cookie: Cookie(u64::from(number)),
     }
 }

@@ -1,5 +1,6 @@
 //! Sweeps at the interval, one after the other; each result is published. A sweep that fails takes nothing with it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(super) struct Sweeps {
     /// Failures since the last good sweep.
     failures: u32,
     hinted: bool,
+    /// Reasons for losses that the log already has.
+    reported: BTreeSet<&'static str>,
     /// The digest does not have it yet.
     is_new_policy: bool,
 }
@@ -46,6 +49,7 @@ impl Sweeps {
             published,
             failures: 0,
             hinted: false,
+            reported: BTreeSet::new(),
             is_new_policy: false,
         }
     }
@@ -84,13 +88,17 @@ impl Sweeps {
         if std::mem::take(&mut self.is_new_policy) {
             digest.set_policy(self.policy.clone());
         }
-        match host::on_own_thread(|| self.host.sweep_into(&mut digest)) {
+        match self.host.sweep(&mut digest) {
             Ok(()) => {
                 self.failures = 0;
                 let report = digest.summary(&self.node);
-                log(&report);
+                self.log(&report);
                 self.hint(&report);
-                self.published.publish(report, digest, start.elapsed());
+                if report.is_blind {
+                    self.published.fail(Some(report), digest);
+                } else {
+                    self.published.publish(report, digest, start.elapsed());
+                }
             }
             Err(error) => self.fail(digest, &error),
         }
@@ -111,6 +119,23 @@ impl Sweeps {
         let report = digest.abandon_sweep(&format!("the sweep failed: {error}"), host::clock());
         let report = report.then(|| digest.summary(&self.node));
         self.published.fail(report, digest);
+    }
+
+    /// Logs each reason for a loss when it first occurs, and when it is over.
+    fn log(&mut self, report: &Report) {
+        log(report);
+        for (reason, detail) in &report.failures {
+            if self.reported.insert(reason) {
+                tracing::warn!(reason, "{}", escape::line(detail));
+            }
+        }
+        self.reported.retain(|reason| {
+            let is_over = !report.failures.contains_key(reason);
+            if is_over {
+                tracing::info!(reason, "what could not be read is read again");
+            }
+            !is_over
+        });
     }
 
     fn hint(&mut self, report: &Report) {
@@ -146,10 +171,5 @@ fn log(report: &Report) {
     );
     for loss in &report.losses {
         tracing::debug!("{}", escape::line(loss));
-    }
-    if report.totals.sweeps == 1 {
-        for loss in &report.losses {
-            tracing::warn!("{}", escape::line(loss));
-        }
     }
 }

@@ -75,16 +75,15 @@ impl Config {
         let roots = Roots {
             procfs: or_path(&flags.procfs, &file.path.procfs).unwrap_or_else(|| "/proc".into()),
             cgroup: or_path(&flags.cgroup_root, &file.cgroup_root),
+            logs_required: flags.pod_logs.is_some() || file.pod_logs.is_some(),
             logs: or_path(&flags.pod_logs, &file.pod_logs).unwrap_or_else(|| "/var/log".into()),
             cri: or_path(&flags.cri_endpoint, &file.cri_endpoint),
         };
-        let netns_dirs = [&flags.netns_dir, &file.netns_dir.0]
-            .into_iter()
-            .find(|dirs| !dirs.is_empty())
-            .cloned()
-            .unwrap_or_else(|| vec!["/run/netns".into(), "/run/docker/netns".into()]);
+        let configured = [&flags.netns_dir, &file.netns_dir.0].into_iter().find(|dirs| !dirs.is_empty()).cloned();
+        let netns_dirs_required = configured.is_some();
+        let netns_dirs = configured.unwrap_or_else(|| vec!["/run/netns".into(), "/run/docker/netns".into()]);
         Ok(Self {
-            paths: HostPaths { roots, netns_dirs, named: BTreeMap::new() },
+            paths: HostPaths { roots, netns_dirs, netns_dirs_required, named: BTreeMap::new() },
             policy,
             log_level: flags.log_level.clone().or_else(|| file.log.level.clone()),
             log_format: flags.log_format.or(file.log.format).unwrap_or_default(),

@@ -10,7 +10,7 @@ use crate::judge::memory::baseline::Activity;
 use crate::judge::memory::{NamespaceMemory, TrackedConnection, Tracker};
 use crate::judge::pair::Pairs;
 use crate::judge::policy::Policy;
-use crate::judge::report::{Counts, Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Totals};
+use crate::judge::report::{Counts, Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Stale, Totals};
 use crate::judge::silence::SHORTEST_MS;
 use crate::owner::{NsId, Owner, OwnerKind};
 use crate::record::{
@@ -24,6 +24,8 @@ use owners::KnownOwners;
 
 /// What it costs to look up one connection and to hear the answer, nanoseconds, until that was seen here (measured: 2.3 µs).
 const LOOKUP_NS: u64 = 2500;
+/// How long a namespace that cannot be read is reported as it was last seen, milliseconds.
+const KEEP_UNREAD: u64 = 10 * 60 * 1000;
 /// So many lookups tell what one costs.
 const ENOUGH_LOOKUPS: u64 = 16;
 
@@ -52,6 +54,8 @@ pub struct Digest {
     owners: KnownOwners,
     totals: Totals,
     sweep: Sweep,
+    /// When each namespace was last read, or found unchanged, monotonic milliseconds.
+    read_at: BTreeMap<NsId, u64>,
     /// Monotonic clock at the start of the first sweep.
     first_clock: Option<u64>,
     /// The last sweep's judgement: every sweep is judged once, because a judgement marks what the next one must know.
@@ -62,14 +66,17 @@ pub struct Digest {
 
 /// The sweep under way, or the last one.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not on its own")]
 struct Sweep {
     is_under_way: bool,
     started_at: u64,
     clock: u64,
     /// The latest moment that a record told.
     now: u64,
+    /// The namespaces that were read so far.
+    read: BTreeSet<NsId>,
     /// The read that is under way.
-    read: Option<ReadInProgress>,
+    reading: Option<ReadInProgress>,
     /// That dump has seen something undecodable or an error.
     damaged: bool,
     counts: NamespaceCounts,
@@ -77,8 +84,12 @@ struct Sweep {
     counters: BTreeMap<NsId, PodCounters>,
     losses: Vec<String>,
     incomplete: bool,
-    /// Not entered this time, but not known to be gone either.
+    /// There may be namespaces that it did not find.
+    unlisted: bool,
+    failures: BTreeMap<&'static str, String>,
+    /// Not read this time, or not to the end, but not known to be gone either.
     unread: BTreeMap<NsId, Loss>,
+    stale: Stale,
 }
 
 /// A read of a namespace that has begun.
@@ -105,6 +116,7 @@ impl Digest {
             owners: KnownOwners::default(),
             totals: Totals::default(),
             sweep: Sweep::default(),
+            read_at: BTreeMap::new(),
             first_clock: None,
             assessment: Assessment::default(),
             next_policy: None,
@@ -143,10 +155,12 @@ impl Digest {
         if !self.sweep.is_under_way {
             return false;
         }
-        self.sweep.read = None;
+        if let Some(reading) = self.sweep.reading.take() {
+            self.sweep.read.remove(&reading.id);
+        }
         self.tracker.end_read(false, self.sweep.now, |_, _, _| {});
-        let loss = Loss { namespace: None, reason: LossReason::Other, detail: detail.to_owned() };
-        let unread = self.tracker.namespaces().map(|(id, _)| id).filter(|id| !self.sweep.namespaces.contains_key(id));
+        let loss = Loss { unlisted: true, ..Loss::new(None, LossReason::Other, detail.to_owned()) };
+        let unread = self.tracker.namespaces().map(|(id, _)| id).filter(|id| !self.sweep.read.contains(id));
         self.sweep.unread.extend(unread.map(|id| (id, loss.clone())));
         self.feed(&Record::Loss(loss));
         self.feed(&Record::SweepEnd { clock });
@@ -163,15 +177,17 @@ impl Digest {
                 self.adopt_policy();
                 // a measurement that was too high would never be followed by another
                 self.lookup_cost = (15 * self.lookup_cost + LOOKUP_NS) / 16;
+                let before = std::mem::take(&mut self.sweep);
+                // until it is read again, what the last sweep knew of a namespace holds
                 self.sweep = Sweep {
                     is_under_way: true,
                     started_at: *started_at,
                     clock: *clock,
                     now: *clock,
+                    namespaces: before.namespaces,
+                    counters: before.counters,
                     ..Sweep::default()
                 };
-                self.owners.namespaces.clear();
-                self.owners.inodes.clear();
                 self.tracker.begin_sweep();
             }
             Record::Namespace(namespace) => self.namespace(namespace),
@@ -182,7 +198,7 @@ impl Digest {
                 let whole = !*interrupted && !std::mem::take(&mut self.sweep.damaged);
                 let mut count = count_silence(&self.policy, &mut self.totals, self.sweep.now);
                 self.tracker.end_read(whole, self.sweep.now, &mut count);
-                if let Some(ReadInProgress { id, activity, at, known }) = self.sweep.read.take().filter(|_| whole) {
+                if let Some(ReadInProgress { id, activity, at, known }) = self.sweep.reading.take().filter(|_| whole) {
                     self.tracker.store_baseline(id, activity, at, known.is_none().then_some(*cost));
                     if let Some(known) = known.filter(|&known| known >= ENOUGH_LOOKUPS) {
                         // one measurement may have met a cold cache
@@ -219,6 +235,7 @@ impl Digest {
     fn namespace(&mut self, namespace: &Namespace) {
         let sweep = &mut self.sweep;
         sweep.now = sweep.now.max(namespace.clock);
+        sweep.read.insert(namespace.id);
         let counters = namespace.counters.unwrap_or_default();
         if namespace.counters.is_some() {
             sweep.counters.insert(
@@ -247,7 +264,7 @@ impl Digest {
         sweep.damaged = false;
         let known = self.tracker.namespace(namespace.id).map_or(0, |memory| memory.entries().len() as u64);
         let known = (namespace.read == ReadMode::LookUp).then_some(known);
-        sweep.read = activity(&counters).map(|activity| ReadInProgress {
+        sweep.reading = activity(&counters).map(|activity| ReadInProgress {
             id: namespace.id,
             activity,
             at: namespace.clock,
@@ -292,15 +309,20 @@ impl Digest {
             sweep.counts.vanished += 1;
             return;
         }
+        let reason = loss.reason.name();
         sweep.incomplete = true;
+        sweep.unlisted |= loss.unlisted;
         sweep.counts.failed += u64::from(loss.namespace.is_some());
-        *self.totals.failures.entry(loss.reason.name()).or_default() += 1;
-        if sweep.losses.len() < MAX_LOSSES && !loss.detail.is_empty() {
-            sweep.losses.push(loss.detail.clone());
+        *self.totals.failures.entry(reason).or_default() += 1;
+        if !loss.detail.is_empty() {
+            sweep.failures.entry(reason).or_insert_with(|| loss.detail.clone());
+            if sweep.losses.len() < MAX_LOSSES {
+                sweep.losses.push(loss.detail.clone());
+            }
         }
         if let Some(id) = loss.namespace {
             // a namespace that was entered before it failed was counted as dumped
-            if sweep.namespaces.contains_key(&id) {
+            if sweep.read.remove(&id) {
                 sweep.counts.dumped = sweep.counts.dumped.saturating_sub(1);
             }
             sweep.unread.insert(id, loss.clone());
@@ -310,11 +332,30 @@ impl Digest {
     fn sweep_end(&mut self, clock: u64) {
         let sweep = &mut self.sweep;
         sweep.is_under_way = false;
-        sweep.now = sweep.now.max(clock);
-        let known = |id: NsId| sweep.namespaces.contains_key(&id) || sweep.unread.contains_key(&id);
-        let mut count = count_silence(&self.policy, &mut self.totals, sweep.now);
-        self.tracker.retain(known, sweep.now, &mut count);
+        let now = sweep.now.max(clock);
+        sweep.now = now;
+        self.read_at.extend(sweep.read.iter().map(|&id| (id, now)));
+        for &id in sweep.unread.keys() {
+            let Some(memory) = self.tracker.namespace(id) else { continue };
+            // of one that was never read to its end, this is what a first attempt found
+            let since = now.saturating_sub(*self.read_at.entry(id).or_insert(now));
+            if since > KEEP_UNREAD {
+                self.tracker.drop_unread(id);
+                continue;
+            }
+            sweep.stale.namespaces += 1;
+            sweep.stale.connections += memory.entries().len() as u64;
+            sweep.stale.age = sweep.stale.age.max(since);
+            self.tracker.keep_unread(id);
+        }
+        let mut count = count_silence(&self.policy, &mut self.totals, now);
+        self.tracker.retain(|id| sweep.read.contains(&id) || sweep.unread.contains_key(&id), now, &mut count);
         drop(count);
+        self.read_at.retain(|id, _| self.tracker.namespace(*id).is_some());
+        let known = |id: &NsId| sweep.read.contains(id) || self.read_at.contains_key(id);
+        sweep.namespaces.retain(|id, _| known(id));
+        sweep.counters.retain(|id, _| known(id));
+        self.owners.namespaces.retain(|id, _| known(id));
         self.totals.sweeps += 1;
         self.owners.settle(&self.tracker);
         self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now);
@@ -323,13 +364,12 @@ impl Digest {
     /// Why the last sweep did not read this namespace, in a sentence; `None` where it did.
     #[must_use]
     pub fn why_unread(&self, id: NsId) -> Option<String> {
-        let read = self.sweep.namespaces.contains_key(&id);
         match self.sweep.unread.get(&id) {
             Some(loss) if loss.reason == LossReason::Permission => {
                 Some("permission denied. CAP_SYS_ADMIN is missing: run as root".to_owned())
             }
-            Some(loss) => Some(loss.detail.clone()),
-            None => (!read).then(|| "this network namespace is gone".to_owned()),
+            Some(loss) => self.sweep.failures.get(loss.reason.name()).cloned(),
+            None => (!self.sweep.read.contains(&id)).then(|| "this network namespace is gone".to_owned()),
         }
     }
 
@@ -384,6 +424,9 @@ impl Digest {
             node_tcp_keepalive_time,
             paths: policy.paths().cloned().collect(),
             losses: sweep.losses.clone(),
+            is_blind: sweep.incomplete && (sweep.unlisted || sweep.read.is_empty()),
+            stale: sweep.stale,
+            failures: sweep.failures.clone(),
             tracked: tracker.len() as u64,
             totals: totals.clone(),
         }
@@ -433,8 +476,12 @@ impl Consumer for Digest {
     fn unknown_inodes(&self, all: bool) -> BTreeSet<u32> {
         let mut nameless = Vec::new();
         for (id, memory) in self.tracker.namespaces() {
-            let wanted: Vec<bool> =
-                memory.origins().iter().map(|origin| all || self.owners.is_nameless(id, origin.cgroup)).collect();
+            // before Linux 5.8 the kernel sends no cgroup id
+            let wanted: Vec<bool> = memory
+                .origins()
+                .iter()
+                .map(|origin| all || origin.cgroup.is_none() || self.owners.is_nameless(id, origin.cgroup))
+                .collect();
             if wanted.contains(&true) {
                 let of = memory.connections().filter(|tracked| wanted.get(tracked.origin()) == Some(&true));
                 nameless.extend(of.map(|tracked| (Reverse(tracked.wire_idle(self.sweep.now)), tracked.inode)));

@@ -37,6 +37,11 @@ impl KnownOwners {
             }
         }
         self.cgroups.retain(|id, _| needed.contains(id));
+        if !self.inodes.is_empty() {
+            let connections = tracker.namespaces().flat_map(|(_, memory)| memory.connections());
+            let open: BTreeSet<_> = connections.map(|tracked| tracked.inode).collect();
+            self.inodes.retain(|inode, _| open.contains(inode));
+        }
     }
 }
 
@@ -62,8 +67,12 @@ impl OwnerOf for KnownOwners {
     /// unless only the program that holds the socket has a name.
     fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner> {
         let by_cgroup = self.by_cgroup(cgroup);
-        let named = by_cgroup.filter(|owner| owner.has_name());
-        let socket = named.or_else(|| self.inodes.get(&inode)).or(by_cgroup);
+        let by_inode = self.inodes.get(&inode);
+        let is_container = |owner: &&Arc<Owner>| matches!(owner.kind, OwnerKind::Pod | OwnerKind::Container);
+        // on a hybrid host only the other hierarchies of the holder name the container
+        let container = by_cgroup.filter(is_container).or_else(|| by_inode.filter(is_container));
+        let named = container.or_else(|| by_cgroup.filter(|owner| owner.has_name()));
+        let socket = named.or(by_inode).or(by_cgroup);
         let namespace = self.namespaces.get(&namespace);
         let kind = |owner: Option<&Arc<Owner>>| owner.map(|owner| owner.kind);
         let best = match (kind(socket), kind(namespace)) {

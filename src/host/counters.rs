@@ -2,56 +2,75 @@
 //!
 //! `/proc/thread-self/net` and `/proc/sys/net` follow the reading thread's namespace, so that no other process's files are needed.
 //!
-//! `snmp` is read each time; `netstat` costs three times as much, and a sysctl more the more namespaces there are (the kernel keeps all
-//! namespaces' entries of one name in one chain). So `netstat` is read again when `snmp` moved, and everything now and then.
+//! `snmp` is read each time. `netstat` costs three times as much, so it is read again when `snmp` changed. The cost of a sysctl grows with the
+//! number of namespaces, because the kernel keeps all entries of one name in one chain: it is read in every sixteenth sweep.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
+use std::{fs, io};
 
 use crate::owner::NsId;
 use crate::record::Counters;
 
-/// In how many sweeps everything is read once more.
+/// Everything is read again after this many sweeps.
 const ALL_EVERY: u64 = 16;
 
 /// Reads counters, sweep after sweep.
 #[derive(Debug, Default)]
 pub struct Reader {
     sweep: u64,
-    /// What each namespace said, and in which sweep.
+    /// Each namespace's counters, and the sweep that read them.
     known: HashMap<NsId, (Counters, u64)>,
 }
 
 impl Reader {
-    /// Called once at the start of each sweep. A namespace that the last one did not meet is forgotten.
+    /// Called once at the start of each sweep. Drops the namespaces that the last one did not read.
     pub fn begin_sweep(&mut self) {
         let last = self.sweep;
         self.known.retain(|_, (_, sweep)| *sweep == last);
         self.sweep += 1;
     }
 
-    /// What the namespace says that the thread is in; each value on its own may be missing.
-    pub fn read(&mut self, id: NsId) -> Counters {
-        let moving = snmp();
-        let its_turn = self.sweep.wrapping_add(id.0).is_multiple_of(ALL_EVERY);
-        let counters = match self.known.get(&id).filter(|_| !its_turn) {
-            Some(&(known, _)) => {
-                let still = Counters { keepalive_probes: None, abort_on_timeout: None, ..known };
-                let merged = Counters { tcp_keepalive_time: known.tcp_keepalive_time, ..moving };
-                if merged == still { known } else { netstat(merged) }
+    /// The counters of the namespace that the thread is in, each of which may be missing; and why some could not be read. Then those that
+    /// say whether its connections changed are missing, and the others are the last known ones.
+    pub fn read(&mut self, id: NsId) -> (Counters, Option<io::Error>) {
+        let known = self.known.get(&id).map(|&(known, _)| known);
+        let is_due = self.sweep.wrapping_add(id.0).is_multiple_of(ALL_EVERY);
+        match read_again(known.filter(|_| !is_due)) {
+            Ok(counters) => {
+                self.known.insert(id, (counters, self.sweep));
+                (counters, None)
             }
-            None => sysctls(netstat(moving)),
-        };
-        self.known.insert(id, (counters, self.sweep));
-        counters
+            Err(error) => {
+                if let Some((_, sweep)) = self.known.get_mut(&id) {
+                    *sweep = self.sweep;
+                }
+                let known = known.unwrap_or_default();
+                let Counters { estab_resets, keepalive_probes, abort_on_timeout, tcp_keepalive_time, .. } = known;
+                let last = Counters {
+                    estab_resets,
+                    keepalive_probes,
+                    abort_on_timeout,
+                    tcp_keepalive_time,
+                    ..Counters::default()
+                };
+                (last, Some(error))
+            }
+        }
     }
 }
 
-fn snmp() -> Counters {
-    let snmp = fs::read_to_string("/proc/thread-self/net/snmp").unwrap_or_default();
+fn read_again(known: Option<Counters>) -> io::Result<Counters> {
+    let now = snmp()?;
+    let Some(known) = known else { return Ok(sysctls(netstat(now)?)) };
+    let unchanged = Counters { keepalive_probes: None, abort_on_timeout: None, ..known };
+    let now = Counters { tcp_keepalive_time: known.tcp_keepalive_time, ..now };
+    if now == unchanged { Ok(known) } else { netstat(now) }
+}
+
+fn snmp() -> io::Result<Counters> {
+    let snmp = text("/proc/thread-self/net/snmp")?;
     let tcp = |name| field(&snmp, "Tcp:", name);
-    Counters {
+    Ok(Counters {
         curr_estab: tcp("CurrEstab"),
         active_opens: tcp("ActiveOpens"),
         passive_opens: tcp("PassiveOpens"),
@@ -60,24 +79,31 @@ fn snmp() -> Counters {
         retrans_segs: tcp("RetransSegs"),
         estab_resets: tcp("EstabResets"),
         ..Counters::default()
-    }
+    })
 }
 
-/// Adds what `netstat` says, read after `snmp`: a probe sent between the two is then a probe too many here, and movement at the next sweep.
-fn netstat(counters: Counters) -> Counters {
-    let netstat = fs::read_to_string("/proc/thread-self/net/netstat").unwrap_or_default();
-    Counters {
+/// Adds `netstat`, which is read after `snmp`: a probe sent between the two is one probe too many here, and a change in the next sweep.
+fn netstat(counters: Counters) -> io::Result<Counters> {
+    let netstat = text("/proc/thread-self/net/netstat")?;
+    Ok(Counters {
         keepalive_probes: field(&netstat, "TcpExt:", "TCPKeepAlive"),
         abort_on_timeout: field(&netstat, "TcpExt:", "TCPAbortOnTimeout"),
         ..counters
-    }
+    })
 }
 
+/// Adds the sysctls. A sandbox may hide them, and no judgement needs them.
 fn sysctls(counters: Counters) -> Counters {
-    let sysctl = |name: &str| {
-        fs::read_to_string(Path::new("/proc/sys/net/ipv4").join(name)).ok().and_then(|text| text.trim().parse().ok())
-    };
-    Counters { tcp_keepalive_time: sysctl("tcp_keepalive_time"), ..counters }
+    let time = fs::read_to_string("/proc/sys/net/ipv4/tcp_keepalive_time").ok();
+    Counters { tcp_keepalive_time: time.and_then(|text| text.trim().parse().ok()), ..counters }
+}
+
+/// The text of a file; empty where this kernel has no such file.
+fn text(path: &str) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    }
 }
 
 /// These files hold pairs of lines: `Group: name name …` and `Group: value value …`.
@@ -97,23 +123,24 @@ mod tests {
         let text = "Ip: CurrEstab Forwarding\nIp: 1 2\nTcp: RtoAlgorithm MaxConn CurrEstab\nTcp: 1 -1 42\n";
         assert_eq!(field(text, "Tcp:", "CurrEstab"), Some(42));
         assert_eq!(field(text, "Ip:", "CurrEstab"), Some(1));
-        assert_eq!(field(text, "Tcp:", "MaxConn"), None, "-1 is no count");
+        assert_eq!(field(text, "Tcp:", "MaxConn"), None, "-1 is not a count");
         assert_eq!(field(text, "Tcp:", "EstabResets"), None);
         assert_eq!(field("Tcp: CurrEstab\n", "Tcp:", "CurrEstab"), None, "cut off");
     }
 
     #[test]
-    fn this_machine_tells_its_own() {
+    fn this_machine_has_all_of_them() {
         let mut reader = Reader::default();
         let id = NsId(1);
         for _ in 0..=ALL_EVERY {
             reader.begin_sweep();
-            let counters = reader.read(id);
-            let told = [counters.curr_estab, counters.keepalive_probes, counters.tcp_keepalive_time.map(u64::from)];
-            assert!(told.iter().all(Option::is_some), "{counters:?}");
+            let (counters, failed) = reader.read(id);
+            assert!(failed.is_none(), "{failed:?}");
+            let read = [counters.curr_estab, counters.keepalive_probes, counters.tcp_keepalive_time.map(u64::from)];
+            assert!(read.iter().all(Option::is_some), "{counters:?}");
         }
         reader.begin_sweep();
         reader.begin_sweep();
-        assert!(reader.known.is_empty(), "a namespace that was not met is forgotten");
+        assert!(reader.known.is_empty(), "a namespace that was not read is dropped");
     }
 }

@@ -8,6 +8,7 @@ use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
+use super::failure;
 use crate::record::LossReason;
 use crate::wire::inet_diag::{Message, Messages, Request};
 
@@ -53,9 +54,38 @@ fn hint(reason: LossReason) -> &'static str {
     }
 }
 
-/// How this kernel is asked. Found out once: a kernel that refuses the request for both families refuses it always.
+impl DiagError {
+    /// An error of a socket call. `EPROTONOSUPPORT` and `ENOENT` say that the kernel lacks a module; nothing else does.
+    fn new(action: &'static str, source: io::Error) -> Self {
+        let reason = match Errno::from_io_error(&source) {
+            Some(Errno::NOENT | Errno::PROTONOSUPPORT) => LossReason::NoTcpDiag,
+            Some(Errno::AGAIN) => LossReason::Timeout,
+            _ => match failure::reason(&source) {
+                LossReason::Other => LossReason::Dump,
+                reason => reason,
+            },
+        };
+        Self { action, reason, source }
+    }
+
+    /// The kernel does not know the request, or not yet.
+    fn is_refusal(&self) -> bool {
+        let refusals = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOENT, Errno::PROTONOSUPPORT, Errno::AFNOSUPPORT];
+        Errno::from_io_error(&self.source).is_some_and(|errno| refusals.contains(&errno))
+    }
+}
+
+/// What a sweep knows about the kernel's `sock_diag`. It is found out again in each sweep, because a module may be loaded meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dialect {
+pub struct Kernel {
+    dialect: Dialect,
+    /// It has no `tcp_diag`. Each further request would start a `modprobe`.
+    has_no_tcp_diag: bool,
+}
+
+/// How the kernel is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Dialect {
     /// Both families in one walk of the hash table.
     #[default]
     OneWalk,
@@ -63,61 +93,73 @@ pub enum Dialect {
     PerFamily,
 }
 
+impl Kernel {
+    /// Called at the start of each sweep.
+    pub fn begin_sweep(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// Dumps the current namespace; `each` receives every datagram as it came. The socket is closed before this returns.
 ///
 /// An error of the kernel is part of [`Ended`]; an error of `each` ends the dump and is returned.
 pub fn dump<E>(
-    dialect: &mut Dialect,
+    kernel: &mut Kernel,
     buffer: &mut Vec<u8>,
     mut each: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Ended, E> {
-    let socket = match open() {
-        Ok(socket) => socket,
-        Err(error) => return Ok(error.into()),
+    if kernel.has_no_tcp_diag {
+        return Ok(DiagError::new("dump TCP sockets", Errno::NOENT.into()).into());
+    }
+    let ended = match open() {
+        Ok(socket) => dump_from(&socket, kernel, buffer, &mut each)?,
+        Err(error) => error.into(),
     };
-    if *dialect == Dialect::OneWalk {
-        let ended = ask(&socket, Request::BothFamilies, buffer, &mut each)?;
-        if !ended.error.as_ref().is_some_and(refused) {
+    kernel.has_no_tcp_diag = ended.error.as_ref().is_some_and(|error| error.reason == LossReason::NoTcpDiag);
+    Ok(ended)
+}
+
+fn dump_from<E>(
+    socket: &Socket,
+    kernel: &mut Kernel,
+    buffer: &mut Vec<u8>,
+    each: &mut impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Ended, E> {
+    if kernel.dialect == Dialect::OneWalk {
+        let ended = ask(socket, Request::BothFamilies, buffer, each)?;
+        // a kernel without tcp_diag has no answer to the other requests either
+        if !ended.error.as_ref().is_some_and(|error| error.is_refusal() && error.reason != LossReason::NoTcpDiag) {
             return Ok(ended);
         }
-        *dialect = Dialect::PerFamily;
+        kernel.dialect = Dialect::PerFamily;
     }
     let mut interrupted = false;
     for request in [Request::Inet, Request::Inet6] {
-        let ended = ask(&socket, request, buffer, &mut each)?;
+        let ended = ask(socket, request, buffer, each)?;
         match ended.error {
             None => interrupted |= ended.interrupted,
             // a kernel without IPv6 has no IPv6 sockets
-            Some(error) if request == Request::Inet6 && refused(&error) => {}
+            Some(error) if request == Request::Inet6 && error.is_refusal() => {}
             Some(error) => return Ok(error.into()),
         }
     }
     Ok(Ended { interrupted, error: None })
 }
 
-fn refused(error: &DiagError) -> bool {
-    let refusals = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOENT, Errno::PROTONOSUPPORT, Errno::AFNOSUPPORT];
-    error.source.raw_os_error().is_some_and(|errno| refusals.iter().any(|refusal| refusal.raw_os_error() == errno))
-}
-
 /// A `sock_diag` socket of the namespace that the thread is in.
 pub(super) fn open() -> Result<Socket, DiagError> {
-    let failed = |action, source| DiagError { action, reason: LossReason::NoTcpDiag, source };
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG).map_err(|source| failed("open a sock_diag socket", source))?;
-    socket.bind_auto().map_err(|source| failed("bind a sock_diag socket", source))?;
-    socket.connect(&SocketAddr::new(0, 0)).map_err(|source| failed("connect a sock_diag socket", source))?;
+    let mut socket =
+        Socket::new(NETLINK_SOCK_DIAG).map_err(|source| DiagError::new("open a sock_diag socket", source))?;
+    socket.bind_auto().map_err(|source| DiagError::new("bind a sock_diag socket", source))?;
+    socket.connect(&SocketAddr::new(0, 0)).map_err(|source| DiagError::new("connect a sock_diag socket", source))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER))
-        .map_err(|errno| failed("set a timeout on a sock_diag socket", errno.into()))?;
+        .map_err(|errno| DiagError::new("set a timeout on a sock_diag socket", errno.into()))?;
     Ok(socket)
 }
 
 /// Sends requests.
 pub(super) fn send(socket: &Socket, requests: &[u8]) -> Result<(), DiagError> {
-    socket.send(requests, 0).map(drop).map_err(|source| {
-        let missing = source.raw_os_error() == Some(Errno::NOENT.raw_os_error());
-        let reason = if missing { LossReason::NoTcpDiag } else { LossReason::Dump };
-        DiagError { action: "ask sock_diag for TCP sockets", reason, source }
-    })
+    socket.send(requests, 0).map(drop).map_err(|source| DiagError::new("ask sock_diag for TCP sockets", source))
 }
 
 /// Appends one datagram to what the buffer has room for beyond its content; returns the datagram's true length.
@@ -126,11 +168,7 @@ pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<usize, Di
         match socket.recv(buffer, MSG_TRUNC) {
             Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
             received => {
-                return received.map_err(|source| {
-                    let timeout = matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-                    let reason = if timeout { LossReason::Timeout } else { LossReason::Dump };
-                    DiagError { action: "receive TCP sockets from sock_diag", reason, source }
-                });
+                return received.map_err(|source| DiagError::new("receive TCP sockets from sock_diag", source));
             }
         }
     }
@@ -176,9 +214,7 @@ fn end(datagram: &[u8], interrupted: &mut bool) -> Option<Result<(), DiagError>>
             Ok(Message::Done(0)) => ended = Some(Ok(())),
             Ok(Message::Done(errno) | Message::Error(errno)) if errno < 0 => {
                 let source = io::Error::from_raw_os_error(errno.saturating_neg());
-                let reason =
-                    if errno == -Errno::NOENT.raw_os_error() { LossReason::NoTcpDiag } else { LossReason::Dump };
-                ended = Some(Err(DiagError { action: "dump TCP sockets", reason, source }));
+                ended = Some(Err(DiagError::new("dump TCP sockets", source)));
             }
             Ok(_) => {}
             Err(_) => *interrupted = true,
@@ -194,10 +230,11 @@ mod tests {
     use std::collections::BTreeSet;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
-    /// The local ports of the sockets that a dump tells, and the dialect that it ended in.
-    fn ports(mut dialect: Dialect) -> (BTreeSet<u16>, Dialect) {
+    /// The local ports of the sockets that a dump shows, and the dialect that it ended in.
+    fn ports(dialect: Dialect) -> (BTreeSet<u16>, Dialect) {
         let mut ports = BTreeSet::new();
-        let ended: io::Result<_> = dump(&mut dialect, &mut Vec::new(), |datagram| {
+        let mut kernel = Kernel { dialect, ..Kernel::default() };
+        let ended: io::Result<_> = dump(&mut kernel, &mut Vec::new(), |datagram| {
             for message in Messages::new(datagram).flatten() {
                 if let Message::Socket(reply) = message
                     && let Ok(Some(socket)) = reply.socket()
@@ -208,11 +245,11 @@ mod tests {
             Ok(())
         });
         assert!(ended.unwrap().error.is_none());
-        (ports, dialect)
+        (ports, kernel.dialect)
     }
 
     #[test]
-    fn one_walk_and_one_request_per_family_tell_the_same_sockets() {
+    fn one_walk_and_one_request_per_family_show_the_same_sockets() {
         let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         // a machine may have no IPv6 on its loopback
         let listeners: Vec<_> = addresses.iter().filter_map(|&addr| TcpListener::bind((addr, 0)).ok()).collect();
@@ -231,12 +268,42 @@ mod tests {
 
     #[test]
     fn a_kernel_that_refuses_one_request_is_asked_per_family_and_one_that_fails_is_not() {
-        let error = |errno: Errno| DiagError { action: "dump", reason: LossReason::Dump, source: errno.into() };
+        let error = |errno: Errno| DiagError::new("dump", errno.into());
         for refusal in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOENT] {
-            assert!(refused(&error(refusal)), "{refusal}");
+            assert!(error(refusal).is_refusal(), "{refusal}");
         }
         for failure in [Errno::NOMEM, Errno::PERM, Errno::INTR] {
-            assert!(!refused(&error(failure)), "{failure}");
+            assert!(!error(failure).is_refusal(), "{failure}");
         }
+    }
+
+    #[test]
+    fn only_a_missing_module_is_called_one() {
+        for (errno, reason) in [
+            (Errno::NOENT, LossReason::NoTcpDiag),
+            (Errno::PROTONOSUPPORT, LossReason::NoTcpDiag),
+            (Errno::MFILE, LossReason::TooManyFiles),
+            (Errno::NFILE, LossReason::TooManyFiles),
+            (Errno::NOMEM, LossReason::NoMemory),
+            (Errno::NOBUFS, LossReason::NoMemory),
+            (Errno::ACCESS, LossReason::Permission),
+            (Errno::AGAIN, LossReason::Timeout),
+            (Errno::INVAL, LossReason::Dump),
+        ] {
+            let error = DiagError::new("open a sock_diag socket", errno.into());
+            assert_eq!(error.reason, reason, "{errno}");
+            assert_eq!(error.to_string().contains("modprobe"), reason == LossReason::NoTcpDiag, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_module_is_asked_for_once_a_sweep() {
+        let mut kernel = Kernel { has_no_tcp_diag: true, dialect: Dialect::PerFamily };
+        let ended: io::Result<_> = dump(&mut kernel, &mut Vec::new(), |_| Ok(()));
+        assert_eq!(ended.unwrap().error.map(|error| error.reason), Some(LossReason::NoTcpDiag));
+        kernel.begin_sweep();
+        let ended: io::Result<_> = dump(&mut kernel, &mut Vec::new(), |_| Ok(()));
+        assert!(ended.unwrap().error.is_none(), "it was loaded meanwhile");
+        assert_eq!(kernel, Kernel::default(), "and answers both families in one walk");
     }
 }

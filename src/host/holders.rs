@@ -9,8 +9,9 @@ use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
 use super::exact::{Borrower, reason};
 use super::fds::{self, SocketHolder, Span, Unread};
+use super::names::printable;
 use crate::owner::Holder;
-use crate::record::{HeldSockets, Loss, LossReason, SocketsToRead};
+use crate::record::{HeldSockets, Loss, SocketsToRead};
 use crate::socket::KeepaliveOptions;
 
 /// The longest first word of a command line that is read, in bytes.
@@ -80,10 +81,9 @@ fn explain(
     let what = format!("--exact: the options of {unread} of {wanted} sockets could not be read");
     match refused.or(walk.error) {
         Some(error) => {
-            let denied = error.kind() == io::ErrorKind::PermissionDenied;
-            let label = if denied { LossReason::Permission } else { LossReason::Other };
+            let label = super::failure::reason(&error);
             let detail = format!("{what}: {}", reason(&error, procfs));
-            (Some(Loss { namespace: None, reason: label, detail }), None)
+            (Some(Loss::new(None, label, detail)), None)
         }
         None => (
             None,
@@ -99,10 +99,10 @@ pub(super) fn holder(pid: u32, folder: BorrowedFd<'_>) -> Holder {
     let argv0 = read(folder, "cmdline").unwrap_or_default();
     Holder {
         pid,
-        comm: read(folder, "comm").unwrap_or_default().trim_end_matches('\n').to_owned(),
-        argv0: argv0.split('\0').next().unwrap_or_default().to_owned(),
+        comm: printable(read(folder, "comm").unwrap_or_default().trim_end_matches('\n')),
+        argv0: printable(argv0.split('\0').next().unwrap_or_default()),
         // an executable that was replaced while it runs
-        exe: exe.map(|exe| exe.strip_suffix(" (deleted)").unwrap_or(exe)).unwrap_or_default().to_owned(),
+        exe: exe.map(|exe| printable(exe.strip_suffix(" (deleted)").unwrap_or(exe))).unwrap_or_default(),
     }
 }
 

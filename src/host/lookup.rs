@@ -1,5 +1,6 @@
-//! Asks `sock_diag` for sockets that are known already, one by one: the kernel finds each in its table by addresses and ports, where a dump walks
-//! all of it. Some hundred sockets cost a fraction of a walk on a node with many connections.
+//! Asks `sock_diag` for known sockets, one by one. The kernel finds each in its table by addresses and ports.
+//!
+//! A dump walks the whole table instead: on a node with many connections, a few hundred lookups cost a fraction of that.
 
 use super::diag::{DiagError, receive, send};
 use crate::socket::SocketName;
@@ -7,14 +8,15 @@ use crate::wire::inet_diag::{Message, Messages, lookup};
 
 /// Requests of one send. Each answer takes 1 to 2 KiB of the socket's receive buffer, which holds some 200 KiB by default.
 const BATCH: usize = 32;
-/// More than the kernel says of one socket.
+/// More than the kernel sends about one socket.
 const ANSWER: usize = 4096;
 
 /// The answers, a batch each: netlink messages one after the other, and when they were received, monotonic milliseconds.
 pub type Answers = Vec<(u64, Vec<u8>)>;
 
-/// Looks up sockets of the namespace that the thread is in. `None` where one of them is not there any more or cannot be found by its name (one
-/// that is bound to a device): then a dump tells what is there.
+/// Looks up sockets of the namespace that the thread is in.
+///
+/// `None` if one of them has closed, or cannot be found by its name because it is bound to a device. Then only a dump shows what is there.
 pub fn look_up(sockets: &[SocketName]) -> Result<Option<Answers>, DiagError> {
     let socket = super::diag::open()?;
     let mut answers = Vec::with_capacity(sockets.len().div_ceil(BATCH));
@@ -46,10 +48,10 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use super::*;
-    use crate::host::diag::{Dialect, dump};
+    use crate::host::diag::{Kernel, dump};
     use crate::socket::{Cookie, Socket, State};
 
-    /// The sockets that these bytes tell.
+    /// The sockets in these bytes.
     fn sockets(bytes: &[u8]) -> Vec<Socket> {
         Messages::new(bytes)
             .filter_map(|message| match message {
@@ -59,10 +61,10 @@ mod tests {
             .collect()
     }
 
-    /// The names of all connections that a dump tells with one of these ports.
+    /// The names of all connections with one of these ports, from a dump.
     fn names(ports: &[u16]) -> Vec<SocketName> {
         let mut names = Vec::new();
-        let ended: std::io::Result<_> = dump(&mut Dialect::default(), &mut Vec::new(), |datagram| {
+        let ended: std::io::Result<_> = dump(&mut Kernel::default(), &mut Vec::new(), |datagram| {
             names.extend(
                 sockets(datagram).iter().filter(|socket| socket.state == State::Established).map(|socket| SocketName {
                     local: socket.local,
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dump_tells_can_be_looked_up_until_it_is_gone() {
+    fn what_a_dump_shows_can_be_looked_up_until_it_closes() {
         let mapped = "::ffff:127.0.0.1".parse().unwrap();
         let addresses: [(IpAddr, IpAddr); 3] = [
             (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()),
@@ -101,15 +103,15 @@ mod tests {
         assert_eq!(names.len(), held.len());
         let answers = look_up(&names).unwrap().expect("every socket is there");
         let found: Vec<_> = answers.iter().flat_map(|(_, bytes)| sockets(bytes)).collect();
-        let told: Vec<_> =
+        let answered: Vec<_> =
             found.iter().map(|it| SocketName { local: it.local, remote: it.remote, cookie: it.cookie }).collect();
-        assert_eq!(told, names);
+        assert_eq!(answered, names);
         assert!(found.iter().all(|socket| socket.tcp.segs_in.is_some()), "with tcp_info");
 
         let other = Cookie(names[0].cookie.0 ^ 1);
         assert!(
             look_up(&[SocketName { cookie: other, ..names[0] }]).unwrap().is_none(),
-            "of the same name, but another"
+            "the name of a closed socket, used again"
         );
         held.clear();
         assert!(look_up(&names).unwrap().is_none(), "gone");

@@ -1,23 +1,21 @@
-//! Finds network namespaces, and enters one.
+//! One network namespace: how it is recognised, and how a thread enters it.
 //!
-//! A namespace is found through a process in it (`/proc/PID/ns/net`), through a bind mount (`/run/netns`, `/run/docker/netns`), or both.
 //! No handle is kept: an open descriptor of a namespace keeps a dead pod's interfaces alive.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::failure::is_gone;
 use crate::owner::NsId;
 
 /// `NSFS_MAGIC` of linux/magic.h: a bind mount of a namespace lies on nsfs, a leftover file in `/run/netns` does not.
 const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
-/// Enough processes to name an owner and to enter by, whatever goes away meanwhile.
-const MAX_PIDS: usize = 4;
+/// The only namespace of a kernel without `CONFIG_NET_NS`, which has no number.
+pub(super) const ONLY: NsId = NsId(0);
 
 /// A namespace that was found, and the ways into it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,98 +28,56 @@ pub struct Found {
     pub pids: Vec<u32>,
 }
 
-/// What could not be looked at while finding.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unseen {
-    /// Processes whose namespace may not be read.
-    pub processes: u64,
-}
-
 /// The namespace that this thread is in.
 pub fn own() -> io::Result<NsId> {
-    fs::metadata("/proc/thread-self/ns/net").map(|metadata| NsId(metadata.ino()))
+    match std::fs::read_link("/proc/thread-self/ns/net") {
+        Ok(link) => parse_link(&link).ok_or_else(|| io::Error::other("/proc/thread-self/ns/net is not a namespace")),
+        Err(error) if is_gone(&error) && Path::new("/proc/thread-self/stat").exists() => Ok(ONLY),
+        Err(error) => Err(error),
+    }
 }
 
-/// Every namespace, by inode.
-#[must_use]
-pub fn find(procfs: &Path, mounts: &[PathBuf]) -> (BTreeMap<NsId, Found>, Unseen) {
-    let mut found: BTreeMap<NsId, Found> = BTreeMap::new();
-    let mut unseen = Unseen::default();
-    for pid in pids(procfs) {
-        match fs::read_link(procfs.join(pid.to_string()).join("ns/net")) {
-            Ok(link) => {
-                if let Some(id) = parse_link(&link) {
-                    let pids = &mut found.entry(id).or_default().pids;
-                    if pids.len() < MAX_PIDS {
-                        pids.push(pid);
-                    }
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unseen.processes += 1,
-            // gone meanwhile
-            Err(_) => {}
-        }
-    }
-    for directory in mounts {
-        for (path, id) in bind_mounts(directory) {
-            let namespace = found.entry(id).or_default();
-            if namespace.mount.is_none() {
-                namespace.name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                namespace.mount = Some(path);
-            }
-        }
-    }
-    (found, unseen)
-}
-
-/// The namespace that a path is a handle of: a bind mount or a `/proc/PID/ns/net`.
+/// The namespace that a path is a handle of: a bind mount or a `/proc/PID/ns/net`. The path may be anything: a FIFO does not block this.
 pub fn id_of(path: &Path) -> io::Result<NsId> {
-    let file = File::open(path)?;
-    if !on_nsfs(&file) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a network namespace"));
-    }
-    Ok(NsId(file.metadata()?.ino()))
+    let not_one = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a network namespace");
+    handle_of(path)?.ok_or_else(not_one)
 }
 
-/// Moves the calling thread into a namespace, by whichever way still leads there. The thread must not do other work afterwards.
+/// Like [`id_of`]; `None` where the path is something else than a namespace.
+pub(super) fn handle_of(path: &Path) -> io::Result<Option<NsId>> {
+    let file = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(if is_on_nsfs(&file)? { Some(NsId(fstat(&file)?.st_ino)) } else { None })
+}
+
+/// Moves the calling thread into a namespace, by the first way that still leads there. The thread must not do other work afterwards.
 ///
-/// `Ok(false)`: it is gone.
+/// `Ok(false)`: the namespace has ended.
 pub fn enter(id: NsId, found: &Found, procfs: &Path) -> io::Result<bool> {
     let by_process = found.pids.iter().map(|pid| procfs.join(pid.to_string()).join("ns/net"));
-    let mut denied = None;
+    let mut failed = None;
     for path in found.mount.iter().cloned().chain(by_process) {
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied) => {
-                denied = Some(error);
-                continue;
+        match open(&path).and_then(|file| Ok((fstat(&file)?.st_ino, file))) {
+            Ok((inode, file)) if inode == id.0 => {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+                return Ok(true);
             }
-            // gone meanwhile: another way may be left
-            Err(_) => continue,
-        };
-        // the pid or the name may belong to another namespace by now
-        if file.metadata().is_ok_and(|metadata| metadata.ino() == id.0) {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-            return Ok(true);
+            // the pid or the name belongs to another namespace by now
+            Ok(_) => {}
+            Err(error) if is_gone(&error) => {}
+            Err(error) => failed = Some(failed.unwrap_or(error)),
         }
     }
-    denied.map_or(Ok(false), Err)
+    failed.map_or(Ok(false), Err)
 }
 
-pub(super) fn pids(procfs: &Path) -> impl Iterator<Item = u32> {
-    fs::read_dir(procfs).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+/// Opens a handle for `setns`. What stands there by now may be a FIFO.
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(openat(CWD, path, flags, Mode::empty())?)
 }
 
-fn bind_mounts(directory: &Path) -> impl Iterator<Item = (PathBuf, NsId)> {
-    fs::read_dir(directory).into_iter().flatten().filter_map(|entry| {
-        let path = entry.ok()?.path();
-        let id = id_of(&path).ok()?;
-        Some((path, id))
-    })
-}
-
-fn on_nsfs(file: &File) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == NSFS_MAGIC)
+fn is_on_nsfs(file: &OwnedFd) -> io::Result<bool> {
+    Ok(fstatfs(file)?.f_type == NSFS_MAGIC)
 }
 
 /// `net:[4026531840]`
@@ -132,20 +88,34 @@ pub(super) fn parse_link(link: &Path) -> Option<NsId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{FileType, mknodat};
 
     #[test]
-    fn our_own_namespace_is_found_through_our_own_process() {
-        let (found, _) = find(Path::new("/proc"), &[]);
-        assert!(found.contains_key(&own().unwrap()));
+    fn a_file_that_is_not_a_bind_mount_is_not_a_namespace() {
+        let directory = tempfile::tempdir().unwrap();
+        let left_over = directory.path().join("left-over");
+        std::fs::File::create(&left_over).unwrap();
+        assert_eq!(id_of(&left_over).unwrap_err().to_string(), "it is not a network namespace");
+        assert_eq!(id_of(Path::new("/proc/self/ns/net")).unwrap(), own().unwrap());
     }
 
     #[test]
-    fn a_file_that_is_no_bind_mount_is_no_namespace() {
+    fn a_fifo_in_the_place_of_a_namespace_blocks_nobody() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("left-over"), "").unwrap();
-        let (found, _) = find(Path::new("/nowhere"), &[directory.path().to_owned()]);
-        assert_eq!(found, BTreeMap::new());
-        let error = id_of(&directory.path().join("left-over")).unwrap_err();
-        assert_eq!(error.to_string(), "it is not a network namespace");
+        let fifo = directory.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert_eq!(id_of(&fifo).unwrap_err().to_string(), "it is not a network namespace");
+        let found = Found { mount: Some(fifo), ..Found::default() };
+        assert!(!enter(NsId(1), &found, Path::new("/proc")).unwrap(), "it leads to no namespace");
+    }
+
+    #[test]
+    fn a_way_that_cannot_be_opened_is_an_error_and_one_that_ended_is_not() {
+        let found = |pid| Found { pids: vec![pid], ..Found::default() };
+        assert!(!enter(NsId(1), &found(u32::MAX), Path::new("/proc")).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        // a path through a file: ENOTDIR
+        std::fs::write(directory.path().join("7"), "").unwrap();
+        assert!(enter(NsId(1), &found(7), directory.path()).is_err());
     }
 }

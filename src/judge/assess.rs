@@ -177,7 +177,8 @@ fn finding(
         remote: tracked.remote(),
         direction: judgement.direction,
         timer: tracked.timer(),
-        expires: (tracked.timer() != Timer::None).then(|| tracked.expires(now)),
+        expires: (tracked.timer() != Timer::None)
+            .then(|| tracked.expires(if memory.is_unread() { judgement.as_of } else { now })),
         unanswered: facts.unanswered,
         keepalive: judgement.keepalive,
         keepidle: facts.keepidle,
@@ -198,6 +199,7 @@ fn finding(
         uid: memory.origin(tracked).uid,
         inode: tracked.inode,
         cookie: tracked.cookie(),
+        stale: memory.is_unread().then(|| now.saturating_sub(judgement.as_of)),
     }
 }
 

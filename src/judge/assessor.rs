@@ -27,7 +27,7 @@ pub(super) struct Assessor<'a> {
 pub(super) struct Judgement<'a> {
     pub facts: Facts,
     /// The moment of these facts.
-    as_of: u64,
+    pub as_of: u64,
     criteria: Criteria,
     pub keepalive: Keepalive,
     pub verdict: Verdict,
@@ -98,6 +98,10 @@ impl<'a> Assessor<'a> {
     /// take it as the last read found it.
     fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, criteria: &Criteria) -> (u64, Facts) {
         let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
+        if memory.is_unread() {
+            let sampled_at = tracked.sampled_at(self.now);
+            return (sampled_at, facts(tracked, sampled_at));
+        }
         if memory.skipped() {
             let sampled_at = tracked.sampled_at(self.now);
             let then = facts(tracked, sampled_at);

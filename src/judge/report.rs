@@ -122,6 +122,8 @@ pub struct Finding {
     pub inode: u32,
     /// The socket's cookie.
     pub cookie: Cookie,
+    /// For how long its namespace could not be read: it is reported as it was last seen.
+    pub stale: Option<u64>,
 }
 
 impl Finding {
@@ -160,6 +162,17 @@ pub struct NamespaceCounts {
     pub vanished: u64,
     /// Not readable.
     pub failed: u64,
+}
+
+/// Namespaces that could not be read in this sweep and are reported as they were last seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// How many.
+    pub namespaces: u64,
+    /// Their connections.
+    pub connections: u64,
+    /// Since the oldest of these reads, milliseconds.
+    pub age: u64,
 }
 
 /// The counts of one owner's connections in one direction.
@@ -263,6 +276,12 @@ pub struct Report {
     pub not_shown: u64,
     /// Something could not be read; `losses` says what.
     pub incomplete: bool,
+    /// Nothing could be read, or namespaces may be hidden behind what could not be listed: the counts say nothing about the node.
+    pub is_blind: bool,
+    /// What is reported as it was last seen.
+    pub stale: Stale,
+    /// Why something could not be read in this sweep: reason, and the first loss with it.
+    pub failures: BTreeMap<&'static str, String>,
     /// By verdict, in the order of [`Verdict::ALL`].
     pub verdicts: [u64; Verdict::COUNT],
     /// Connections whose details were left out.

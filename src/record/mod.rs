@@ -208,7 +208,7 @@ pub struct Counters {
     pub tcp_keepalive_time: Option<u32>,
 }
 
-/// Something that a sweep could not read.
+/// Something that a sweep could not read. A namespace that is named was there, so its connections are not known to have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// The namespace, where one was found.
@@ -218,22 +218,45 @@ pub struct Loss {
     pub reason: LossReason,
     /// What was being done, on what, why it failed and what to do; for people.
     pub detail: String,
+    /// Processes or bind mounts could not be listed: there may be namespaces that the sweep did not find.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unlisted: bool,
 }
 
-/// Why something was lost. A closed set: it becomes a metric label.
+impl Loss {
+    /// A loss behind which no namespace is hidden.
+    #[must_use]
+    pub fn new(namespace: Option<NsId>, reason: LossReason, detail: String) -> Self {
+        Self { namespace, reason, detail, unlisted: false }
+    }
+}
+
+/// Why something could not be read. A closed set: it becomes a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossReason {
-    /// The namespace went away between finding and entering it; nothing was missed.
+    /// The namespace ended between finding and entering it; nothing was missed.
     Vanished,
-    /// A capability is missing.
+    /// A capability is missing, or a security module refuses.
     Permission,
     /// The kernel has no `tcp_diag`.
     NoTcpDiag,
-    /// The kernel did not answer in time.
+    /// The kernel, or a file system, did not answer in time.
     Timeout,
     /// The dump ended with an error.
     Dump,
+    /// No file descriptor was left (`EMFILE`, `ENFILE`).
+    TooManyFiles,
+    /// The kernel had no memory left (`ENOMEM`, `ENOBUFS`).
+    NoMemory,
+    /// A device or a file system failed (`EIO` and the like).
+    Io,
+    /// Something that was configured, or that Linux always has, does not exist.
+    Missing,
+    /// procfs hides the processes of other users (`hidepid`).
+    Hidden,
+    /// No thread could be started.
+    Thread,
     /// Anything else.
     Other,
 }
@@ -248,9 +271,20 @@ impl LossReason {
             Self::NoTcpDiag => "no_tcp_diag",
             Self::Timeout => "timeout",
             Self::Dump => "dump",
+            Self::TooManyFiles => "too_many_files",
+            Self::NoMemory => "no_memory",
+            Self::Io => "io",
+            Self::Missing => "missing",
+            Self::Hidden => "hidden",
+            Self::Thread => "thread",
             Self::Other => "other",
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 mod base64_bytes {

@@ -66,6 +66,12 @@ fn sweep(report: &Report) -> Value {
         "connections": report.connections,
         "ignored": report.ignored,
         "incomplete": report.incomplete,
+        "blind": report.is_blind,
+        "stale": {
+            "namespaces": report.stale.namespaces,
+            "connections": report.stale.connections,
+            "age_seconds": seconds(report.stale.age),
+        },
         "losses": report.losses,
     })
 }
@@ -151,6 +157,9 @@ pub fn connection(finding: &Finding) -> Value {
         "inode": finding.inode,
         "cookie": finding.cookie.to_string(),
     });
+    if let (Some(age), Some(map)) = (finding.stale, value.as_object_mut()) {
+        map.insert("stale_seconds".to_owned(), seconds(age).into());
+    }
     if let (Some(exact), Some(map)) = (finding.exact, value.as_object_mut()) {
         map.insert(
             "exact".to_owned(),

@@ -186,6 +186,7 @@ pub fn summary(report: &Report) -> String {
     };
     let (flagged, rest) = (list(true), list(false));
     let mut text = match report.connections {
+        0 if report.is_blind => "no connections could be read".to_owned(),
         0 => "no established connections".to_owned(),
         1 => format!("{} of 1 connection flagged", report.flagged()),
         connections => format!("{} of {connections} connections flagged", report.flagged()),
@@ -204,6 +205,10 @@ pub fn summary(report: &Report) -> String {
     let _ = write!(text, ". {entered} network namespace{}", if entered == 1 { "" } else { "s" });
     if counts.empty > 0 {
         let _ = write!(text, ", {} without connections", counts.empty);
+    }
+    if report.stale.namespaces > 0 {
+        let age = Human(report.stale.age);
+        let _ = write!(text, "; {} connections are shown as they were {age} ago", report.stale.connections);
     }
     if counts.failed > 0 {
         let _ = write!(text, ", {} more could not be read", counts.failed);

@@ -15,6 +15,9 @@ impl fmt::Display for Why<'_> {
         let finding = self.0;
         let limit = Limit(finding.path.idle_timeout);
         let path = &finding.path.name;
+        if let Some(age) = finding.stale {
+            write!(f, "{} ago, when its network namespace was last read: ", Human(age))?;
+        }
         match finding.verdict {
             Verdict::Local if finding.peer.same_namespace => {
                 f.write_str("both ends are in this network namespace, with no middlebox between them")

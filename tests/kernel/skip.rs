@@ -168,7 +168,7 @@ fn noticed(checks: &mut Checks, what: &str, sweep: &Sweep, end: &End, verdict: V
 /// What the namespace's counters say at one moment: none moved while they were read.
 fn counters(netns: &Netns) -> Counters {
     netns.enter(|| {
-        let read = || Reader::default().read(NsId(netns.inode));
+        let read = || Reader::default().read(NsId(netns.inode)).0;
         let mut counters = read();
         loop {
             let again = read();

@@ -1,9 +1,14 @@
-//! What a cgroup path says of who lives in it: pure grammar over the layouts of kubelet, container runtimes and systemd.
+//! What a cgroup path says about who lives in it: pure grammar over the layouts of kubelet, container runtimes and systemd.
 //!
 //! Nothing here relies on where a path starts: a reader inside a cgroup namespace sees `/../../` in front, a node that is
 //! itself a container (kind, k3d) sees its own container in front.
+//!
+//! Whoever owns a delegated cgroup may make any name below it. So a pod, and a container's id, are believed only where no user
+//! and no unit that is not a runtime stands above them.
 
-/// Who lives in a cgroup, as far as its path tells.
+use crate::host::names::printable;
+
+/// Who lives in a cgroup, as far as its path says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CgroupOwner {
     /// The pods on the path, outermost first: more than one where a cluster's node is itself a pod.
@@ -12,6 +17,8 @@ pub(super) struct CgroupOwner {
     pub container_id: Option<String>,
     /// The innermost systemd unit, slices aside, that is in no container.
     pub unit: Option<String>,
+    /// The path leads through a cgroup that is delegated to a user: the container's id proves nothing.
+    pub is_delegated: bool,
 }
 
 /// A pod's cgroup, or one of a container in it.
@@ -22,44 +29,49 @@ pub(super) struct InPod {
 }
 
 /// Reads one cgroup path.
-pub(super) fn place(path: &str) -> CgroupOwner {
-    let mut place = CgroupOwner::default();
-    let mut kubepods = false;
-    let mut parent = "";
+pub(super) fn owner_of_path(path: &str) -> CgroupOwner {
+    let mut owner = CgroupOwner::default();
+    let mut in_kubepods = false;
+    let mut parents = ["", ""];
     // a removed cgroup still has processes that are on their way out
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-    for component in path.split('/').flat_map(split_slice).filter(|component| !matches!(*component, "" | "..")) {
-        kubepods |= component.contains("kubepods");
-        if let Some(uid) = pod_uid(component, kubepods) {
-            place.pods.push(InPod { uid, container_id: None });
-        } else if let Some(id) = container_id(component, parent) {
-            let slot = place.pods.last_mut().map_or(&mut place.container_id, |pod| &mut pod.container_id);
-            slot.get_or_insert_with(|| id.to_owned());
-        } else if place.container_id.is_none() && is_unit(component, place.unit.is_some()) {
-            // systemd puts an underscore before a name that would collide with a file of the kernel
-            place.unit = Some(component.strip_prefix('_').unwrap_or(component).to_owned());
+    for component in path.split('/').flat_map(split_triple).filter(|component| !matches!(*component, "" | "..")) {
+        in_kubepods |= component.contains("kubepods");
+        let is_in_container = owner.container_id.is_some() || !owner.pods.is_empty();
+        let pod = pod_uid(component, in_kubepods).filter(|_| !owner.is_delegated);
+        if let Some(uid) = pod {
+            owner.pods.push(InPod { uid, container_id: None });
+        } else if let Some(id) = container_id(component, parents, !owner.pods.is_empty()) {
+            let slot = owner.pods.last_mut().map_or(&mut owner.container_id, |pod| &mut pod.container_id);
+            slot.get_or_insert_with(|| printable(id));
+        } else {
+            owner.is_delegated |= !is_in_container && is_delegated(component);
+            if owner.container_id.is_none() && is_unit(component, parents[1], owner.unit.is_some()) {
+                // systemd puts an underscore before a name that would collide with a file of the kernel
+                owner.unit = Some(printable(component.strip_prefix('_').unwrap_or(component)));
+            }
         }
-        parent = component;
+        parents = [parents[1], component];
     }
-    place
+    owner
 }
 
-/// Reads `/proc/PID/cgroup`: one line a hierarchy, `ID:CONTROLLERS:PATH`. The line that tells most wins: on hybrid hosts the
+/// Reads `/proc/PID/cgroup`: one line per hierarchy, `ID:CONTROLLERS:PATH`. The most specific line wins: on hybrid hosts the
 /// version 2 line may say less than the others.
-pub(super) fn place_of_process(text: &str) -> CgroupOwner {
+pub(super) fn owner_of_process(text: &str) -> CgroupOwner {
     let mut best = (0, false, CgroupOwner::default());
     for line in text.lines() {
         let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':')) else {
             continue;
         };
-        let place = place(path);
-        let telling = place.telling();
-        if telling == CgroupOwner::MOST_TELLING {
-            return place;
+        let owner = owner_of_path(path);
+        let specificity = owner.specificity();
+        if specificity == CgroupOwner::MOST_SPECIFIC {
+            return owner;
         }
         let first = matches!(controllers, "" | "name=systemd");
-        if (telling, first) > (best.0, best.1) {
-            best = (telling, first, place);
+        if (specificity, first) > (best.0, best.1) {
+            best = (specificity, first, owner);
         }
     }
     best.2
@@ -67,12 +79,12 @@ pub(super) fn place_of_process(text: &str) -> CgroupOwner {
 
 impl CgroupOwner {
     /// A pod and its container.
-    const MOST_TELLING: u8 = 4;
+    const MOST_SPECIFIC: u8 = 4;
 
     /// How much is known, for choosing between hierarchies.
-    pub fn telling(&self) -> u8 {
+    pub fn specificity(&self) -> u8 {
         match (self.pods.last(), &self.container_id, &self.unit) {
-            (Some(pod), ..) if pod.container_id.is_some() => Self::MOST_TELLING,
+            (Some(pod), ..) if pod.container_id.is_some() => Self::MOST_SPECIFIC,
             (Some(_), ..) => 3,
             (None, Some(_), _) => 2,
             (None, None, Some(_)) => 1,
@@ -82,23 +94,35 @@ impl CgroupOwner {
 }
 
 /// runc with the cgroupfs driver makes one folder of the systemd triple: `kubepods-pod….slice:cri-containerd:ID`.
-fn split_slice(component: &str) -> impl Iterator<Item = &str> {
-    let cut = component.find(".slice:").map(|at| at + ".slice".len());
+fn split_triple(component: &str) -> impl Iterator<Item = &str> {
+    let slice = component.find(".slice:").map(|at| at + ".slice".len());
+    let cut = slice.or_else(|| component.starts_with("kubepods").then(|| component.find(':')).flatten());
     let (slice, rest) = cut.map_or((component, None), |cut| (&component[..cut], Some(&component[cut + 1..])));
     std::iter::once(slice).chain(rest)
 }
 
+/// Units in which runtimes and Kubernetes distributions run pods.
+const RUNTIMES: [&str; 10] =
+    ["containerd", "cri-o", "crio", "docker", "k0s", "k3s", "kubelet", "microk8s", "rke2", "garden"];
+
+/// A user's slice, or a unit other than a runtime's. Its owner may make cgroups with any name.
+fn is_delegated(component: &str) -> bool {
+    let is_user = component == "user.slice" || component.starts_with("user@") || component.starts_with("user-");
+    let is_unit = component.rsplit_once('.').is_some_and(|(_, kind)| matches!(kind, "service" | "scope"));
+    let name = component.strip_prefix("snap.").unwrap_or(component);
+    is_user || (is_unit && !RUNTIMES.iter().any(|runtime| name.starts_with(runtime)))
+}
+
 /// `podUID` (cgroupfs driver) and `kubepods-burstable-podUID.slice` (systemd driver, where `_` stands for `-`).
-fn pod_uid(component: &str, kubepods: bool) -> Option<String> {
-    let uid = match component.strip_suffix(".slice") {
-        None => component.strip_prefix("pod")?.to_owned(),
-        Some(slice) => {
-            let uid = slice.strip_prefix("pod").or_else(|| slice.rsplit_once("-pod").map(|(_, uid)| uid))?;
-            uid.replace('_', "-")
-        }
-    };
+fn pod_uid(component: &str, in_kubepods: bool) -> Option<String> {
+    let name = component.strip_suffix(".slice").unwrap_or(component);
+    let uid = name.strip_prefix("pod").or_else(|| {
+        let (parents, uid) = name.rsplit_once("-pod")?;
+        parents.contains("kubepods").then_some(uid)
+    });
+    let uid = uid?.replace('_', "-");
     // static pods have a digest for a uid, or whatever their manifest says; the latter is only believed below kubepods
-    let plain = kubepods && super::names::is_uid(&uid);
+    let plain = in_kubepods && super::names::is_uid(&uid) && !uid.starts_with('-');
     (is_uuid(&uid) || is_hex(&uid, 32) || plain).then_some(uid)
 }
 
@@ -118,9 +142,11 @@ fn is_hex(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// `ID`, `RUNTIME-ID`, `RUNTIME-ID.scope`, `RUNTIME:ID`; and `ctr`'s `/default/NAME`, LXC's `lxc.payload.NAME`.
-fn container_id<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
-    if let Some(name) = component.strip_prefix("lxc.payload.") {
+/// `ID`, `RUNTIME-ID`, `RUNTIME-ID.scope`, `RUNTIME:ID`; and the names that LXC, nspawn, `ctr` and others give.
+fn container_id<'a>(component: &'a str, [grandparent, parent]: [&str; 2], in_pod: bool) -> Option<&'a str> {
+    let machine = ["lxc.payload.", "lxc.payload-"].iter().find_map(|prefix| component.strip_prefix(prefix));
+    let nspawn = || component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service");
+    if let Some(name) = machine.or_else(nspawn) {
         return Some(name).filter(|name| !name.is_empty());
     }
     let name = component.strip_suffix(".scope").unwrap_or(component);
@@ -130,15 +156,20 @@ fn container_id<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
     if is_container_id(id) && !runtime.contains("conmon") && !(at == 0 && parent == "libpod_parent") {
         return Some(id);
     }
-    // the namespace that `ctr` and `nerdctl` use unless told otherwise
-    (parent == "default").then_some(component)
+    // the namespace that `ctr` and `nerdctl` use by default; LXC; Cloud Foundry; BuildKit; Fargate's tasks
+    let is_parent = matches!(parent, "default" | "lxc" | "garden" | "buildkit") || grandparent == "ecs";
+    (is_parent || (in_pod && is_uuid(component))).then_some(component)
 }
 
-fn is_unit(component: &str, inside_one: bool) -> bool {
+fn is_unit(component: &str, parent: &str, is_inside_one: bool) -> bool {
+    // Talos has no systemd
+    if parent == "podruntime" {
+        return true;
+    }
     let Some((name, kind)) = component.rsplit_once('.') else { return false };
-    let known = matches!(kind, "service" | "scope" | "socket" | "mount" | "swap") && !name.is_empty();
+    let is_known = matches!(kind, "service" | "scope" | "socket" | "mount" | "swap") && !name.is_empty();
     // `user@1000.service/init.scope` is the user's manager itself
-    known && !(inside_one && component == "init.scope")
+    is_known && !(is_inside_one && component == "init.scope")
 }
 
 #[cfg(test)]

@@ -51,12 +51,11 @@ fn a_container_of_a_pod() {
          kubelet-kubepods-burstable-podPOD_.slice/cri-containerd-ID.scope",
         "/machine.slice/libpod-NODE.scope/container/kubelet.slice/kubelet-kubepods.slice/\
          kubelet-kubepods-podPOD_.slice/cri-containerd-ID.scope",
-        // k3d, k3s in a container, k3s without root
+        // k3d, k3s in a container, k3s as a unit
         "/docker/NODE/kubepods/burstable/podPOD/ID",
         "/system.slice/docker-NODE.scope/kubepods/besteffort/podPOD/ID",
         "/system.slice/k3s.service/kubepods/podPOD/ID",
         "/system.slice/rke2-server.service/kubepods/burstable/podPOD/ID",
-        "/user.slice/user-1000.slice/user@1000.service/k3s-rootless.service/kubepods/besteffort/podPOD/ID",
         // a reader in a cgroup namespace: containers start as siblings of its own
         "/../../podPOD/ID",
         "/../../../kubepods-burstable.slice/kubepods-burstable-podPOD_.slice/cri-containerd-ID.scope",
@@ -67,11 +66,12 @@ fn a_container_of_a_pod() {
         // the cgroup is already removed, a process is still on its way out
         "/kubepods/burstable/podPOD/ID (deleted)",
     ] {
-        let mut place = place(&fill(path));
+        let mut owner = owner_of_path(&fill(path));
         // the node's own container and the unit that started it are what surrounds the pod
-        place.container_id = None;
-        place.unit = None;
-        assert_eq!(place, pod(POD, Some(ID)), "{path}");
+        owner.container_id = None;
+        owner.unit = None;
+        owner.is_delegated = false;
+        assert_eq!(owner, pod(POD, Some(ID)), "{path}");
     }
 }
 
@@ -83,8 +83,8 @@ fn a_pod_without_a_container() {
         // the monitor of a container is not in it
         "/kubepods.slice/kubepods-podPOD_.slice/crio-conmon-ID.scope",
     ] {
-        let place = place(&fill(path));
-        assert_eq!(place.pods, pod(POD, None).pods, "{path}");
+        let owner = owner_of_path(&fill(path));
+        assert_eq!(owner.pods, pod(POD, None).pods, "{path}");
     }
 }
 
@@ -97,16 +97,18 @@ fn static_pods_have_digests_for_uids_or_what_their_manifest_says() {
         ("/kubepods/pod1234/ID", "1234"),
         ("/kubepods.slice/kubepods-podmy_uid.slice/cri-containerd-ID.scope", "my-uid"),
     ] {
-        let mut place = place(&fill(path));
-        place.unit = None;
-        assert_eq!(place, pod(uid, Some(ID)), "{path}");
+        let mut owner = owner_of_path(&fill(path));
+        owner.unit = None;
+        owner.is_delegated = false;
+        assert_eq!(owner, pod(uid, Some(ID)), "{path}");
     }
 }
 
 #[test]
 fn nested_pods_are_all_there() {
-    let place = place(&fill("/kubepods/burstable/podPOD/NODE/docker/ID/kubelet/kubepods/besteffort/podDIGEST/ID"));
-    let found: Vec<_> = place.pods.iter().map(|pod| (pod.uid.as_str(), pod.container_id.as_deref())).collect();
+    let owner =
+        owner_of_path(&fill("/kubepods/burstable/podPOD/NODE/docker/ID/kubelet/kubepods/besteffort/podDIGEST/ID"));
+    let found: Vec<_> = owner.pods.iter().map(|pod| (pod.uid.as_str(), pod.container_id.as_deref())).collect();
     assert_eq!(found, [(POD, Some(NODE)), (DIGEST, Some(ID))]);
 }
 
@@ -132,11 +134,11 @@ fn containers_outside_pods() {
         "/system.slice/docker-ID.scope/system.slice/nginx.service",
         "/../ID",
     ] {
-        assert_eq!(place(&fill(path)).container_id.as_deref(), Some(ID), "{path}");
-        assert_eq!(place(&fill(path)).pods, [], "{path}");
+        assert_eq!(owner_of_path(&fill(path)).container_id.as_deref(), Some(ID), "{path}");
+        assert_eq!(owner_of_path(&fill(path)).pods, [], "{path}");
     }
-    assert_eq!(place("/default/redis").container_id.as_deref(), Some("redis"));
-    assert_eq!(place("/lxc.payload.web/system.slice/nginx.service").container_id.as_deref(), Some("web"));
+    assert_eq!(owner_of_path("/default/redis").container_id.as_deref(), Some("redis"));
+    assert_eq!(owner_of_path("/lxc.payload.web/system.slice/nginx.service").container_id.as_deref(), Some("web"));
 }
 
 #[test]
@@ -151,13 +153,84 @@ fn systemd_units() {
         ("/init.scope", "init.scope"),
         ("/system.slice/_cpu.service", "cpu.service"),
         ("/system.slice/dbus-:1.2-org.example@0.service", "dbus-:1.2-org.example@0.service"),
-        ("/machine.slice/systemd-nspawn@box.service/payload", "systemd-nspawn@box.service"),
         // watches a container from outside of it
         ("/machine.slice/libpod-conmon-ID.scope", "libpod-conmon-ID.scope"),
         ("/system.slice/podman.service", "podman.service"),
         ("/podruntime.slice/kubelet.service", "kubelet.service"),
     ] {
-        assert_eq!(place(&fill(path)), CgroupOwner { unit: Some(fill(unit)), ..CgroupOwner::default() }, "{path}");
+        let CgroupOwner { pods, container_id, unit: found, is_delegated: _ } = owner_of_path(&fill(path));
+        assert_eq!((pods, container_id, found), (vec![], None, Some(fill(unit))), "{path}");
+    }
+}
+
+/// A user, or a unit that is not a runtime, may own a cgroup and make any name below it.
+#[test]
+fn a_delegated_cgroup_cannot_pose_as_a_pod() {
+    for path in [
+        "/user.slice/user-1000.slice/user@1000.service/kubepods-podPOD_.slice/cri-containerd-ID.scope",
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/kubepods/besteffort/podPOD/ID",
+        "/user.slice/user-1000.slice/user@1000.service/k3s-rootless.service/kubepods/besteffort/podPOD/ID",
+        "/user.slice/user-1000.slice/session-3.scope/kubepods.slice/kubepods-podPOD_.slice/crio-ID.scope",
+        "/system.slice/evil.service/kubepods/podPOD/ID",
+        "/system.slice/run-u7.scope/kubepods.slice/kubepods-podPOD_.slice/crio-ID.scope",
+        "/../../user.slice/user-1000.slice/kubepods/podPOD/ID",
+    ] {
+        let owner = owner_of_path(&fill(path));
+        assert_eq!((owner.pods.as_slice(), owner.is_delegated), (&[][..], true), "{path}");
+    }
+    for path in ["/kubepods/podPOD/ID", "/system.slice/docker-NODE.scope/kubepods/podPOD/ID", "/docker/ID"] {
+        assert!(!owner_of_path(&fill(path)).is_delegated, "{path}");
+    }
+}
+
+#[test]
+fn nothing_in_a_name_moves_the_cursor() {
+    let owner = owner_of_path("/system.slice/a\nb\x1b[2J.service");
+    assert_eq!(owner.unit.as_deref(), Some("a\u{fffd}b\u{fffd}[2J.service"));
+    let owner = owner_of_path("/lxc.payload.a\tb");
+    assert_eq!(owner.container_id.as_deref(), Some("a\u{fffd}b"));
+}
+
+/// Layouts that users of other projects met: path, pod uid, container, unit.
+#[test]
+fn layouts_from_public_reports() {
+    const OLD: &str = "2c48913c-b29f-11e7-9350-020968147796";
+    const LONG: &str = "9bca8d63d5fa610783847915bcff0ecac1273e5b4bed3f6fa1b07350e0135961";
+    for (path, pod, container, unit) in [
+        // a service inside a Proxmox VE container is not the host's unit
+        ("/lxc/100/ns/system.slice/nginx.service", "", "100", ""),
+        ("/lxc/x1/system.slice/snapd.service", "", "x1", ""),
+        ("/lxc/p1", "", "p1", ""),
+        ("/machine.slice/systemd-nspawn@box.service/payload/system.slice/nginx.service", "", "box", ""),
+        ("/lxc.payload.web", "", "web", ""),
+        ("/lxc.payload-101", "", "101", ""),
+        ("/kubepods/pod2c48913c_b29f_11e7_9350_020968147796/LONG", OLD, LONG, ""),
+        ("/kuberuntime/containerd/kubepods-pod2c48913c_b29f_11e7_9350_020968147796:cri-containerd:LONG", OLD, LONG, ""),
+        (
+            "/ecs/8f03e41243824aea923aca126495f665/34dc0b5e626f2c5c4c5170e34b10e765-1234567890",
+            "",
+            "34dc0b5e626f2c5c4c5170e34b10e765-1234567890",
+            "",
+        ),
+        ("/garden/6f265890-5165-7fab-6b52-18d1", "", "6f265890-5165-7fab-6b52-18d1", ""),
+        ("/system.slice/garden.service/garden/6f265890-5165-7fab-6b52-18d1", "", "6f265890-5165-7fab-6b52-18d1", ""),
+        (
+            "/kubepods/besteffort/pod2c48913c-b29f-11e7-9350-020968147796/15aa6e53-b09a-40c7-8558-c6c31e36c88a",
+            OLD,
+            "15aa6e53-b09a-40c7-8558-c6c31e36c88a",
+            "",
+        ),
+        ("/docker/buildkit/t4967jvf8rbufklrhkicskyes", "", "t4967jvf8rbufklrhkicskyes", ""),
+        ("/podruntime/kubelet", "", "", "kubelet"),
+        ("/kubepods.slice/pod-a", "", "", ""),
+    ] {
+        let owner = owner_of_path(&path.replace("LONG", LONG));
+        let in_pod = owner.pods.first();
+        let id = in_pod.map_or(owner.container_id.as_deref(), |pod| pod.container_id.as_deref());
+        let found = (in_pod.map_or("", |pod| &pod.uid), id.unwrap_or(""), owner.unit.as_deref().unwrap_or(""));
+        // the unit of a container is the runtime's
+        let found = if container.is_empty() { found } else { (found.0, found.1, "") };
+        assert_eq!(found, (pod, container, unit), "{path}");
     }
 }
 
@@ -180,12 +253,13 @@ fn nobody_in_particular() {
         "/kubepods/pod../x",
         "/docker/0f99ad5f",
     ] {
-        assert_eq!(place(&fill(path)), CgroupOwner::default(), "{path}");
+        let owner = CgroupOwner { is_delegated: false, ..owner_of_path(&fill(path)) };
+        assert_eq!(owner, CgroupOwner::default(), "{path}");
     }
 }
 
 #[test]
-fn the_line_that_tells_most_wins() {
+fn the_most_specific_line_wins() {
     for (text, expected) in [
         // version 2 only
         ("0::/kubepods/podPOD/ID\n", pod(POD, Some(ID))),
@@ -213,19 +287,20 @@ fn the_line_that_tells_most_wins() {
         ("", CgroupOwner::default()),
         ("garbage\n\n0\n0:\n::\n", CgroupOwner::default()),
     ] {
-        assert_eq!(place_of_process(&fill(text)), expected, "{text}");
+        let owner = CgroupOwner { is_delegated: false, ..owner_of_process(&fill(text)) };
+        assert_eq!(owner, expected, "{text}");
     }
 }
 
 proptest::proptest! {
     #[test]
     fn no_text_is_a_panic(text in "\\PC*") {
-        let _any = place_of_process(&text);
+        let _any = owner_of_process(&text);
     }
 
     #[test]
     fn what_is_found_was_written(prefix in "(/[a-z.-]{0,12}){0,3}", uid in "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", id in "[0-9a-f]{64}") {
-        let found = place(&format!("{prefix}/kubepods/pod{uid}/{id}"));
+        let found = owner_of_path(&format!("{prefix}/kubepods/pod{uid}/{id}"));
         let expected = InPod { uid, container_id: Some(id) };
         proptest::prop_assert_eq!(found.pods.last(), Some(&expected));
     }

@@ -25,7 +25,7 @@ pub(super) struct Inodes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InodeOwner {
     /// By the cgroup of the process.
-    pub place: CgroupOwner,
+    pub cgroup: CgroupOwner,
     /// The program, where the cgroup names nobody.
     pub program: Option<String>,
 }
@@ -46,12 +46,12 @@ impl Inodes {
         let known = &mut self.known;
         let end = fds::walk(&self.procfs, &mut missing, self.resume.unwrap_or(Span::WHOLE), |holder, missing| {
             let process = Process::at(holder.folder);
-            let Ok(place) = process.place() else { return };
+            let Ok(cgroup) = process.owner() else { return };
             let program =
-                (place == CgroupOwner::default()).then(|| holders::holder(holder.pid, process.folder().as_fd()));
+                (cgroup == CgroupOwner::default()).then(|| holders::holder(holder.pid, process.folder().as_fd()));
             let program = program.map(|holder| holder.program().to_owned()).filter(|name| !name.is_empty());
             for socket in holder.sockets.iter().filter(|socket| missing.remove(&socket.inode)) {
-                known.insert(socket.inode, InodeOwner { place: place.clone(), program: program.clone() });
+                known.insert(socket.inode, InodeOwner { cgroup: cgroup.clone(), program: program.clone() });
             }
         });
         self.resume = Some(Span { from: end.next, descriptors: DESCRIPTORS_PER_SWEEP });
@@ -78,12 +78,12 @@ mod tests {
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&listener));
         let inode = u32::try_from(std::fs::metadata(link).expect("our own socket").ino()).expect("32 bits");
         let ours = Process::open("/proc".as_ref(), std::process::id())
-            .and_then(|process| process.place())
+            .and_then(|process| process.owner())
             .expect("our own cgroup");
 
         let mut inodes = Inodes::new("/proc".into());
         inodes.learn(&[inode].into());
-        assert_eq!(inodes.get(inode).map(|owner| &owner.place), Some(&ours));
+        assert_eq!(inodes.get(inode).map(|owner| &owner.cgroup), Some(&ours));
         inodes.learn(&[].into());
         assert_eq!(inodes.get(inode), None);
     }

@@ -18,6 +18,8 @@ pub enum OwnerIssue {
     CgroupTree,
     /// The host has no cgroup v2: containers are told apart by the owners of socket inodes, where those can be read.
     NoCgroup2,
+    /// The kernel is a 32-bit one, whose cgroup ids are not inodes.
+    CgroupIds,
     /// `/proc/PID/fd` of some processes cannot be read.
     FdTables,
     /// The container runtime did not answer on its CRI endpoint.
@@ -35,6 +37,7 @@ impl OwnerIssue {
             Self::Disagree => "disagree",
             Self::CgroupTree => "cgroup_tree",
             Self::NoCgroup2 => "no_cgroup2",
+            Self::CgroupIds => "cgroup_ids",
             Self::FdTables => "fd_tables",
             Self::Cri => "cri",
         }
@@ -53,7 +56,7 @@ impl fmt::Display for OwnerIssue {
                 "a container's id is in no log link and not known to the runtime: it is shown without its name"
             }
             Self::Disagree => {
-                "two sources name the same pod or container differently: the container runtime's word wins"
+                "two sources name the same pod or container differently: the container runtime is believed"
             }
             Self::CgroupTree => {
                 "the cgroup v2 tree cannot be walked to its end, so some sockets are named by their network namespace \
@@ -63,9 +66,13 @@ impl fmt::Display for OwnerIssue {
                 "this host has no cgroup v2: containers of one pod are told apart only where /proc/PID/fd of their \
                  processes can be read (host PID namespace, CAP_SYS_PTRACE)"
             }
+            Self::CgroupIds => {
+                "this kernel is a 32-bit one, whose cgroup ids do not name directories: containers of one pod are told apart only \
+                 where /proc/PID/fd of their processes can be read"
+            }
             Self::FdTables => {
                 "the file descriptors of some processes cannot be read, so their sockets are named by their network \
-                 namespace alone: CAP_SYS_PTRACE is missing"
+                 namespace alone: run as root with CAP_SYS_PTRACE, and where processes have other users with CAP_DAC_READ_SEARCH"
             }
             Self::Cri => {
                 "the container runtime does not answer on --cri-endpoint: names come from the log directories alone"
@@ -74,17 +81,17 @@ impl fmt::Display for OwnerIssue {
     }
 }
 
-/// Issues counted since they were last taken; each kind is also said in the log, once.
+/// Issues counted since they were last taken. Each kind is also logged, once.
 #[derive(Debug, Default)]
 pub(super) struct Issues {
     counts: BTreeMap<OwnerIssue, u64>,
-    said: BTreeSet<OwnerIssue>,
+    logged: BTreeSet<OwnerIssue>,
 }
 
 impl Issues {
     pub(super) fn note(&mut self, issue: OwnerIssue) {
         *self.counts.entry(issue).or_default() += 1;
-        if self.said.insert(issue) {
+        if self.logged.insert(issue) {
             match issue {
                 // ordinary for a moment while a pod starts
                 OwnerIssue::PodName | OwnerIssue::ContainerName => tracing::info!("{issue}"),
@@ -112,9 +119,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<u8>>>);
+    struct Log(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Said {
+    impl Write for Log {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("one thread").write(bytes)
         }
@@ -125,9 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn each_trouble_is_counted_every_time_and_said_once() {
-        let said = Said::default();
-        let writer = said.clone();
+    fn each_issue_is_counted_every_time_and_logged_once() {
+        let written = Log::default();
+        let writer = written.clone();
         let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(log, || {
             let mut issues = Issues::default();
@@ -141,10 +148,10 @@ mod tests {
             issues.note(OwnerIssue::NoCgroup2);
             assert_eq!(issues.take(), [(OwnerIssue::NoCgroup2, 1)].into());
         });
-        let said = String::from_utf8(said.0.lock().expect("one thread").clone()).expect("text");
-        let lines: Vec<_> = said.lines().collect();
-        assert_eq!(lines.len(), 2, "{said}");
-        assert!(lines[0].contains("WARN") && lines[0].contains("this host has no cgroup v2"), "{said}");
-        assert!(lines[1].contains("INFO") && lines[1].contains("a pod's uid is in no log directory"), "{said}");
+        let text = String::from_utf8(written.0.lock().expect("one thread").clone()).expect("text");
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("this host has no cgroup v2"), "{text}");
+        assert!(lines[1].contains("INFO") && lines[1].contains("a pod's uid is in no log directory"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! Names from the folders that kubelet keeps for the logs of pods and containers; only listed, never opened or followed.
+//! Names from the folders in which kubelet keeps the logs of pods and containers. They are listed; no log is opened, no link followed.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +10,7 @@ use super::cgroup::is_container_id;
 use super::dir::{Entry, entries};
 use super::names::{ContainerName, PodName, is_label, is_uid};
 
-/// What the two folders said when they were last listed.
+/// What was in the two folders when they were last listed.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
     /// By pod uid; `None` where two folders claim the same uid, as after a static pod was renamed.
@@ -20,14 +20,23 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// Lists `pods` and `containers` below `logs`, usually `/var/log`. After an error it knows what could be listed.
-    pub fn read(&mut self, logs: &Path) -> io::Result<()> {
+    /// Lists `pods` and `containers` below `logs`, usually `/var/log`; after an error, as much as could be listed.
+    pub fn read(logs: &Path) -> (Self, io::Result<()>) {
+        let mut read = Self::default();
         // what `logs` itself is was the administrator's choice, its content is not
-        let root = openat(CWD, logs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        *self = Self::default();
-        let pods = entries(&root, "pods", |entry| self.pod(entry));
-        let containers = entries(&root, "containers", |entry| self.container(entry));
-        pods.and(containers)
+        let root = match openat(CWD, logs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(root) => root,
+            Err(errno) => return (read, Err(errno.into())),
+        };
+        let pods = entries(&root, "pods", |entry| read.pod(entry));
+        let containers = entries(&root, "containers", |entry| read.container(entry));
+        (read, pods.and(containers))
+    }
+
+    /// Adds what another listing found.
+    pub fn add(&mut self, other: Self) {
+        self.pods.extend(other.pods);
+        self.containers.extend(other.containers);
     }
 
     pub fn pod_by_uid(&self, uid: &str) -> Option<&PodName> {
@@ -120,15 +129,16 @@ mod tests {
         std::fs::create_dir_all(log.path().join("pods/shop_old_2")).expect("mkdir");
         std::fs::create_dir_all(log.path().join("pods/shop_new_2")).expect("mkdir");
         std::os::unix::fs::symlink(elsewhere.path(), log.path().join("containers")).expect("symlink");
-        let mut read = Logs::default();
-        assert!(read.read(log.path()).is_err(), "a link in place of a folder is refused");
+        let (read, listed) = Logs::read(log.path());
+        assert!(listed.is_err(), "a link in place of a folder is refused");
         assert!(read.pod_by_uid("1").is_some(), "and the other folder is listed all the same");
 
         std::fs::remove_file(log.path().join("containers")).expect("rm");
         std::fs::create_dir(log.path().join("containers")).expect("mkdir");
         let target = "/does/not/exist";
         std::os::unix::fs::symlink(target, log.path().join(format!("containers/web_shop_app-{ID}.log"))).expect("ln");
-        read.read(log.path()).expect("both folders are there");
+        let (read, listed) = Logs::read(log.path());
+        listed.expect("both folders are there");
         assert_eq!(read.pod_by_uid("1"), PodName::new("shop", "web").as_ref());
         assert_eq!(read.pod_by_uid("2"), None, "two names for one uid are none");
         assert_eq!(read.container_by_id(ID).and_then(|name| name.container.as_deref()), Some("app"));

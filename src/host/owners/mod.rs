@@ -1,14 +1,17 @@
-//! Whose connection is it: pods, containers and units, from cgroups and from names that lie read-only on the host.
+//! Who owns a connection: pods, containers and units, from control groups and from names that the host keeps in files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::host::holders;
+use super::{failure, holders};
 use crate::owner::{NsId, Owner, OwnerKind};
+use crate::record::{Loss, LossReason};
 
 #[cfg(feature = "cri")]
 mod backoff;
 mod cgroup;
+mod cgroups;
 #[cfg(feature = "cri")]
 mod cri;
 #[cfg(not(feature = "cri"))]
@@ -28,121 +31,123 @@ mod sources;
 mod tree;
 
 use cgroup::{CgroupOwner, InPod, is_container_id};
+use cgroups::Cgroups;
 use inodes::Inodes;
 use issues::Issues;
 pub use issues::OwnerIssue;
 use names::PodName;
 use process::Process;
 use sources::Sources;
-use tree::Tree;
 
-/// Where cgroup v2 is mounted unless told otherwise.
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-/// Of a namespace's processes so many are tried, because any may be gone, and two are believed.
+/// The number of a namespace's processes that are tried, because some of them may have ended.
 const MAX_TRIED: usize = 8;
+/// The number of a namespace's processes that are believed.
 const MAX_BELIEVED: usize = 2;
 
 /// Where the host's trees are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
     /// The host's procfs, usually `/proc`.
     pub procfs: PathBuf,
-    /// The host's cgroup tree; `None` looks at `/sys/fs/cgroup`. On a hybrid host its folder `unified` is taken.
+    /// The host's cgroup tree, if the user named one; `None` stands for `/sys/fs/cgroup`. On a hybrid host its folder `unified` is taken.
     pub cgroup: Option<PathBuf>,
     /// The folder that holds kubelet's `pods` and `containers`, usually `/var/log`.
     pub logs: PathBuf,
-    /// The container runtime's CRI socket, if it may be asked; of no effect in a build without the feature `cri`.
+    /// Whether the user named that folder. Then it is a loss if it does not exist.
+    pub logs_required: bool,
+    /// The container runtime's CRI socket, if it may be asked. A build without the feature `cri` ignores it.
     pub cri: Option<PathBuf>,
 }
 
-/// Names owners. It remembers only what cannot come to mean something else: pod uids, container ids and cgroup ids are never
-/// used again, while pids and namespace inodes are, so nothing is remembered by those.
+/// Names owners. It stores only what keeps its meaning: pod uids, container ids and cgroup ids are never used again. Pids and
+/// inodes of namespaces are, so an owner found by them is stored only until the next sweep, for the case that it cannot be read then.
 #[derive(Debug)]
 pub struct Owners {
     procfs: PathBuf,
-    tree: Option<Tree>,
+    cgroups: Cgroups,
     inodes: Inodes,
     sources: Sources,
+    /// The owners of namespaces in this sweep, and in the last one.
+    namespaces: [HashMap<NsId, Owner>; 2],
     issues: Issues,
+    losses: Vec<Loss>,
 }
 
 impl Owners {
-    /// Finds the cgroup v2 tree; nothing else is read yet.
+    /// Nothing is read yet.
     #[must_use]
     pub fn new(roots: &Roots) -> Self {
-        let tree = Tree::find(roots.cgroup.as_deref().unwrap_or(Path::new(CGROUP_ROOT)));
-        let mut issues = Issues::default();
-        issues.note_if(tree.is_none(), OwnerIssue::NoCgroup2);
         Self {
             procfs: roots.procfs.clone(),
-            tree,
+            cgroups: Cgroups::new(roots.cgroup.clone()),
             inodes: Inodes::new(roots.procfs.clone()),
             sources: Sources::new(roots),
-            issues,
+            namespaces: Default::default(),
+            issues: Issues::default(),
+            losses: Vec::new(),
         }
     }
 
-    /// Called once at the start of each sweep: every source may be read once more.
+    /// Called once at the start of each sweep, before its thread enters a namespace: every source may be read once more.
     pub fn begin_sweep(&mut self) {
-        self.sources.begin_sweep();
-        self.tree.iter_mut().for_each(Tree::begin_sweep);
+        self.losses.clear();
+        self.namespaces.swap(0, 1);
+        self.namespaces[0].clear();
+        self.sources.begin_sweep(&mut self.losses);
+        self.cgroups.begin_sweep(&mut self.issues, &mut self.losses);
     }
 
     /// Whose namespace it is: from processes in it (any of them may be gone or unreadable), else from the name of its bind
-    /// mount, else the name of a program in it. `host_ns` says that it is the host's own, or ours.
+    /// mount, else the name of a program in it. `host_ns` says that it is the host's own.
     pub fn of_namespace(&mut self, id: NsId, name: Option<&str>, pids: &[u32], host_ns: bool) -> Owner {
         if host_ns {
             return Owner::default();
         }
-        let processes =
-            pids.iter().take(MAX_TRIED).filter_map(|pid| Some((*pid, Process::open(&self.procfs, *pid).ok()?)));
-        let inside: Vec<_> = processes.filter(|(_, process)| process.is_in(id)).collect();
-        let places = inside.iter().filter_map(|(_, process)| process.place().ok());
-        let mut best = CgroupOwner::default();
-        for place in places.take(MAX_BELIEVED) {
-            if place.telling() > best.telling() {
-                best = place;
-            }
-            if !best.pods.is_empty() {
-                break;
-            }
-        }
+        let mut read = self.read_processes(id, pids);
         // the namespace is the pod's, not that of the container whose process happened to be read
-        best.pods.iter_mut().for_each(|pod| pod.container_id = None);
-        let owner = owner_of(&best, &mut self.sources, &mut self.issues);
-        if owner.kind == OwnerKind::Pod {
-            return owner;
+        read.best.pods.iter_mut().for_each(|pod| pod.container_id = None);
+        let mut owner = owner_of(&read.best, &mut self.sources, &mut self.issues, &mut self.losses);
+        if owner.kind != OwnerKind::Pod {
+            if let Some((uid, pod)) = name.and_then(|name| self.sources.pod_by_netns(name, &mut self.issues)) {
+                owner = pod_owner(uid, Some(pod));
+            } else if let Some(known) = self.namespaces[1].get(&id).filter(|_| read.failed) {
+                owner = known.clone();
+            } else if owner.kind == OwnerKind::Host {
+                // it is not the host's, so its name is a mount's, a program's, or its number
+                let name = name.map(str::to_owned).or_else(|| read.program()).unwrap_or_else(|| format!("net:[{id}]"));
+                owner = Owner { kind: OwnerKind::Netns, container: Some(name), ..Owner::default() };
+            }
         }
-        if let Some((uid, pod)) = name.and_then(|name| self.sources.pod_by_netns(name, &mut self.issues)) {
-            return pod_owner(uid, Some(pod));
-        }
-        if owner.kind != OwnerKind::Host {
-            return owner;
-        }
-        // it is not the host's, so its name is a mount's, a program's, or its number
-        let program = || {
-            let named =
-                inside.iter().map(|(pid, process)| holders::holder(*pid, process.folder()).program().to_owned());
-            named.into_iter().find(|name| !name.is_empty())
-        };
-        let name = name.map(str::to_owned).or_else(program).unwrap_or_else(|| format!("net:[{id}]"));
-        Owner { kind: OwnerKind::Netns, container: Some(name), ..Owner::default() }
+        self.namespaces[0].insert(id, owner.clone());
+        owner
     }
 
-    /// Who is behind cgroup v2 ids, as far as they are known after at most one walk of the tree a sweep.
-    pub fn of_cgroups(&mut self, ids: &BTreeSet<u64>) -> BTreeMap<u64, Owner> {
-        let Some(tree) = &mut self.tree else { return BTreeMap::new() };
-        if let Err(error) = tree.learn(ids) {
-            tracing::debug!(%error, "walking the cgroup tree");
-            self.issues.note(OwnerIssue::CgroupTree);
+    /// Reads processes of a namespace until enough of them are believed.
+    fn read_processes(&mut self, id: NsId, pids: &[u32]) -> ReadProcesses {
+        let mut read = ReadProcesses::default();
+        for &pid in pids.iter().take(MAX_TRIED) {
+            match read.process(&self.procfs, pid, id) {
+                Err(error) if failure::is_gone(&error) => {}
+                Err(error) => {
+                    read.failed = true;
+                    if failure::reason(&error) != LossReason::Permission {
+                        self.losses.push(failure::loss("read the control group of process", pid, &error));
+                    }
+                }
+                Ok(()) if !read.best.pods.is_empty() || read.inside.len() == MAX_BELIEVED => break,
+                Ok(()) => {}
+            }
         }
+        read
+    }
+
+    /// Who is behind cgroup v2 ids, as far as at most one walk of the tree in each sweep shows.
+    pub fn of_cgroups(&mut self, ids: &BTreeSet<u64>) -> BTreeMap<u64, Owner> {
+        self.cgroups.learn(ids, &mut self.issues, &mut self.losses);
         let mut owners = BTreeMap::new();
         for id in ids {
-            match tree.get(*id) {
-                Some(place) => {
-                    owners.insert(*id, owner_of(place, &mut self.sources, &mut self.issues));
-                }
-                None => self.issues.note_if(!tree.is_whole(), OwnerIssue::CgroupTree),
+            if let Some(place) = self.cgroups.get(*id) {
+                owners.insert(*id, owner_of(place, &mut self.sources, &mut self.issues, &mut self.losses));
             }
         }
         owners
@@ -152,41 +157,83 @@ impl Owners {
     /// program.
     pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Owner> {
         let unread = self.inodes.learn(wanted);
-        self.issues.note_if(!unread.is_empty(), OwnerIssue::FdTables);
+        self.issues.note_if(unread.refused > 0, OwnerIssue::FdTables);
+        if let Some(error) = unread.error.filter(|_| unread.failed > 0) {
+            let what = format!("the file descriptors of processes in {}", self.procfs.display());
+            self.losses.push(failure::loss("read", what, &error));
+        }
         let known = wanted.iter().filter_map(|inode| Some((*inode, self.inodes.get(*inode)?)));
         let named = known.map(|(inode, known)| {
-            let owner = owner_of(&known.place, &mut self.sources, &mut self.issues);
+            let owner = owner_of(&known.cgroup, &mut self.sources, &mut self.issues, &mut self.losses);
             let container = owner.container.clone().or_else(|| known.program.clone());
-            (
-                inode,
-                Owner { container: if owner.kind == OwnerKind::Host { container } else { owner.container }, ..owner },
-            )
+            let container = if owner.kind == OwnerKind::Host { container } else { owner.container };
+            (inode, Owner { container, ..owner })
         });
         named.collect()
     }
 
-    /// Whether cgroup v2 ids mean something here.
+    /// Whether cgroup v2 ids alone do not name every container here: the inodes of sockets are needed, too.
     #[must_use]
-    pub fn has_cgroup2(&self) -> bool {
-        self.tree.is_some()
+    pub fn needs_inodes(&self) -> bool {
+        !self.cgroups.name_containers()
     }
 
-    /// What went wrong or disagreed since the last call, with how often.
+    /// What went wrong or disagreed since the last call, and how often.
     pub fn issues(&mut self) -> BTreeMap<OwnerIssue, u64> {
         self.issues.take()
     }
+
+    /// What could not be read in this sweep.
+    pub fn losses(&mut self) -> Vec<Loss> {
+        let mut seen = BTreeSet::new();
+        let mut losses = std::mem::take(&mut self.losses);
+        losses.retain(|loss| seen.insert((loss.reason, loss.detail.clone())));
+        losses
+    }
 }
 
-/// Gives a place its names.
-fn owner_of(place: &CgroupOwner, sources: &mut Sources, issues: &mut Issues) -> Owner {
-    if let Some(outermost) = place.pods.first() {
-        // where pods are nested, the one that this node has a name for is meant
-        let named = place.pods.iter().rev().find_map(|pod| Some((pod, sources.pod(&pod.uid, issues)?)));
-        let (pod, name) = named.map_or((outermost, None), |(pod, name)| (pod, Some(name)));
-        return owner_in_pod(pod, name, sources, issues);
+/// What some processes of a namespace say about its owner.
+#[derive(Default)]
+struct ReadProcesses {
+    /// The most specific of their owners.
+    best: CgroupOwner,
+    inside: Vec<(u32, Process)>,
+    /// One that is there could not be read.
+    failed: bool,
+}
+
+impl ReadProcesses {
+    fn process(&mut self, procfs: &Path, pid: u32, id: NsId) -> io::Result<()> {
+        let process = Process::open(procfs, pid)?;
+        if process.is_in(id)? {
+            let owner = process.owner()?;
+            if owner.specificity() > self.best.specificity() {
+                self.best = owner;
+            }
+            self.inside.push((pid, process));
+        }
+        Ok(())
     }
-    if let Some(id) = &place.container_id {
-        return match sources.container(id, issues) {
+
+    /// The name of a program in the namespace.
+    fn program(&self) -> Option<String> {
+        let names =
+            self.inside.iter().map(|(pid, process)| holders::holder(*pid, process.folder()).program().to_owned());
+        names.into_iter().find(|name| !name.is_empty())
+    }
+}
+
+/// Adds the names to what a control group says.
+fn owner_of(owner: &CgroupOwner, sources: &mut Sources, issues: &mut Issues, losses: &mut Vec<Loss>) -> Owner {
+    if let Some(outermost) = owner.pods.first() {
+        // of nested pods, the outermost that this node has a name for: a pod that makes control groups must not pose as another
+        let named = owner.pods.iter().find_map(|pod| Some((pod, sources.pod(&pod.uid, issues, losses)?)));
+        let (pod, name) = named.map_or((outermost, None), |(pod, name)| (pod, Some(name)));
+        return owner_in_pod(pod, name, sources, issues, losses);
+    }
+    if let Some(id) = &owner.container_id {
+        let known = if owner.is_delegated { None } else { sources.container(id, issues, losses) };
+        return match known {
             Some(name) => Owner {
                 container: name.container,
                 container_id: Some(id.clone()),
@@ -203,27 +250,33 @@ fn owner_of(place: &CgroupOwner, sources: &mut Sources, issues: &mut Issues) -> 
             },
         };
     }
-    match &place.unit {
+    match &owner.unit {
         Some(unit) => Owner { kind: OwnerKind::Unit, container: Some(unit.clone()), ..Owner::default() },
         None => Owner::default(),
     }
 }
 
-fn owner_in_pod(place: &InPod, name: Option<PodName>, sources: &mut Sources, issues: &mut Issues) -> Owner {
-    let container = place.container_id.as_ref().and_then(|id| {
-        let known = sources.container(id, issues);
+fn owner_in_pod(
+    pod: &InPod,
+    name: Option<PodName>,
+    sources: &mut Sources,
+    issues: &mut Issues,
+    losses: &mut Vec<Loss>,
+) -> Owner {
+    let container = pod.container_id.as_ref().and_then(|id| {
+        let known = sources.container(id, issues, losses);
         issues.note_if(known.is_none(), OwnerIssue::ContainerName);
         known
     });
-    // a source that tells the uid, too, tells of the very sandbox: an earlier one of this pod may have had another name
-    let of_sandbox = container.as_ref().is_some_and(|container| container.uid.as_ref() == Some(&place.uid));
-    let (container, pod) = container.map_or((None, None), |known| (known.container, Some(known.pod)));
-    let contradicted = !of_sandbox && name.is_some() && pod.is_some() && name != pod;
+    // a source that also has the uid means this very sandbox: an earlier one of this pod may have had another name
+    let of_sandbox = container.as_ref().is_some_and(|container| container.uid.as_ref() == Some(&pod.uid));
+    let (container, named) = container.map_or((None, None), |known| (known.container, Some(known.pod)));
+    let contradicted = !of_sandbox && name.is_some() && named.is_some() && name != named;
     issues.note_if(contradicted, OwnerIssue::Disagree);
-    let name = if of_sandbox { pod } else { name.or(pod) };
+    let name = if of_sandbox { named } else { name.or(named) };
     issues.note_if(name.is_none() && !sources.logs_listed(), OwnerIssue::PodLogs);
     issues.note_if(name.is_none(), OwnerIssue::PodName);
-    Owner { container, container_id: place.container_id.clone(), ..pod_owner(place.uid.clone(), name) }
+    Owner { container, container_id: pod.container_id.clone(), ..pod_owner(pod.uid.clone(), name) }
 }
 
 fn pod_owner(uid: String, name: Option<PodName>) -> Owner {

@@ -6,15 +6,15 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
-use super::cgroup::{CgroupOwner, place_of_process};
+use super::cgroup::{CgroupOwner, owner_of_process};
 use super::dir;
 use crate::owner::NsId;
 
-/// `/proc/PID/cgroup` has a line a hierarchy, of which there are at most 16; a path may have 4096 bytes.
+/// `/proc/PID/cgroup` has one line per hierarchy. There are at most 16 hierarchies, and a path may have 4096 bytes.
 const MAX_CGROUP_FILE: u64 = 64 << 10;
 
-/// A process, held by its folder in procfs. The descriptor stands for this process alone: once it is gone every read fails,
-/// even if its pid is given to a successor. It pins neither the process nor its namespaces.
+/// A process, by its folder in procfs. Once the process is gone every read fails, even if its pid is used again. The descriptor keeps
+/// neither the process nor its namespaces alive.
 pub(super) struct Process(OwnedFd);
 
 impl Process {
@@ -28,14 +28,15 @@ impl Process {
         Self(folder)
     }
 
-    /// Whether it is in this network namespace, as far as that may be read.
-    pub fn is_in(&self, id: NsId) -> bool {
-        readlinkat(&self.0, "ns/net", Vec::new()).is_ok_and(|link| link.to_str() == Ok(&format!("net:[{id}]")))
+    /// Whether it is in this network namespace.
+    pub fn is_in(&self, id: NsId) -> io::Result<bool> {
+        let link = readlinkat(&self.0, "ns/net", Vec::new())?;
+        Ok(link.to_str() == Ok(&format!("net:[{id}]")))
     }
 
     /// Who lives in its cgroup.
-    pub fn place(&self) -> io::Result<CgroupOwner> {
-        Ok(place_of_process(&dir::text(&self.0, "cgroup", MAX_CGROUP_FILE)?))
+    pub fn owner(&self) -> io::Result<CgroupOwner> {
+        Ok(owner_of_process(&dir::text(&self.0, "cgroup", MAX_CGROUP_FILE)?))
     }
 
     pub fn folder(&self) -> BorrowedFd<'_> {

@@ -1,6 +1,6 @@
-//! Which source is asked for a name, when, and which is believed.
+//! Which source is asked for a name, when, and which one is believed.
 //!
-//! The log folders first, the container runtime where they are silent. Where both speak, the runtime's word counts.
+//! The log folders come first. The container runtime is asked for what they do not have, and is believed if both have it.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,19 @@ use super::cri::Cri;
 use super::issues::{Issues, OwnerIssue};
 use super::logs::Logs;
 use super::names::{ContainerName, PodName};
+use crate::host::failure;
+use crate::host::worker::Worker;
+use crate::record::Loss;
 
 /// All sources of names. Each is read at most once a sweep, and only when a name is missing.
 #[derive(Debug)]
 pub(super) struct Sources {
     root: PathBuf,
+    /// Whether the user named the folder.
+    required: bool,
     logs: Logs,
-    /// Whether the folders were listed in this sweep, and how that went.
+    files: Worker,
+    /// Whether the folders were listed in this sweep, and whether that succeeded.
     listed: Option<bool>,
     cri: Option<Cri>,
 }
@@ -26,30 +32,40 @@ impl Sources {
         let cri = roots.cri.as_deref().map(Cri::new);
         #[cfg(not(feature = "cri"))]
         let cri = None;
-        Self { root: roots.logs.clone(), logs: Logs::default(), listed: None, cri }
+        let (root, required) = (roots.logs.clone(), roots.logs_required);
+        Self { root, required, logs: Logs::default(), files: Worker::default(), listed: None, cri }
     }
 
-    /// Allows each source to be read once more.
-    pub fn begin_sweep(&mut self) {
+    /// Allows each source to be read once more. The calling thread must not have entered a namespace.
+    pub fn begin_sweep(&mut self, losses: &mut Vec<Loss>) {
         self.listed = None;
+        let checked = if self.required {
+            let root = self.root.clone();
+            self.files.run(move || std::fs::metadata(root).map(drop)).and_then(|there| there)
+        } else {
+            self.files.start()
+        };
+        if let Err(error) = checked {
+            losses.push(failure::loss("read", self.shown(), &error));
+        }
         self.cri.iter_mut().for_each(Cri::begin_sweep);
     }
 
     /// The name of the pod with this uid.
-    pub fn pod(&mut self, uid: &str, issues: &mut Issues) -> Option<PodName> {
+    pub fn pod(&mut self, uid: &str, issues: &mut Issues, losses: &mut Vec<Loss>) -> Option<PodName> {
         let known = |sources: &Self| {
             let logs = sources.logs.pod_by_uid(uid);
             let cri = sources.cri.as_ref().and_then(|cri| cri.pod_by_uid(uid));
             let disagree = matches!((logs, cri), (Some(logs), Some(cri)) if logs != cri);
             Some((cri.or(logs)?.clone(), disagree))
         };
-        let (name, disagree) = self.find(uid, issues, known)?;
+        let (name, disagree) = self.find(uid, issues, losses, known)?;
         issues.note_if(disagree, OwnerIssue::Disagree);
         Some(name)
     }
 
     /// The name of the container with this id, and of its pod.
-    pub fn container(&mut self, id: &str, issues: &mut Issues) -> Option<ContainerName> {
+    pub fn container(&mut self, id: &str, issues: &mut Issues, losses: &mut Vec<Loss>) -> Option<ContainerName> {
         let known = |sources: &Self| {
             let logs = sources.logs.container_by_id(id);
             let cri = sources.cri.as_ref().and_then(|cri| cri.container_by_id(id));
@@ -58,7 +74,7 @@ impl Sources {
             let disagree = matches!((logs, cri), (Some(logs), Some(cri)) if !same(logs, cri));
             Some((cri.or(logs)?.clone(), disagree))
         };
-        let (name, disagree) = self.find(id, issues, known)?;
+        let (name, disagree) = self.find(id, issues, losses, known)?;
         issues.note_if(disagree, OwnerIssue::Disagree);
         Some(name)
     }
@@ -77,16 +93,22 @@ impl Sources {
         self.listed != Some(false)
     }
 
-    fn find<T>(&mut self, key: &str, issues: &mut Issues, known: impl Fn(&Self) -> Option<T>) -> Option<T> {
+    fn shown(&self) -> String {
+        format!("{}{}", self.root.display(), if self.required { " (--pod-logs)" } else { "" })
+    }
+
+    fn find<T>(
+        &mut self,
+        key: &str,
+        issues: &mut Issues,
+        losses: &mut Vec<Loss>,
+        known: impl Fn(&Self) -> Option<T>,
+    ) -> Option<T> {
         if let Some(found) = known(self) {
             return Some(found);
         }
         if self.listed.is_none() {
-            let listed = self.logs.read(&self.root);
-            self.listed = Some(listed.is_ok());
-            if let Err(error) = listed {
-                tracing::debug!(folder = %self.root.display(), %error, "listing the logs of pods and containers");
-            }
+            self.list(losses);
             if let Some(found) = known(self) {
                 return Some(found);
             }
@@ -94,6 +116,26 @@ impl Sources {
         let answered = self.cri.as_mut()?.ask_for(key, false);
         issues.note_if(!answered, OwnerIssue::Cri);
         known(self)
+    }
+
+    /// Lists the log folders. Names that are known stay if that fails.
+    fn list(&mut self, losses: &mut Vec<Loss>) {
+        let root = self.root.clone();
+        let listed = match self.files.run(move || Logs::read(&root)) {
+            Ok((logs, Ok(()))) => {
+                self.logs = logs;
+                Ok(())
+            }
+            Ok((logs, failed)) => {
+                self.logs.add(logs);
+                failed
+            }
+            Err(error) => Err(error),
+        };
+        self.listed = Some(listed.is_ok());
+        if let Err(error) = listed.or_else(|error| if failure::is_gone(&error) { Ok(()) } else { Err(error) }) {
+            losses.push(failure::loss("list the logs of pods and containers in", self.shown(), &error));
+        }
     }
 }
 
@@ -114,14 +156,15 @@ mod tests {
             procfs: "/proc".into(),
             cgroup: None,
             logs: log.path().to_owned(),
+            logs_required: false,
             cri: Some("/nonexistent/cri.sock".into()),
         };
         let mut sources = Sources::new(&roots);
         let mut issues = Issues::default();
-        sources.begin_sweep();
-        assert_eq!(sources.pod("u1", &mut issues), PodName::new("shop", "old"));
-        assert_eq!(sources.pod("u3", &mut issues), None);
-        assert_eq!(issues.take(), [(OwnerIssue::Cri, 1)].into(), "the runtime is asked for what no folder tells");
+        sources.begin_sweep(&mut Vec::new());
+        assert_eq!(sources.pod("u1", &mut issues, &mut Vec::new()), PodName::new("shop", "old"));
+        assert_eq!(sources.pod("u3", &mut issues, &mut Vec::new()), None);
+        assert_eq!(issues.take(), [(OwnerIssue::Cri, 1)].into(), "the runtime is asked for what no folder has");
 
         let sandbox = |uid: &str, name: &str| {
             let metadata =
@@ -130,10 +173,10 @@ mod tests {
         };
         let items = vec![sandbox("u1", "new"), sandbox("u2", "same"), sandbox("u3", "third")];
         sources.cri.as_mut().expect("given").answer(items);
-        assert_eq!(sources.pod("u2", &mut issues), PodName::new("shop", "same"));
-        assert_eq!(sources.pod("u3", &mut issues), PodName::new("shop", "third"));
+        assert_eq!(sources.pod("u2", &mut issues, &mut Vec::new()), PodName::new("shop", "same"));
+        assert_eq!(sources.pod("u3", &mut issues, &mut Vec::new()), PodName::new("shop", "third"));
         assert_eq!(issues.take(), [].into());
-        assert_eq!(sources.pod("u1", &mut issues), PodName::new("shop", "new"));
+        assert_eq!(sources.pod("u1", &mut issues, &mut Vec::new()), PodName::new("shop", "new"));
         assert_eq!(issues.take(), [(OwnerIssue::Disagree, 1)].into());
     }
 
@@ -143,11 +186,12 @@ mod tests {
             procfs: "/proc".into(),
             cgroup: None,
             logs: "/nonexistent".into(),
+            logs_required: false,
             cri: Some("/nonexistent/cri.sock".into()),
         };
         let mut sources = Sources::new(&roots);
         let mut issues = Issues::default();
-        sources.begin_sweep();
+        sources.begin_sweep(&mut Vec::new());
         let sandbox = |id: &str, name: &str, attempt| PodSandbox {
             id: id.into(),
             metadata: Some(PodSandboxMetadata {
@@ -162,7 +206,8 @@ mod tests {
         cri.answer(vec![sandbox("new", "renamed", 1), sandbox("old", "first", 0)]);
         let mut owner = |id: Option<&str>| {
             let pods = vec![InPod { uid: "u1".into(), container_id: id.map(str::to_owned) }];
-            owner_of(&CgroupOwner { pods, ..CgroupOwner::default() }, &mut sources, &mut issues).to_string()
+            owner_of(&CgroupOwner { pods, ..CgroupOwner::default() }, &mut sources, &mut issues, &mut Vec::new())
+                .to_string()
         };
         assert_eq!(owner(Some("old")), "shop/first");
         assert_eq!(owner(Some("new")), "shop/renamed");

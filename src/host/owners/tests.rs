@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
 
+use super::tree::Tree;
 use super::*;
 
 const UID: &str = "ff49d0be-16b7-4a49-bb9e-8ec1f1f4e27f";
@@ -27,13 +29,20 @@ impl Host {
         self.0.path().join(name)
     }
 
+    fn roots(&self) -> Roots {
+        Roots {
+            procfs: self.path("proc"),
+            cgroup: Some(self.path("cgroup")),
+            logs: self.path("log"),
+            ..Roots::default()
+        }
+    }
+
     fn owners(&self) -> Owners {
-        let roots =
-            Roots { procfs: self.path("proc"), cgroup: Some(self.path("cgroup")), logs: self.path("log"), cri: None };
-        let mut owners = Owners::new(&roots);
-        assert_eq!(owners.issues(), [(OwnerIssue::NoCgroup2, 1)].into(), "no scratch folder is a cgroup file system");
-        owners.tree = Some(Tree::at(self.path("cgroup")));
+        let mut owners = Owners::new(&self.roots());
         owners.begin_sweep();
+        assert_eq!(owners.issues(), [(OwnerIssue::NoCgroup2, 1)].into(), "no scratch folder is a cgroup file system");
+        owners.cgroups.tree = Some(Tree::at(self.path("cgroup")));
         owners
     }
 
@@ -44,7 +53,7 @@ impl Host {
         symlink(format!("net:[{ns}]"), folder.join("ns/net")).expect("ln");
     }
 
-    /// Makes a cgroup and tells its id.
+    /// Makes a cgroup; returns its id.
     fn cgroup(&self, path: &str) -> u64 {
         let folder = self.path(&format!("cgroup/{path}"));
         fs::create_dir_all(&folder).expect("mkdir");
@@ -93,7 +102,7 @@ fn a_process_that_is_gone_or_moved_on_says_nothing() {
 }
 
 #[test]
-fn a_visitor_from_the_host_does_not_take_a_pods_namespace_over() {
+fn a_visitor_from_the_host_does_not_take_over_the_namespace_of_a_pod() {
     let host = Host::new();
     host.pod(&format!("shop_web-0_{UID}"));
     host.process(11, NS, "0::/user.slice/user-0.slice/session-3.scope\n");
@@ -159,7 +168,7 @@ fn the_tree_is_walked_once_a_sweep_and_only_for_new_ids() {
     let third = host.cgroup("system.slice/c.service");
     owners.begin_sweep();
     assert_eq!(one(&mut owners, absent), None);
-    assert_eq!(owners.tree.as_ref().and_then(|tree| tree.get(third)), None, "nothing was walked");
+    assert_eq!(owners.cgroups.get(third), None, "nothing was walked");
 }
 
 #[test]
@@ -177,7 +186,7 @@ fn a_socket_outlives_the_cgroup_that_made_it() {
     owners.begin_sweep();
     let newest = host.cgroup("system.slice/newest.service");
     owners.of_cgroups(&[new, newest].into());
-    assert_eq!(owners.tree.as_ref().and_then(|tree| tree.get(old)), None, "nobody asked, so it is forgotten");
+    assert_eq!(owners.cgroups.get(old), None, "nobody asked, so it is dropped");
 }
 
 #[test]
@@ -233,7 +242,7 @@ fn what_is_missing_or_contradicts_is_counted() {
     owners.begin_sweep();
     one(&mut owners, nameless);
     assert_eq!(owners.issues(), [(OwnerIssue::PodName, 1), (OwnerIssue::ContainerName, 1)].into());
-    assert_eq!(owners.issues(), BTreeMap::new(), "each is told once");
+    assert_eq!(owners.issues(), BTreeMap::new(), "each is reported once");
 
     fs::remove_dir_all(host.path("log")).expect("rm");
     let mut owners = host.owners();
@@ -243,26 +252,75 @@ fn what_is_missing_or_contradicts_is_counted() {
 }
 
 #[test]
-fn where_pods_are_nested_the_one_with_a_name_here_is_meant() {
+fn of_nested_pods_the_outermost_with_a_name_here_is_meant() {
     let host = Host::new();
     let id = host.cgroup(&format!("kubepods/pod{UID}/{APP}/kubepods/pod{NEXT_UID}/{SIDECAR}"));
     host.pod(&format!("ci_node_{UID}"));
     assert_eq!(one(&mut host.owners(), id).expect("known").to_string(), "ci/node");
     host.pod(&format!("shop_web-0_{NEXT_UID}"));
-    assert_eq!(one(&mut host.owners(), id).expect("known").to_string(), "shop/web-0");
+    let owner = one(&mut host.owners(), id).expect("known").to_string();
+    assert_eq!(owner, "ci/node", "a pod that makes cgroups does not pose as another pod of this node");
+    fs::remove_dir_all(host.path("log/pods").join(format!("ci_node_{UID}"))).expect("rm");
+    assert_eq!(one(&mut host.owners(), id).expect("known").to_string(), "shop/web-0", "a node that is itself a pod");
+}
+
+#[test]
+fn a_process_that_cannot_be_read_does_not_change_whose_namespace_it_is() {
+    let host = Host::new();
+    host.pod(&format!("shop_web-0_{UID}"));
+    host.process(11, NS, &format!("0::/kubepods/besteffort/pod{UID}/{APP}\n"));
+    let mut owners = host.owners();
+    let pod = owners.of_namespace(NS, Some("cni-1"), &[11], false);
+    // a path through a file: ENOTDIR
+    fs::remove_dir_all(host.path("proc/11/ns")).expect("rm");
+    fs::write(host.path("proc/11/ns"), "").expect("write");
+    for _ in 0..2 {
+        owners.begin_sweep();
+        assert_eq!(owners.of_namespace(NS, Some("cni-1"), &[11], false), pod);
+        assert_eq!(owners.losses().len(), 1);
+    }
+    fs::remove_dir_all(host.path("proc/11")).expect("rm");
+    owners.begin_sweep();
+    assert_eq!(shown(&owners.of_namespace(NS, Some("cni-1"), &[11], false)), "Netns cni-1 -", "the process ended");
+    assert_eq!(owners.losses(), []);
+}
+
+#[test]
+fn a_container_id_in_a_delegated_cgroup_names_no_pod() {
+    let host = Host::new();
+    host.container("web-0", "shop", "app", APP);
+    let user = host.cgroup(&format!("user.slice/user-1000.slice/user@1000.service/cri-containerd-{APP}.scope"));
+    assert_eq!(shown(&one(&mut host.owners(), user).expect("known")), format!("Container {} -", &APP[..12]));
+}
+
+#[test]
+fn folders_that_the_user_named_must_exist() {
+    let host = Host::new();
+    let reasons = |roots: &Roots| {
+        let mut owners = Owners::new(roots);
+        owners.begin_sweep();
+        owners.losses().into_iter().map(|loss| (loss.reason, loss.detail)).collect::<Vec<_>>()
+    };
+    let nowhere = host.path("nowhere");
+    assert_eq!(reasons(&Roots { logs: nowhere.clone(), ..host.roots() }), []);
+    let lost = reasons(&Roots { logs: nowhere.clone(), logs_required: true, ..host.roots() });
+    assert!(matches!(&lost[..], [(LossReason::Missing, detail)] if detail.contains("--pod-logs")), "{lost:?}");
+    let lost = reasons(&Roots { cgroup: Some(nowhere), ..host.roots() });
+    assert!(matches!(&lost[..], [(LossReason::Missing, detail)] if detail.contains("--cgroup-root")), "{lost:?}");
 }
 
 /// On the machine's own cgroup tree, where it has one of version 2: no privilege is needed for that.
 #[test]
 fn our_own_cgroup_is_in_the_tree() {
-    let roots = Roots { procfs: "/proc".into(), cgroup: None, logs: "/nonexistent".into(), cri: None };
+    let roots = Roots { procfs: "/proc".into(), logs: "/nonexistent".into(), ..Roots::default() };
     let mut owners = Owners::new(&roots);
+    owners.begin_sweep();
     let path = fs::read_to_string("/proc/self/cgroup").expect("our own");
     let path = path.lines().find_map(|line| line.strip_prefix("0::/"));
     let folder = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
         .iter()
         .filter_map(|root| path.map(|path| Path::new(root).join(path)))
-        .find(|folder| folder.join("cgroup.procs").exists() && owners.has_cgroup2());
+        .find(|folder| folder.join("cgroup.procs").exists() && owners.cgroups.tree.is_some());
     let Some(folder) = folder else {
         eprintln!("SKIPPED: no cgroup v2 is mounted here, or our own cgroup is out of sight");
         return;
@@ -270,11 +328,11 @@ fn our_own_cgroup_is_in_the_tree() {
     let id = fs::metadata(folder).expect("our own cgroup").ino();
     owners.begin_sweep();
     let ours = Process::open(Path::new("/proc"), std::process::id()).expect("our own process");
-    let place = ours.place().expect("our own cgroup");
+    let place = ours.owner().expect("our own cgroup");
     let owner = one(&mut owners, id).expect("our own cgroup is in the tree");
     if path == Some("") {
         assert_eq!(owner, Owner::default());
     } else {
-        assert_eq!(owner, owner_of(&place, &mut owners.sources, &mut owners.issues));
+        assert_eq!(owner, owner_of(&place, &mut owners.sources, &mut owners.issues, &mut owners.losses));
     }
 }

@@ -7,39 +7,51 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstatfs, openat, statat};
 
-use super::cgroup::{CgroupOwner, place};
+use super::cgroup::{CgroupOwner, owner_of_path};
 use super::dir;
+use crate::host::failure::is_gone;
+use crate::host::worker::Worker;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 /// The kernel's own inode of the root of the whole hierarchy; a cgroup namespace shows another.
 const ROOT_INO: u64 = 1;
-/// More cgroups than any node has; the walk ends there.
+/// The walk ends at this number of cgroups; no node has as many.
 const MAX_CGROUPS: usize = 100_000;
-/// Deeper than any runtime nests.
+/// Deeper than any runtime nests cgroups.
 const MAX_DEPTH: usize = 32;
 
-/// Who lives in which cgroup. Ids are never used again while the host is up, so an entry cannot turn wrong, only useless.
+/// Who lives in which cgroup. Ids are not used again while the host is up, so an entry stays true.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
     known: HashMap<u64, CgroupOwner>,
-    /// Asked for, and not found by a walk that began after they were asked for: their cgroups are gone, or out of sight.
+    /// Ids that a walk did not find: their cgroups are gone, or out of sight.
     absent: BTreeSet<u64>,
     walked: bool,
-    whole: bool,
+    is_whole: bool,
+    is_hybrid: bool,
 }
 
 impl Tree {
     /// Finds the mounted cgroup v2 tree: `root` itself, or `root/unified` on a hybrid host.
-    pub fn find(root: &Path) -> Option<Self> {
-        [root.to_owned(), root.join("unified")].into_iter().find(|path| is_cgroup2(path)).map(Self::at)
+    pub fn find(root: &Path) -> io::Result<Option<Self>> {
+        if is_cgroup2(root)? {
+            return Ok(Some(Self::at(root.to_owned())));
+        }
+        let unified = root.join("unified");
+        match is_cgroup2(&unified) {
+            Ok(true) => Ok(Some(Self { is_hybrid: true, ..Self::at(unified) })),
+            Ok(false) => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The tree below a folder that is known to be one.
     pub fn at(root: PathBuf) -> Self {
-        let whole = statat(CWD, &root, AtFlags::empty()).is_ok_and(|stat| stat.st_ino == ROOT_INO);
-        Self { root, known: HashMap::new(), absent: BTreeSet::new(), walked: false, whole }
+        let is_whole = statat(CWD, &root, AtFlags::empty()).is_ok_and(|stat| stat.st_ino == ROOT_INO);
+        Self { root, known: HashMap::new(), absent: BTreeSet::new(), walked: false, is_whole, is_hybrid: false }
     }
 
     /// Allows one more walk.
@@ -47,20 +59,26 @@ impl Tree {
         self.walked = false;
     }
 
-    /// Makes sure that every id is known or known to be absent, by at most one walk a sweep; an error leaves the index as far
-    /// as the walk came.
-    pub fn learn(&mut self, ids: &BTreeSet<u64>) -> io::Result<()> {
+    /// Makes sure that every id is known, or known to be absent, by at most one walk in each sweep. After an error, what the walk found until
+    /// then is known, and so is what was known before.
+    pub fn learn(&mut self, ids: &BTreeSet<u64>, files: &mut Worker) -> io::Result<()> {
         self.absent.retain(|id| ids.contains(id));
         let news = ids.iter().any(|id| !self.known.contains_key(id) && !self.absent.contains(id));
         if !news || self.walked {
             return Ok(());
         }
         self.walked = true;
-        let mut old = std::mem::take(&mut self.known);
-        let walk = self.walk(&mut old);
+        let root = self.root.clone();
+        let walk = files.run(move || Walk::of(&root))?;
+        let old = std::mem::replace(&mut self.known, walk.found);
         // a cgroup may be gone while a socket that it created lives on
-        self.known.extend(old.into_iter().filter(|(id, _)| ids.contains(id)));
-        walk?;
+        let failed = walk.error.is_some();
+        for (id, owner) in old.into_iter().filter(|(id, _)| failed || ids.contains(id)) {
+            self.known.entry(id).or_insert(owner);
+        }
+        if let Some(error) = walk.error {
+            return Err(error);
+        }
         self.absent.extend(ids.iter().filter(|id| !self.known.contains_key(id)));
         Ok(())
     }
@@ -72,55 +90,84 @@ impl Tree {
 
     /// Whether this is the whole hierarchy, not the part that a cgroup namespace shows.
     pub fn is_whole(&self) -> bool {
-        self.whole
+        self.is_whole
     }
 
-    fn walk(&mut self, old: &mut HashMap<u64, CgroupOwner>) -> io::Result<()> {
+    /// Whether container runtimes may use other hierarchies, of version 1.
+    pub fn is_hybrid(&self) -> bool {
+        self.is_hybrid
+    }
+}
+
+/// One walk over the tree.
+#[derive(Default)]
+struct Walk {
+    found: HashMap<u64, CgroupOwner>,
+    /// The first error. The walk goes on beside it.
+    error: Option<io::Error>,
+}
+
+impl Walk {
+    fn of(root: &Path) -> Self {
+        let mut walk = Self::default();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, &self.root, flags, Mode::empty())?;
-        self.known.insert(rustix::fs::fstat(&root)?.st_ino, CgroupOwner::default());
-        self.below(&root, &mut String::new(), 0, old)?;
-        if self.known.len() >= MAX_CGROUPS {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MAX_CGROUPS} cgroups")));
+        let root =
+            openat(CWD, root, flags, Mode::empty()).and_then(|root| Ok((rustix::fs::fstat(&root)?.st_ino, root)));
+        match root {
+            Ok((ino, root)) => {
+                walk.found.insert(ino, CgroupOwner::default());
+                walk.below(&root, &mut String::new(), 0);
+                if walk.found.len() >= MAX_CGROUPS {
+                    let kind = io::ErrorKind::FileTooLarge;
+                    walk.fail(io::Error::new(kind, format!("it has more than {MAX_CGROUPS} cgroups")));
+                }
+            }
+            Err(errno) => walk.fail(errno.into()),
         }
-        Ok(())
+        walk
     }
 
-    fn below(
-        &mut self,
-        folder: &OwnedFd,
-        path: &mut String,
-        depth: usize,
-        old: &mut HashMap<u64, CgroupOwner>,
-    ) -> io::Result<()> {
+    fn fail(&mut self, error: io::Error) {
+        self.error.get_or_insert(error);
+    }
+
+    fn below(&mut self, folder: &OwnedFd, path: &mut String, depth: usize) {
         let mut children = Vec::new();
-        dir::entries(folder, ".", |entry| {
+        let listed = dir::entries(folder, ".", |entry| {
             if entry.is_dir {
                 children.push((entry.ino, entry.name.to_owned()));
             }
-        })?;
+        });
+        // one that ends meanwhile has nobody in it
+        if let Err(error) = listed
+            && !is_gone(&error)
+        {
+            self.fail(error);
+        }
         for (ino, name) in children {
-            if self.known.len() >= MAX_CGROUPS {
+            if self.found.len() >= MAX_CGROUPS {
                 break;
             }
             let len = path.len();
             path.push('/');
             path.push_str(&name);
-            self.known.insert(ino, old.remove(&ino).unwrap_or_else(|| place(path)));
+            self.found.insert(ino, owner_of_path(path));
             // two links are the folder's own: a leaf, which need not be opened; most cgroups are
             let leaf = statat(folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_nlink == 2);
             if !leaf && depth < MAX_DEPTH {
-                // one that vanishes in between has nobody in it
-                let _vanished = dir::open(folder, &name).and_then(|child| self.below(&child, path, depth + 1, old));
+                match dir::open(folder, &name) {
+                    Ok(child) => self.below(&child, path, depth + 1),
+                    Err(error) if is_gone(&error) => {}
+                    Err(error) => self.fail(error),
+                }
             }
             path.truncate(len);
         }
-        Ok(())
     }
 }
 
-fn is_cgroup2(path: &Path) -> bool {
+fn is_cgroup2(path: &Path) -> io::Result<bool> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(folder) = openat(CWD, path, flags, Mode::empty()) else { return false };
-    fstatfs(folder).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(CGROUP2_MAGIC))
+    let folder = openat(CWD, path, flags, Mode::empty())?;
+    Ok(u64::try_from(fstatfs(folder)?.f_type) == Ok(CGROUP2_MAGIC))
 }

@@ -107,6 +107,18 @@ impl Tracker {
         }
     }
 
+    /// The sweep could not read this namespace, or not to the end: its connections stay as they were last seen.
+    pub fn keep_unread(&mut self, id: NsId) {
+        if let Some(memory) = self.namespaces.get_mut(&id) {
+            memory.keep_unread();
+        }
+    }
+
+    /// Drops a namespace that could not be read for too long. No idle time is counted as ended.
+    pub fn drop_unread(&mut self, id: NsId) {
+        self.namespaces.remove(&id);
+    }
+
     /// The policy has changed: the next sweep reads every namespace, and what is stored about idle timeouts is void.
     pub fn drop_judgements(&mut self) {
         self.namespaces.values_mut().for_each(NamespaceMemory::drop_judgements);

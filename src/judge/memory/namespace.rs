@@ -41,6 +41,8 @@ pub struct NamespaceMemory {
     unchanged_at: Option<u64>,
     /// Its `tcp_keepalive_time`, milliseconds.
     default_keepidle: Option<u32>,
+    /// The last sweep could not read it: each connection is as it was last seen.
+    unread: bool,
 }
 
 impl NamespaceMemory {
@@ -48,12 +50,26 @@ impl NamespaceMemory {
     pub(super) fn begin(&mut self, default_keepidle: Option<u32>) {
         self.default_keepidle = default_keepidle;
         self.ended.clear();
+        self.unread = false;
         self.baseline = None;
         self.cursor = 0;
         self.advance_unchanged();
         for entry in &mut self.entries {
             entry.set_seen(false);
         }
+    }
+
+    /// The sweep could not read it, or not to the end: the entries stay as they were last seen.
+    pub(super) fn keep_unread(&mut self) {
+        self.advance_unchanged();
+        self.unread = true;
+        self.entries.iter_mut().for_each(|entry| entry.set_seen(true));
+    }
+
+    /// Whether the last sweep could not read it: each connection is as it was last seen.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.unread
     }
 
     /// A dump begins: it shows all listeners.
@@ -208,6 +224,7 @@ impl NamespaceMemory {
 
     /// A sweep found it unchanged at `now` (monotonic milliseconds).
     pub(super) fn skip(&mut self, now: u64) {
+        self.unread = false;
         self.unchanged_at = Some(now);
     }
 

@@ -153,6 +153,46 @@ families! {
         question: "Why can namespaces not be read?",
         query: "sum by (reason) (rate(keepalive_auditor_namespace_failures_total[10m]))",
     }
+    SWEEP_INCOMPLETE {
+        name: "sweep_incomplete",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 if something could not be read in the last sweep, else 0.",
+        question: "On which nodes do the counts lack something?",
+        query: "keepalive_auditor_sweep_incomplete == 1",
+    }
+    SWEEP_BLIND {
+        name: "sweep_blind",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 if the last sweep could not list namespaces or could read none, so that its counts mean nothing, else 0.",
+        question: "On which nodes does a count of zero mean nothing?",
+        query: "keepalive_auditor_sweep_blind == 1",
+    }
+    STALE_NAMESPACES {
+        name: "stale_namespaces",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Network namespaces that could not be read and are shown as they were last read, for at most 10 minutes.",
+        question: "Which nodes show old numbers?",
+        query: "keepalive_auditor_stale_namespaces > 0",
+    }
+    STALE_CONNECTIONS {
+        name: "stale_connections",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Connections that are shown as they were last read.",
+        question: "Which part of the connections is old?",
+        query: "keepalive_auditor_stale_connections / keepalive_auditor_tracked_connections",
+    }
+    STALE_AGE_SECONDS {
+        name: "stale_age_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Age of the oldest read that is still shown, 0 if all namespaces were read in the last sweep.",
+        question: "How old are the oldest numbers?",
+        query: "max(keepalive_auditor_stale_age_seconds)",
+    }
     OWNER_TROUBLES_TOTAL {
         name: "owner_troubles_total",
         kind: Kind::Counter,

@@ -1,0 +1,431 @@
+//! Finds network namespaces: through a process in it (`/proc/PID/ns/net`), through a bind mount (`/run/netns`), or both.
+//!
+//! A namespace of the last sweep that is not found is gone only if every way into it could be looked at. Otherwise it is a loss.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::failure::{self, is_gone, reason, sentence};
+use super::netns::{self, Found, handle_of, parse_link};
+use super::worker::Worker;
+use super::{HostPaths, names};
+use crate::owner::NsId;
+use crate::record::{Loss, LossReason};
+
+/// Enough processes to name an owner and to enter by, if some of them end meanwhile.
+const MAX_PIDS: usize = 4;
+
+/// Finds namespaces, sweep after sweep.
+#[derive(Debug)]
+pub(super) struct Finder {
+    procfs: PathBuf,
+    processes: Worker,
+    /// Directories of bind mounts, each with the thread that reads it.
+    mounts: Vec<(PathBuf, Worker)>,
+    /// Whether the user named the directories: then each of them must exist.
+    required: bool,
+    /// Namespaces that the user named.
+    named: BTreeMap<NsId, Found>,
+    /// What the last sweep found, or should have found.
+    known: BTreeMap<NsId, Found>,
+    /// Our own namespace, which never changes.
+    own: Option<NsId>,
+    /// The host's.
+    host: Option<NsId>,
+}
+
+/// What one sweep found.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// The namespaces to enter, our own first: the thread is in it already, and may not be allowed to enter any other.
+    pub namespaces: Vec<(NsId, Found)>,
+    /// Our own.
+    pub own: Option<NsId>,
+    /// The host's.
+    pub host: Option<NsId>,
+    /// What could not be looked at, and the namespaces of the last sweep that are behind it.
+    pub losses: Vec<Loss>,
+}
+
+/// Something that could not be looked at: namespaces that were found through it may still be there.
+struct Gap {
+    reason: LossReason,
+    behind: Behind,
+}
+
+enum Behind {
+    /// Every process.
+    Processes,
+    /// These processes.
+    Pids(BTreeSet<u32>),
+    /// Every bind mount in this directory.
+    Directory(PathBuf),
+    /// These bind mounts.
+    Mounts(BTreeSet<PathBuf>),
+}
+
+impl Gap {
+    fn hides(&self, found: &Found) -> bool {
+        let mount = found.mount.as_ref();
+        match &self.behind {
+            Behind::Processes => !found.pids.is_empty(),
+            Behind::Pids(pids) => found.pids.iter().any(|pid| pids.contains(pid)),
+            Behind::Directory(directory) => mount.is_some_and(|mount| mount.parent() == Some(directory)),
+            Behind::Mounts(mounts) => mount.is_some_and(|mount| mounts.contains(mount)),
+        }
+    }
+}
+
+impl Finder {
+    /// Nothing is read yet.
+    pub fn new(paths: &HostPaths) -> Self {
+        Self {
+            procfs: paths.roots.procfs.clone(),
+            processes: Worker::default(),
+            mounts: paths.netns_dirs.iter().map(|directory| (directory.clone(), Worker::default())).collect(),
+            required: paths.netns_dirs_required,
+            named: paths.named.clone(),
+            known: BTreeMap::new(),
+            own: None,
+            host: None,
+        }
+    }
+
+    /// Every namespace. The calling thread must not have entered another one.
+    pub fn find(&mut self) -> Search {
+        let mut search = Search::default();
+        let mut gaps = Vec::new();
+        let mut found = BTreeMap::new();
+        self.find_own(&mut search.losses);
+        self.find_processes(&mut found, &mut gaps, &mut search.losses);
+        self.find_mounts(&mut found, &mut gaps, &mut search.losses);
+        if let Some(own) = self.own {
+            found.entry(own).or_default();
+        }
+        for (id, named) in &self.named {
+            let known = found.entry(*id).or_default();
+            if known.mount.is_none() {
+                (known.name, known.mount) = (named.name.clone(), named.mount.clone());
+            }
+            known.pids.extend(&named.pids);
+        }
+        let known = std::mem::replace(&mut self.known, found.clone());
+        for (id, before) in known.into_iter().filter(|(id, _)| !found.contains_key(id)) {
+            if let Some(gap) = gaps.iter().find(|gap| gap.hides(&before)) {
+                search.losses.push(Loss::new(Some(id), gap.reason, String::new()));
+                self.known.insert(id, before);
+            }
+        }
+        (search.own, search.host) = (self.own, self.host.or(self.own));
+        search.namespaces = found.into_iter().collect();
+        search.namespaces.sort_by_key(|&(id, _)| (Some(id) != self.own, id));
+        search
+    }
+
+    /// The namespaces that a sweep would have read, had it started.
+    pub fn known(&self) -> impl Iterator<Item = NsId> {
+        self.known.keys().copied()
+    }
+
+    /// Our own namespace and the host's. What was found once holds where it cannot be read again.
+    fn find_own(&mut self, losses: &mut Vec<Loss>) {
+        match netns::own() {
+            Ok(own) => {
+                if own == netns::ONLY && self.own.is_none() {
+                    tracing::info!("this kernel has no network namespaces (CONFIG_NET_NS): there is one to audit");
+                }
+                self.own = Some(own);
+            }
+            Err(_) if self.own.is_some() => {}
+            Err(error) => losses.push(failure::loss("read our own network namespace,", NS_NET, &error)),
+        }
+        if let Ok(link) = fs::read_link(self.procfs.join("1/ns/net")) {
+            self.host = parse_link(&link);
+        }
+    }
+
+    fn find_processes(&mut self, found: &mut BTreeMap<NsId, Found>, gaps: &mut Vec<Gap>, losses: &mut Vec<Loss>) {
+        let procfs = self.procfs.clone();
+        let processes =
+            self.processes.run(move || Processes::read(&procfs)).unwrap_or_else(|error| Processes::failed(&error));
+        for (id, pids) in processes.namespaces {
+            found.entry(id).or_default().pids = pids;
+        }
+        if let Some((reason, detail)) = processes.failure {
+            gaps.push(Gap { reason, behind: Behind::Processes });
+            losses.push(Loss { unlisted: reason != LossReason::Hidden, ..Loss::new(None, reason, detail) });
+        }
+        for (reason, Refused { pids, first }) in processes.refused {
+            let detail = self.refused(reason, pids.len(), &first);
+            gaps.push(Gap { reason, behind: Behind::Pids(pids) });
+            losses.push(Loss::new(None, reason, detail));
+        }
+    }
+
+    fn refused(&self, reason: LossReason, count: usize, first: &io::Error) -> String {
+        let procfs = self.procfs.display();
+        let processes = if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
+        let what = format!("the network namespace of {processes} in {procfs}");
+        if reason != LossReason::Permission {
+            return sentence("read", what, first);
+        }
+        let directories: Vec<_> = self.mounts.iter().map(|(directory, _)| directory.display().to_string()).collect();
+        format!(
+            "cannot read {what}: it is not audited unless it is mounted in {} or shared with a process that can be read. \
+             Run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            directories.join(" or "),
+        )
+    }
+
+    fn find_mounts(&mut self, found: &mut BTreeMap<NsId, Found>, gaps: &mut Vec<Gap>, losses: &mut Vec<Loss>) {
+        for (directory, worker) in &mut self.mounts {
+            let path = directory.clone();
+            let mounts = worker.run(move || Mounts::read(&path)).unwrap_or_else(Mounts::failed);
+            for (path, id) in mounts.found {
+                let namespace = found.entry(id).or_default();
+                if namespace.mount.is_none() {
+                    namespace.name = path.file_name().map(|name| names::printable(&name.to_string_lossy()));
+                    namespace.mount = Some(path);
+                }
+            }
+            if let Some(error) = mounts.failure.filter(|error| self.required || !is_gone(error)) {
+                let flag = if self.required { " (--netns-dir)" } else { "" };
+                let detail = sentence("list", format!("{}{flag}", directory.display()), &error);
+                // that it is not there, or not for us, is the same in every sweep
+                let unlisted = !matches!(reason(&error), LossReason::Missing | LossReason::Permission);
+                losses.push(Loss { unlisted, ..Loss::new(None, reason(&error), detail) });
+                gaps.push(Gap { reason: reason(&error), behind: Behind::Directory(directory.clone()) });
+            }
+            for (reason, (paths, first)) in mounts.refused {
+                if let Some(path) = paths.first() {
+                    let detail = sentence("open", path.display(), &first);
+                    losses.push(Loss::new(None, reason, detail));
+                }
+                gaps.push(Gap { reason, behind: Behind::Mounts(paths) });
+            }
+        }
+    }
+}
+
+const NS_NET: &str = "/proc/thread-self/ns/net";
+
+/// The namespaces of the processes of one procfs.
+#[derive(Debug, Default)]
+struct Processes {
+    namespaces: BTreeMap<NsId, Vec<u32>>,
+    /// Why not every process could be listed.
+    failure: Option<(LossReason, String)>,
+    /// Processes whose namespace cannot be read.
+    refused: BTreeMap<LossReason, Refused>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    pids: BTreeSet<u32>,
+    first: io::Error,
+}
+
+impl Processes {
+    fn failed(error: &io::Error) -> Self {
+        let failure = Some((reason(error), sentence("list", "the processes of this machine", error)));
+        Self { failure, ..Self::default() }
+    }
+
+    fn read(procfs: &Path) -> Self {
+        let mut read = Self::default();
+        let failed = |error: &io::Error| Some((reason(error), sentence("list", procfs.display(), error)));
+        let entries = match fs::read_dir(procfs) {
+            Ok(entries) => entries,
+            Err(error) => return Self { failure: failed(&error), ..read },
+        };
+        let (mut any, mut init) = (false, false);
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    read.failure = failed(&error);
+                    break;
+                }
+            };
+            if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                (any, init) = (true, init || pid == 1);
+                read.process(procfs, pid);
+            }
+        }
+        if read.failure.is_none() && !any {
+            let detail = format!("{} has no processes: mount a procfs there (--path.procfs)", procfs.display());
+            read.failure = Some((LossReason::Missing, detail));
+        } else if read.failure.is_none() && !init {
+            let detail = format!(
+                "{} hides the processes of other users (it has no process 1; see hidepid in proc(5)): their network namespaces are not \
+                 audited. Run as root or with CAP_SYS_PTRACE",
+                procfs.display()
+            );
+            read.failure = Some((LossReason::Hidden, detail));
+        }
+        read
+    }
+
+    fn process(&mut self, procfs: &Path, pid: u32) {
+        match fs::read_link(procfs.join(pid.to_string()).join("ns/net")) {
+            Ok(link) => {
+                if let Some(id) = parse_link(&link) {
+                    let pids = self.namespaces.entry(id).or_default();
+                    if pids.len() < MAX_PIDS {
+                        pids.push(pid);
+                    }
+                }
+            }
+            Err(error) if is_gone(&error) => {}
+            Err(error) => {
+                let reason = reason(&error);
+                let refused = self.refused.entry(reason);
+                refused.or_insert_with(|| Refused { pids: BTreeSet::new(), first: error }).pids.insert(pid);
+            }
+        }
+    }
+}
+
+/// The bind mounts of one directory.
+#[derive(Debug, Default)]
+struct Mounts {
+    found: Vec<(PathBuf, NsId)>,
+    /// Why not every entry could be listed.
+    failure: Option<io::Error>,
+    /// Entries that cannot be opened, with the error of the first.
+    refused: BTreeMap<LossReason, (BTreeSet<PathBuf>, io::Error)>,
+}
+
+impl Mounts {
+    fn failed(error: io::Error) -> Self {
+        Self { failure: Some(error), ..Self::default() }
+    }
+
+    fn read(directory: &Path) -> Self {
+        let mut read = Self::default();
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) => return Self::failed(error),
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) => read.entry(entry.path()),
+                Err(error) => {
+                    read.failure = Some(error);
+                    break;
+                }
+            }
+        }
+        read
+    }
+
+    fn entry(&mut self, path: PathBuf) {
+        match handle_of(&path) {
+            Ok(Some(id)) => self.found.push((path, id)),
+            // a leftover file
+            Ok(None) => {}
+            Err(error) if is_gone(&error) => {}
+            Err(error) => {
+                let refused = self.refused.entry(reason(&error));
+                refused.or_insert_with(|| (BTreeSet::new(), error)).0.insert(path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::owners::Roots;
+
+    fn finder(procfs: &Path, directories: &[&Path], required: bool) -> Finder {
+        let roots = Roots { procfs: procfs.to_owned(), ..Roots::default() };
+        let netns_dirs = directories.iter().map(|path| path.to_path_buf()).collect();
+        Finder::new(&HostPaths { roots, netns_dirs, netns_dirs_required: required, ..HostPaths::default() })
+    }
+
+    fn reasons(search: &Search) -> Vec<(Option<NsId>, LossReason)> {
+        search.losses.iter().map(|loss| (loss.namespace, loss.reason)).collect()
+    }
+
+    #[test]
+    fn our_own_namespace_is_found_through_our_own_process() {
+        let search = finder(Path::new("/proc"), &[], false).find();
+        let (first, found) = &search.namespaces[0];
+        assert_eq!((Some(*first), found.pids.is_empty()), (search.own, false));
+    }
+
+    #[test]
+    fn what_is_configured_must_exist_and_what_is_not_need_not() {
+        let nowhere: &[&Path] = &[Path::new("/nowhere")];
+        let proc = Path::new("/proc");
+        let permission = |search: &Search| {
+            reasons(search).into_iter().filter(|&(_, reason)| reason != LossReason::Permission).collect::<Vec<_>>()
+        };
+        assert_eq!(permission(&finder(proc, nowhere, false).find()), []);
+        assert_eq!(permission(&finder(proc, nowhere, true).find()), [(None, LossReason::Missing)]);
+        let search = finder(Path::new("/nowhere"), &[], false).find();
+        assert_eq!(reasons(&search), [(None, LossReason::Missing)]);
+    }
+
+    #[test]
+    fn a_folder_without_processes_is_not_a_procfs_and_one_without_process_1_hides_some() {
+        let directory = tempfile::tempdir().unwrap();
+        let search = finder(directory.path(), &[], false).find();
+        assert_eq!(reasons(&search), [(None, LossReason::Missing)]);
+        assert!(search.losses[0].detail.contains("mount a procfs there"), "{:?}", search.losses);
+        fs::create_dir(directory.path().join("4711")).unwrap();
+        let search = finder(directory.path(), &[], false).find();
+        assert_eq!(reasons(&search), [(None, LossReason::Hidden)]);
+        fs::create_dir(directory.path().join("1")).unwrap();
+        assert_eq!(reasons(&finder(directory.path(), &[], false).find()), []);
+    }
+
+    /// A procfs of two processes in two namespaces; process 1 is in the first.
+    fn procfs() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (pid, id) in [(1, 11), (2, 12)] {
+            let process = directory.path().join(pid.to_string());
+            fs::create_dir_all(process.join("ns")).unwrap();
+            std::os::unix::fs::symlink(format!("net:[{id}]"), process.join("ns/net")).unwrap();
+        }
+        directory
+    }
+
+    fn ids(search: &Search, own: Option<NsId>) -> Vec<u64> {
+        search.namespaces.iter().map(|(id, _)| *id).filter(|&id| Some(id) != own).map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn a_namespace_is_gone_when_its_processes_are_and_lost_when_they_cannot_be_read() {
+        let directory = procfs();
+        let mut finder = finder(directory.path(), &[], false);
+        let search = finder.find();
+        assert_eq!(ids(&search, finder.own), [11, 12]);
+
+        // process 2 is there, and its namespace cannot be read
+        let process = directory.path().join("2");
+        fs::remove_dir_all(process.join("ns")).unwrap();
+        fs::write(process.join("ns"), "").unwrap();
+        for _ in 0..2 {
+            let search = finder.find();
+            assert_eq!(ids(&search, finder.own), [11]);
+            let lost = reasons(&search).into_iter().filter_map(|(id, _)| id).collect::<Vec<_>>();
+            assert_eq!(lost, [NsId(12)], "in the first sweep and in every later one");
+        }
+
+        // the whole listing fails: nothing is known to be gone
+        let elsewhere = directory.path().with_extension("away");
+        fs::rename(directory.path(), &elsewhere).unwrap();
+        let search = finder.find();
+        let lost: BTreeSet<_> = search.losses.iter().filter_map(|loss| loss.namespace).collect();
+        assert_eq!(lost, [NsId(11), NsId(12)].into());
+        fs::rename(&elsewhere, directory.path()).unwrap();
+
+        // and back: process 2 ended
+        fs::remove_dir_all(&process).unwrap();
+        let search = finder.find();
+        assert_eq!((ids(&search, finder.own), reasons(&search)), (vec![11], vec![]));
+    }
+}

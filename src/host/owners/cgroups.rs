@@ -1,0 +1,89 @@
+//! The host's cgroup v2 tree, if it has one: found once, walked when an unknown id appears.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::cgroup::CgroupOwner;
+use super::issues::{Issues, OwnerIssue};
+use super::tree::Tree;
+use crate::host::worker::Worker;
+use crate::host::{failure, node};
+use crate::record::{Loss, LossReason};
+
+/// Where cgroup v2 is mounted by default.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+/// From cgroup ids to who lives there.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    /// The root that the user named.
+    configured: Option<PathBuf>,
+    /// Whether it is known if there is a tree.
+    searched: bool,
+    pub(super) tree: Option<Tree>,
+    files: Worker,
+}
+
+impl Cgroups {
+    pub fn new(configured: Option<PathBuf>) -> Self {
+        Self { configured, searched: false, tree: None, files: Worker::default() }
+    }
+
+    /// Allows one more walk, and looks for the tree while it is not known whether there is one.
+    pub fn begin_sweep(&mut self, issues: &mut Issues, losses: &mut Vec<Loss>) {
+        self.tree.iter_mut().for_each(Tree::begin_sweep);
+        if self.searched {
+            return;
+        }
+        if node::is_32_bit() {
+            self.searched = true;
+            issues.note(OwnerIssue::CgroupIds);
+            return;
+        }
+        let root = self.root();
+        match self.files.run(move || Tree::find(&root)).and_then(|found| found) {
+            Ok(Some(tree)) => (self.tree, self.searched) = (Some(tree), true),
+            Ok(None) => {
+                self.searched = true;
+                issues.note(OwnerIssue::NoCgroup2);
+            }
+            Err(error) if self.configured.is_none() && failure::reason(&error) == LossReason::Missing => {
+                self.searched = true;
+                issues.note(OwnerIssue::NoCgroup2);
+            }
+            Err(error) => {
+                issues.note(OwnerIssue::CgroupTree);
+                losses.push(failure::loss("find the cgroup tree in", self.shown(), &error));
+            }
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.configured.clone().unwrap_or_else(|| CGROUP_ROOT.into())
+    }
+
+    fn shown(&self) -> String {
+        format!("{}{}", self.root().display(), if self.configured.is_some() { " (--cgroup-root)" } else { "" })
+    }
+
+    /// Finds out who lives in these cgroups, if the tree was not walked in this sweep.
+    pub fn learn(&mut self, ids: &BTreeSet<u64>, issues: &mut Issues, losses: &mut Vec<Loss>) {
+        let Some(tree) = &mut self.tree else { return };
+        let learned = tree.learn(ids, &mut self.files);
+        let missing = !tree.is_whole() && ids.iter().any(|id| tree.get(*id).is_none());
+        issues.note_if(missing || learned.is_err(), OwnerIssue::CgroupTree);
+        if let Err(error) = learned {
+            losses.push(failure::loss("walk the cgroup tree", self.shown(), &error));
+        }
+    }
+
+    /// Who lives in the cgroup, if that is known.
+    pub fn get(&self, id: u64) -> Option<&CgroupOwner> {
+        self.tree.as_ref()?.get(id)
+    }
+
+    /// Whether there is a tree in which every container has a cgroup of its own. On a hybrid host only systemd's units have.
+    pub fn name_containers(&self) -> bool {
+        self.tree.as_ref().is_some_and(|tree| !tree.is_hybrid())
+    }
+}

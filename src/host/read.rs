@@ -1,0 +1,112 @@
+//! Reads one network namespace: its owner, its counters, and as many of its sockets as the consumer needs.
+
+use super::clock::{clock, cpu_time};
+use super::failure::{self, Unread};
+use super::netns::{self, Found};
+use super::{Host, diag, lookup};
+use crate::owner::NsId;
+use crate::record::{Consumer, Loss, Namespace, ReadMode, Record, WhatToRead};
+use crate::socket::SocketName;
+
+impl Host {
+    /// Enters a namespace and reads it. `at_home` is the namespace that the thread is in, until it enters another.
+    pub(super) fn read_namespace<C: Consumer>(
+        &mut self,
+        id: NsId,
+        found: &Found,
+        is_host: bool,
+        at_home: &mut Option<NsId>,
+        unread: &mut Unread,
+        to: &mut C,
+    ) -> Result<(), C::Error> {
+        let name = found.name.clone().unwrap_or_else(|| id.to_string());
+        // before the thread enters: a source that hangs must keep no namespace alive
+        let owner = self.owners.of_namespace(id, found.name.as_deref(), &found.pids, is_host);
+        // the thread needs no capability to be in a namespace that it has not left
+        if *at_home != Some(id) {
+            match netns::enter(id, found, &self.paths.roots.procfs) {
+                Ok(true) => *at_home = None,
+                Ok(false) => {
+                    let detail = format!("network namespace {name} is gone");
+                    let reason = crate::record::LossReason::Vanished;
+                    return to.consume(&Record::Loss(Loss::new(Some(id), reason, detail)));
+                }
+                Err(error) => {
+                    unread.add(id, failure::reason(&error), "enter", entering(&name, &error));
+                    return Ok(());
+                }
+            }
+        }
+        let (counters, failed) = self.counters.read(id);
+        if let Some(error) = failed {
+            to.consume(&Record::Loss(failure::loss("read the counters of network namespace", &name, &error)))?;
+        }
+        let namespace = Namespace {
+            id,
+            name: found.name.clone(),
+            clock: clock(),
+            owner,
+            counters: Some(counters),
+            read: ReadMode::Dump,
+        };
+        self.read_sockets(namespace, &name, unread, to)
+    }
+
+    fn read_sockets<C: Consumer>(
+        &mut self,
+        mut namespace: Namespace,
+        name: &str,
+        unread: &mut Unread,
+        to: &mut C,
+    ) -> Result<(), C::Error> {
+        let begun = cpu_time();
+        if namespace.counters.is_some_and(|counters| counters.curr_estab == Some(0)) {
+            namespace.read = ReadMode::Empty;
+            return to.consume(&Record::Namespace(namespace));
+        }
+        match to.what_to_read(&namespace) {
+            WhatToRead::Nothing => {
+                namespace.read = ReadMode::Skip;
+                return to.consume(&Record::Namespace(namespace));
+            }
+            WhatToRead::Sockets(names) => {
+                if look_up(&mut namespace, &names, to)? {
+                    return to.consume(&Record::ReadEnd { interrupted: false, cost: cpu_time().saturating_sub(begun) });
+                }
+            }
+            WhatToRead::Everything => {}
+        }
+        let id = namespace.id;
+        to.consume(&Record::Namespace(namespace))?;
+        let ended = diag::dump(&mut self.kernel, &mut self.buffer, |bytes| {
+            to.consume(&Record::Datagram { clock: clock(), bytes: bytes.into() })
+        })?;
+        if let Some(error) = ended.error {
+            unread.add(id, error.reason, "read the connections of", format!("{name}: {error}"));
+        }
+        let cost = cpu_time().saturating_sub(begun);
+        to.consume(&Record::ReadEnd { interrupted: ended.interrupted, cost })
+    }
+}
+
+/// Looks up known sockets. False where that is not enough: a dump then shows what is there, or why it cannot.
+fn look_up<C: Consumer>(namespace: &mut Namespace, names: &[SocketName], to: &mut C) -> Result<bool, C::Error> {
+    let Ok(Some(answers)) = lookup::look_up(names) else { return Ok(false) };
+    namespace.read = ReadMode::LookUp;
+    to.consume(&Record::Namespace(namespace.clone()))?;
+    for (clock, bytes) in answers {
+        to.consume(&Record::Datagram { clock, bytes: bytes.into() })?;
+    }
+    Ok(true)
+}
+
+/// The rest of the sentence "cannot enter network namespace".
+fn entering(name: &str, error: &std::io::Error) -> String {
+    if failure::reason(error) != crate::record::LossReason::Permission {
+        return format!("{name}: {error}");
+    }
+    format!(
+        "{name}: permission denied. CAP_SYS_ADMIN is missing (and CAP_SYS_PTRACE, for namespaces that are found through another \
+         user's process): run as root"
+    )
+}
