@@ -62,6 +62,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             agent::run(source, config)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Merge(args) => {
+            audit::merge::run(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Remedy(args) => {
             print_remedy(&cli.common, *args, &file)?;
             Ok(ExitCode::SUCCESS)

@@ -18,6 +18,8 @@ The agent serves these on `/metrics`, in Prometheus' text format. This page is w
 - A connection outside any pod has empty `namespace` and `pod`. Its `container` is the systemd unit, the container id (12 digits) or the name
   of the network namespace.
 - `endpoint` is the listening end: the remote `ip:port` of an outbound connection, the local `:port` of an inbound one.
+- With `metrics_detail: workload` the connections of a workload's pods on one node are summed: `pod` and `container` are empty, and `workload` is
+  one more label.
 - Other labels never contain an address, an ephemeral port, a cookie or a pid.
 - [runbook.md](runbook.md) explains the alerts, [scaling.md](scaling.md) the number of series.
 

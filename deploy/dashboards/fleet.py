@@ -1,300 +1,366 @@
-"""The dashboard Fleet: who is at risk, where to, and how the agents do."""
+"""The dashboard Fleet: which workloads are at risk, where their connections go, and how the agents do."""
 
 import panels as p
 from queries import (
-    BLACKHOLED,
+    CLUSTER,
+    DROPPED,
     EXPOSED,
+    FLAGGED_VERDICTS,
     FLEET,
-    FORGOTTEN,
+    NO_EVENT,
+    NODE,
     NOT_LOCAL,
     OVERDUE,
     POD,
     TO_POD,
+    UNANSWERED,
     WORKLOAD,
     alerts_annotation,
+    by_endpoint,
+    cluster_variables,
     connections,
     flagged,
     link,
-    of_workload,
+    namespace_variable,
     share_protected,
-    workload_variables,
+    verdicts,
+    workload_variable,
 )
+
+RED, ORANGE = ((None, "green"), (1, "red")), ((None, "green"), (1, "orange"))
+
+
+def recorded(name):
+    return "%s{%s}" % (name, WORKLOAD)
+
+
+def at_risk():
+    """The rows that stand first: numbers, and the table of workloads."""
+    columns = [("Overdue", OVERDUE), ("Unanswered", UNANSWERED), ("Exposed", EXPOSED)]
+    table = p.table(
+        "Workloads without effective keepalive",
+        "Workloads with flagged connections, worst first. Outside pods the workload is a systemd unit, a container, a program or a network namespace.",
+        [(heading, f"sum by (namespace, workload, workload_type) ({flagged(verdict)})") for heading, verdict in columns]
+        + [
+            (
+                "Longest idle time",
+                f"max by (namespace, workload, workload_type) ({recorded('namespace_workload:keepalive_auditor_flagged_wire_idle_seconds:max')})",
+            )
+        ],
+        [("namespace", "Namespace"), ("workload", "Workload"), ("workload_type", "Kind")],
+        {"Longest idle time": "s"},
+        "Overdue",
+    )
+    table["fieldConfig"]["overrides"].append(
+        {"matcher": {"id": "byName", "options": "Workload"}, "properties": [{"id": "links", "value": [TO_POD]}]}
+    )
+    return [
+        p.row("At risk now"),
+        p.stat(
+            "Overdue",
+            "Connections that were idle for longer than their path's idle timeout, and that nothing refreshed. The next request on each probably fails.",
+            f"sum({flagged(OVERDUE)}) or vector(0)",
+            steps=RED,
+        ),
+        p.stat(
+            "Unanswered",
+            "Connections that send and get no answer (verdicts unanswered and blackholed). The path or the peer is gone.",
+            f"sum({flagged(UNANSWERED)}) or vector(0)",
+            steps=RED,
+        ),
+        p.stat(
+            "Exposed",
+            "Long-lived connections that only their traffic protects. They are overdue after one idle spell.",
+            f"sum({flagged(EXPOSED)}) or vector(0)",
+            steps=ORANGE,
+        ),
+        p.stat(
+            "Share protected",
+            "The share of long-lived connections across a path that a keepalive or a heartbeat protects.",
+            share_protected(),
+            "percentunit",
+            ((None, "red"), (0.75, "orange"), (0.95, "green")),
+        ),
+        p.stat(
+            "Workloads at risk",
+            "Workloads with at least one flagged connection.",
+            f"count(sum by (namespace, workload) ({flagged()}) > 0) or vector(0)",
+            steps=ORANGE,
+        ),
+        p.stat(
+            "Resets after idle time, 10 min",
+            "Established connections that were reset within 10 minutes, in pods that had overdue connections in the last half hour.",
+            f"sum({recorded('namespace_workload:keepalive_auditor_resets_after_silence:increase10m')}) or vector(0)",
+            steps=RED,
+        ),
+        table,
+    ]
+
+
+def trend():
+    return [
+        p.row("Trend"),
+        p.timeseries(
+            "Flagged connections by verdict",
+            "Flagged connections over time.",
+            [p.target(f"sum by (verdict) ({flagged()})", "{{verdict}}")],
+            stack=True,
+            empty="No flagged connection",
+        ),
+        p.timeseries(
+            "Share protected by namespace",
+            "The share of each namespace's long-lived connections that is protected; the ten lowest.",
+            [
+                p.target(
+                    'bottomk(10, 1 - namespace:keepalive_auditor_unprotected_connections:ratio{cluster=~"$cluster", namespace=~"$namespace"})',
+                    "{{namespace}}",
+                )
+            ],
+            "percentunit",
+        ),
+        p.timeseries(
+            "Flagged connections by namespace",
+            "The ten namespaces with the most flagged connections. The one without a name is outside pods.",
+            [p.target(f"topk(10, sum by (namespace) ({flagged()}))", "{{namespace}}")],
+            empty="No flagged connection",
+        ),
+        p.timeseries(
+            "Flagged connections by workload",
+            "The ten workloads with the most flagged connections.",
+            [p.target(f"topk(10, sum by (namespace, workload) ({flagged()}))", "{{namespace}}/{{workload}}")],
+            empty="No flagged connection",
+        ),
+    ]
+
+
+def where_to():
+    return [
+        p.row("Where to"),
+        p.table(
+            "Top endpoints",
+            "The listening end of flagged connections: remote for outbound ones, local for inbound ones.",
+            [("Connections", f"topk(25, sum by (endpoint, direction, path) ({by_endpoint()}))")],
+            [("endpoint", "Endpoint"), ("direction", "Direction"), ("path", "Path")],
+            width=10,
+        ),
+        p.timeseries(
+            "Flagged connections by path",
+            "The configured path that the connections cross.",
+            [p.target(f"sum by (path) ({flagged()})", "{{path}}")],
+            stack=True,
+            width=7,
+            height=10,
+            empty="No flagged connection",
+        ),
+        p.table(
+            "Paths",
+            "The idle timeout of each path, and what refreshes it. On a path that payload refreshes, TCP keepalive protects nothing.",
+            [
+                (
+                    "Idle timeout",
+                    "max by (path, refreshed_by) (keepalive_auditor_idle_timeout_seconds{%s} * on (cluster, instance, path) group_right ()"
+                    " keepalive_auditor_path_info{%s})" % (CLUSTER, CLUSTER),
+                )
+            ],
+            [("path", "Path"), ("refreshed_by", "Refreshed by")],
+            {"Idle timeout": "s"},
+            width=7,
+        ),
+    ]
+
+
+def keepalive():
+    return [
+        p.row("Keepalive"),
+        p.timeseries(
+            "Connections by keepalive state",
+            "on: probes in time. late: probes after the idle timeout. off: no timer. unknown: another timer hides it.",
+            [p.target(f"sum by (keepalive) ({connections(NOT_LOCAL)})", "{{keepalive}}")],
+            stack=True,
+        ),
+        p.timeseries(
+            "Connections by verdict",
+            "Every established connection of the chosen workloads.",
+            [p.target(f"sum by (verdict) ({connections()})", "{{verdict}}")],
+            stack=True,
+        ),
+        p.row("Idle time against the limit"),
+        p.heatmap(
+            "Idle times that ended, without effective keepalive",
+            "How long connections with keepalive off or late were idle before traffic resumed or they closed, all namespaces. A path drops what lies above its idle timeout.",
+            'sum by (le) (increase(keepalive_auditor_silence_seconds_bucket{cluster=~"$cluster", node=~"$node", keepalive=~"off|late"}[$__rate_interval]))',
+        ),
+        p.timeseries(
+            "Longest idle time and idle timeouts",
+            "The longest idle time of a flagged connection, by direction, and the idle timeout of each path.",
+            [
+                p.target(
+                    f"max by (direction) ({recorded('namespace_workload:keepalive_auditor_flagged_wire_idle_seconds:max')})", "{{direction}}"
+                ),
+                p.target("max by (path) (keepalive_auditor_idle_timeout_seconds{%s})" % CLUSTER, "limit of {{path}}"),
+            ],
+            "s",
+            height=9,
+        ),
+    ]
+
+
+def harm():
+    return [
+        p.row("Harm"),
+        p.timeseries(
+            "Resets beside overdue connections",
+            "Resets of established connections, and connections that their path dropped. In an incident one falls and the other rises.",
+            [
+                p.target(f"sum({flagged(DROPPED)}) or vector(0)", "overdue or unanswered"),
+                p.target(
+                    'sum(rate(keepalive_auditor_pod_tcp_established_resets_total{cluster=~"$cluster", namespace=~"$namespace"}[$__rate_interval])) or vector(0)',
+                    "resets/s",
+                ),
+            ],
+            overrides=[p.right_axis("resets/s", "cps")],
+        ),
+        p.timeseries(
+            "Connections given up",
+            "Connections that the kernel closed because segments or keepalive probes found no answer.",
+            [
+                p.target(
+                    'sum by (namespace) (rate(keepalive_auditor_pod_tcp_abort_on_timeout_total{cluster=~"$cluster", namespace=~"$namespace"}[$__rate_interval])) > 0',
+                    "{{namespace}}",
+                )
+            ],
+            "cps",
+            empty=NO_EVENT,
+        ),
+    ]
+
+
+def nodes():
+    of_node = "keepalive_auditor_node_connections{%s, %s}"
+    return [
+        p.row("Nodes"),
+        p.table(
+            "Nodes with flagged connections",
+            "The 25 nodes with the most flagged connections. Where to look for their agents: the runbook has the command.",
+            [("Connections", f"topk(25, sum by (node, verdict) ({of_node % (NODE, verdicts(*FLAGGED_VERDICTS))}) > 0)")],
+            [("node", "Node"), ("verdict", "Verdict")],
+            height=8,
+            width=8,
+        ),
+        p.timeseries(
+            "Connections of the nodes by verdict",
+            "Every established connection of the chosen nodes, in pods or not.",
+            [p.target(f"sum by (verdict) (keepalive_auditor_node_connections{{{NODE}}})", "{{verdict}}")],
+            stack=True,
+            width=8,
+        ),
+        p.timeseries(
+            "Flagged connections by node",
+            "The ten nodes with the most flagged connections.",
+            [p.target(f"topk(10, sum by (node) ({of_node % (NODE, verdicts(*FLAGGED_VERDICTS))}))", "{{node}}")],
+            width=8,
+        ),
+    ]
+
+
+def agents():
+    job = f'job="keepalive-auditor", {NODE}'
+    return [
+        p.row("Agents"),
+        p.stat("Agents up", "Agents that Prometheus reaches.", "sum(up{%s})" % job, steps=((None, "red"), (1, "green"))),
+        p.stat(
+            "Agents down", "Agents that Prometheus knows and does not reach.", "count(up{%s} == 0) or vector(0)" % job, steps=RED
+        ),
+        p.stat(
+            "Oldest sweep",
+            "Time since the last sweep of the agent that is furthest behind.",
+            "time() - min(keepalive_auditor_last_sweep_timestamp_seconds{%s})" % NODE,
+            "s",
+            ((None, "green"), (120, "orange"), (300, "red")),
+        ),
+        p.stat(
+            "Connections watched",
+            "Connections that the agents keep in memory.",
+            "sum(keepalive_auditor_tracked_connections{%s})" % NODE,
+        ),
+        p.stat(
+            "Series left out",
+            "Series over the agents' --max-series.",
+            "sum(keepalive_auditor_series_dropped{%s}) or vector(0)" % NODE,
+            steps=ORANGE,
+        ),
+        p.stat(
+            "Versions",
+            "Different versions of the agent that are running.",
+            "count(count by (version) (keepalive_auditor_build_info{%s}))" % NODE,
+            steps=((None, "green"), (2, "orange")),
+        ),
+        p.timeseries(
+            "Network namespaces by result",
+            "dumped: read. looked_up: the known connections were read one by one. skipped: its counters did not change. empty: no connection. vanished: gone during the sweep. failed: not readable.",
+            [p.target("sum by (result) (keepalive_auditor_namespaces{%s})" % NODE, "{{result}}")],
+            stack=True,
+            width=8,
+        ),
+        p.timeseries(
+            "Failures and interrupted dumps",
+            "Namespaces that could not be read, by reason, and dumps during which the kernel's table changed.",
+            [
+                p.target(
+                    "sum by (reason) (rate(keepalive_auditor_namespace_failures_total{%s}[$__rate_interval])) > 0" % NODE, "{{reason}}"
+                ),
+                p.target("sum(rate(keepalive_auditor_dumps_interrupted_total{%s}[$__rate_interval])) > 0" % NODE, "interrupted dumps"),
+            ],
+            "cps",
+            width=8,
+            empty=NO_EVENT,
+        ),
+        p.timeseries(
+            "Duration of a sweep",
+            "Half of all sweeps, and 99 of 100, take less than this.",
+            [
+                p.target(
+                    "histogram_quantile(%s, sum by (le) (rate(keepalive_auditor_sweep_duration_seconds_bucket{%s}[$__rate_interval])))"
+                    % (quantile, NODE),
+                    f"p{round(quantile * 100)}",
+                )
+                for quantile in (0.5, 0.99)
+            ],
+            "s",
+            width=8,
+        ),
+        p.timeseries(
+            "CPU of an agent",
+            "Processor time of the busiest agents.",
+            [p.target("topk(5, rate(process_cpu_seconds_total{%s}[$__rate_interval]))" % job, "{{node}} {{instance}}")],
+            "percentunit",
+            width=8,
+        ),
+        p.timeseries(
+            "Memory of an agent",
+            "Resident memory of the largest agents.",
+            [p.target("topk(5, process_resident_memory_bytes{%s})" % job, "{{node}} {{instance}}")],
+            "bytes",
+            width=8,
+        ),
+        p.timeseries(
+            "Samples of a scrape",
+            "Series that the agents expose, the largest.",
+            [p.target("topk(5, scrape_samples_scraped{%s})" % job, "{{node}} {{instance}}")],
+            width=8,
+        ),
+    ]
 
 
 def fleet():
     """The dashboard, in Grafana's JSON model."""
-    red = ((None, "green"), (1, "red"))
-    at_risk = p.table(
-        "Workloads without effective keepalive",
-        "Workloads with connections that no effective keepalive protects, worst first. Outside pods the workload is a systemd unit, a container or a network namespace.",
-        [
-            ("Overdue", f"sum by (namespace, workload, workload_type) ({flagged(OVERDUE)})"),
-            ("Blackholed", f"sum by (namespace, workload, workload_type) ({flagged(BLACKHOLED)})"),
-            ("Exposed", f"sum by (namespace, workload, workload_type) ({flagged(EXPOSED)})"),
-            (
-                "Longest silence",
-                "max by (namespace, workload, workload_type) (namespace_workload:keepalive_auditor_flagged_wire_idle_seconds:max{%s})"
-                % WORKLOAD,
-            ),
-        ],
-        [("namespace", "Namespace"), ("workload", "Workload"), ("workload_type", "Kind")],
-        {"Longest silence": "s"},
-        "Overdue",
-    )
-    at_risk["fieldConfig"]["overrides"].append(
-        {"matcher": {"id": "byName", "options": "Workload"}, "properties": [{"id": "links", "value": [TO_POD]}]}
-    )
+    node = p.query_variable("node", "Node", "label_values(keepalive_auditor_build_info{%s}, node)" % CLUSTER)
     return p.dashboard(
         FLEET,
         "Keepalive / Fleet",
-        "Which workloads hold long-lived TCP connections without an effective keepalive.",
-        workload_variables(),
-        [
-            p.row("At risk now"),
-            p.stat(
-                "Overdue",
-                "Connections silent for longer than their path's idle timeout, with no keepalive: the next request on each meets a reset or silence.",
-                f"sum({flagged(OVERDUE)}) or vector(0)",
-                steps=red,
-            ),
-            p.stat(
-                "Blackholed",
-                "Connections that were overdue, then sent, and get no acknowledgement.",
-                f"sum({flagged(BLACKHOLED)}) or vector(0)",
-                steps=red,
-            ),
-            p.stat(
-                "Exposed",
-                "Long-lived connections that only their traffic protects: one quiet spell and they are overdue.",
-                f"sum({flagged(EXPOSED)}) or vector(0)",
-                steps=((None, "green"), (1, "orange")),
-            ),
-            p.stat(
-                "Share protected",
-                "Of the long-lived connections that cross a path: those that a keepalive of either end protects in time.",
-                share_protected(),
-                "percentunit",
-                ((None, "red"), (0.75, "orange"), (0.95, "green")),
-            ),
-            p.stat(
-                "Workloads at risk",
-                "Workloads with at least one flagged connection.",
-                f"count(sum by (namespace, workload) ({flagged()}) > 0) or vector(0)",
-                steps=((None, "green"), (1, "orange")),
-            ),
-            p.stat(
-                "Resets after silence, 10 min",
-                "Established connections reset within 10 minutes in pods that had overdue connections in the last half hour.",
-                "sum(namespace_workload:keepalive_auditor_resets_after_silence:increase10m{%s}) or vector(0)" % WORKLOAD,
-                steps=red,
-            ),
-            at_risk,
-            p.row("Trend"),
-            p.timeseries(
-                "Flagged connections by verdict",
-                "Exposed, overdue and blackholed connections over time.",
-                [p.target(f"sum by (verdict) ({flagged()})", "{{verdict}}")],
-                stack=True,
-            ),
-            p.timeseries(
-                "Share protected by namespace",
-                "The share of each namespace's long-lived connections that a keepalive protects; the ten lowest.",
-                [
-                    p.target(
-                        'bottomk(10, 1 - namespace:keepalive_auditor_unprotected_connections:ratio{cluster=~"$cluster", namespace=~"$namespace"})',
-                        "{{namespace}}",
-                    )
-                ],
-                "percentunit",
-            ),
-            p.timeseries(
-                "Flagged connections by namespace",
-                "The ten namespaces with the most flagged connections; without a name: outside pods.",
-                [p.target(f"topk(10, sum by (namespace) ({flagged()}))", "{{namespace}}")],
-            ),
-            p.timeseries(
-                "Flagged connections by workload",
-                "The ten workloads with the most flagged connections.",
-                [p.target(f"topk(10, sum by (namespace, workload) ({flagged()}))", "{{namespace}}/{{workload}}")],
-            ),
-            p.row("Where to"),
-            p.table(
-                "Top endpoints",
-                "Service endpoints of flagged connections: the listening end, remote for outbound and local for inbound connections.",
-                [("Connections", f'topk(25, sum by (endpoint, direction, path) ({of_workload("keepalive_auditor_flagged_connections")}))')],
-                [("endpoint", "Endpoint"), ("direction", "Direction"), ("path", "Path")],
-                width=12,
-            ),
-            p.timeseries(
-                "Flagged connections by path",
-                "The configured path that the connections cross.",
-                [p.target(f"sum by (path) ({flagged()})", "{{path}}")],
-                stack=True,
-                width=7,
-                height=10,
-            ),
-            p.table(
-                "Idle timeouts",
-                "What each path is configured to tolerate.",
-                [("Idle timeout", 'max by (path) (keepalive_auditor_idle_timeout_seconds{cluster=~"$cluster"})')],
-                [("path", "Path")],
-                {"Idle timeout": "s"},
-                width=5,
-            ),
-            p.row("Keepalive"),
-            p.timeseries(
-                "Connections by keepalive state",
-                "on: probes in time. late: probes after the idle timeout. off: no timer. unknown: another timer hides it.",
-                [p.target(f"sum by (keepalive) ({connections(NOT_LOCAL)})", "{{keepalive}}")],
-                stack=True,
-            ),
-            p.timeseries(
-                "Connections by verdict",
-                "Every established connection of the chosen workloads.",
-                [p.target(f"sum by (verdict) ({connections()})", "{{verdict}}")],
-                stack=True,
-            ),
-            p.row("Silence against the limit"),
-            p.heatmap(
-                "Silences that ended, without effective keepalive",
-                "How long long-lived connections with keepalive off or late were silent before traffic resumed or they closed, all namespaces. What lies above the path's idle timeout would have met a forgotten flow.",
-                'sum by (le) (increase(keepalive_auditor_silence_seconds_bucket{cluster=~"$cluster", keepalive=~"off|late"}[$__rate_interval]))',
-            ),
-            p.timeseries(
-                "Longest silence and idle timeouts",
-                "The longest silence of any flagged connection right now, by direction, against the idle timeout of each path.",
-                [
-                    p.target(
-                        "max by (direction) (namespace_workload:keepalive_auditor_flagged_wire_idle_seconds:max{%s})" % WORKLOAD,
-                        "{{direction}}",
-                    ),
-                    p.target('max by (path) (keepalive_auditor_idle_timeout_seconds{cluster=~"$cluster"})', "limit of {{path}}"),
-                ],
-                "s",
-                height=9,
-            ),
-            p.row("Harm"),
-            p.timeseries(
-                "Resets beside overdue connections",
-                "Resets of established connections next to the connections that were overdue: an incident is a fall of one and a rise of the other.",
-                [
-                    p.target(f"sum({flagged(FORGOTTEN)}) or vector(0)", "overdue or blackholed"),
-                    p.target(
-                        'sum(rate(keepalive_auditor_pod_tcp_established_resets_total{cluster=~"$cluster", namespace=~"$namespace"}[$__rate_interval])) or vector(0)',
-                        "resets/s",
-                    ),
-                ],
-                overrides=[p.right_axis("resets/s", "cps")],
-            ),
-            p.timeseries(
-                "Connections given up",
-                "Connections that the kernel aborted because nothing came back: retransmissions or keepalive probes without an answer.",
-                [
-                    p.target(
-                        'sum by (namespace) (rate(keepalive_auditor_pod_tcp_abort_on_timeout_total{cluster=~"$cluster", namespace=~"$namespace"}[$__rate_interval]))',
-                        "{{namespace}}",
-                    )
-                ],
-                "cps",
-            ),
-            p.row("Agents"),
-            p.stat(
-                "Agents up",
-                "Agents that Prometheus reaches.",
-                'sum(up{job="keepalive-auditor", cluster=~"$cluster"})',
-                steps=((None, "red"), (1, "green")),
-            ),
-            p.stat(
-                "Agents down",
-                "Agents that Prometheus knows and does not reach.",
-                'count(up{job="keepalive-auditor", cluster=~"$cluster"} == 0) or vector(0)',
-                steps=red,
-            ),
-            p.stat(
-                "Oldest sweep",
-                "Time since the last sweep of the agent that is furthest behind.",
-                'time() - min(keepalive_auditor_last_sweep_timestamp_seconds{cluster=~"$cluster"})',
-                "s",
-                ((None, "green"), (120, "orange"), (300, "red")),
-            ),
-            p.stat(
-                "Connections watched",
-                "Connections that the agents remember between sweeps.",
-                'sum(keepalive_auditor_tracked_connections{cluster=~"$cluster"})',
-            ),
-            p.stat(
-                "Series left out",
-                "Series over the agents' --max-series.",
-                'sum(keepalive_auditor_series_dropped{cluster=~"$cluster"}) or vector(0)',
-                steps=((None, "green"), (1, "orange")),
-            ),
-            p.stat(
-                "Versions",
-                "Different versions of the agent that are running.",
-                'count(count by (version) (keepalive_auditor_build_info{cluster=~"$cluster"}))',
-                steps=((None, "green"), (2, "orange")),
-            ),
-            p.timeseries(
-                "Network namespaces by result",
-                "dumped: read. looked_up: the same connections as before, read one by one. skipped: unchanged since the last look, by its counters. empty: no established connection, so not read. vanished: gone during the sweep. failed: not readable.",
-                [p.target('sum by (result) (keepalive_auditor_namespaces{cluster=~"$cluster"})', "{{result}}")],
-                stack=True,
-                width=8,
-            ),
-            p.timeseries(
-                "Failures and interrupted dumps",
-                "Namespaces that could not be read, by reason, and dumps during which the kernel's table changed.",
-                [
-                    p.target(
-                        'sum by (reason) (rate(keepalive_auditor_namespace_failures_total{cluster=~"$cluster"}[$__rate_interval]))',
-                        "{{reason}}",
-                    ),
-                    p.target(
-                        'sum(rate(keepalive_auditor_dumps_interrupted_total{cluster=~"$cluster"}[$__rate_interval]))', "interrupted dumps"
-                    ),
-                ],
-                "cps",
-                width=8,
-            ),
-            p.timeseries(
-                "Duration of a sweep",
-                "Half of all sweeps, and 99 of 100, take less than this.",
-                [
-                    p.target(
-                        f'histogram_quantile({q}, sum by (le) (rate(keepalive_auditor_sweep_duration_seconds_bucket{{cluster=~"$cluster"}}[$__rate_interval])))',
-                        f"p{round(q * 100)}",
-                    )
-                    for q in (0.5, 0.99)
-                ],
-                "s",
-                width=8,
-            ),
-            p.timeseries(
-                "CPU of an agent",
-                "Processor time of the busiest agents.",
-                [
-                    p.target(
-                        'topk(5, rate(process_cpu_seconds_total{job="keepalive-auditor", cluster=~"$cluster"}[$__rate_interval]))',
-                        "{{node}} {{instance}}",
-                    )
-                ],
-                "percentunit",
-                width=8,
-            ),
-            p.timeseries(
-                "Memory of an agent",
-                "Resident memory of the largest agents.",
-                [p.target('topk(5, process_resident_memory_bytes{job="keepalive-auditor", cluster=~"$cluster"})', "{{node}} {{instance}}")],
-                "bytes",
-                width=8,
-            ),
-            p.timeseries(
-                "Samples of a scrape",
-                "Series that the agents expose, the largest.",
-                [p.target('topk(5, scrape_samples_scraped{job="keepalive-auditor", cluster=~"$cluster"})', "{{node}} {{instance}}")],
-                width=8,
-            ),
-        ],
+        "Which workloads hold long-lived TCP connections without an effective keepalive. The variable Node applies to the rows Nodes and Agents.",
+        [*cluster_variables(), namespace_variable(), workload_variable(), node],
+        [*at_risk(), *trend(), *where_to(), *keepalive(), *harm(), *nodes(), *agents()],
         [link("Pod", POD)],
         [alerts_annotation()],
     )

@@ -2,20 +2,24 @@
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 VERDICT_COLOURS = {
-    "overdue": "red",
     "blackholed": "dark-red",
+    "unanswered": "semi-dark-red",
+    "overdue": "red",
     "exposed": "orange",
     "young": "blue",
     "protected": "green",
     "peer_protected": "light-green",
+    "app_protected": "super-light-green",
     "local": "#808080",
     "undetermined": "purple",
 }
 KEEPALIVE_COLOURS = {"on": "green", "late": "yellow", "off": "orange", "unknown": "purple"}
 
 
-def query_variable(name, label, query, multi=True):
-    """A variable filled from Prometheus; "All" also matches series without the label (connections outside pods, one cluster)."""
+def query_variable(name, label, query, multi=True, every=".*"):
+    """A variable filled from Prometheus. `every` is what "All" means: ".*" also matches series without the label (connections outside
+    pods, one cluster); None lists the values; False: there is no "All"."""
+    current = {"selected": True, "text": ["All"] if multi else "All", "value": ["$__all"] if multi else "$__all"}
     return {
         "name": name,
         "label": label,
@@ -26,13 +30,13 @@ def query_variable(name, label, query, multi=True):
         "refresh": 2,
         "sort": 1,
         "multi": multi,
-        "includeAll": True,
-        "allValue": ".*",
+        "includeAll": every is not False,
+        **({"allValue": every} if every else {}),
         "regex": "",
         "hide": 0,
         "skipUrlSync": False,
         "options": [],
-        "current": {"selected": True, "text": ["All"] if multi else "All", "value": ["$__all"] if multi else "$__all"},
+        "current": {} if every is False else current,
     }
 
 
@@ -113,8 +117,8 @@ def stat(title, description, expr, unit="short", steps=((None, "green"),), width
     )
 
 
-def timeseries(title, description, targets, unit="short", stack=False, width=12, height=8, overrides=(), minimum=0):
-    """Lines, or a stack of areas."""
+def timeseries(title, description, targets, unit="short", stack=False, width=12, height=8, overrides=(), minimum=0, empty="No data"):
+    """Lines, or a stack of areas; `empty` is shown where there is no series."""
     custom = {
         "drawStyle": "line",
         "lineWidth": 1,
@@ -131,7 +135,7 @@ def timeseries(title, description, targets, unit="short", stack=False, width=12,
         unit,
         width,
         height,
-        defaults={"min": minimum, "custom": custom, "color": {"mode": "palette-classic"}},
+        defaults={"min": minimum, "custom": custom, "color": {"mode": "palette-classic"}, "noValue": empty},
         overrides=colour_overrides(targets) + list(overrides),
         options={
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
@@ -148,7 +152,7 @@ def right_axis(name, unit):
     }
 
 
-def table(title, description, columns, keys, units=None, sort=None, width=24, height=10):
+def table(title, description, columns, keys, units=None, sort=None, width=24, height=10, empty="No such connection"):
     """Instant queries joined on their labels: `columns` is [(heading, expr)], `keys` [(label, heading)] in the order shown."""
     refs = [chr(ord("A") + i) for i in range(len(columns))]
     rename = {label: heading for label, heading in keys}
@@ -162,6 +166,7 @@ def table(title, description, columns, keys, units=None, sort=None, width=24, he
         "short",
         width,
         height,
+        defaults={"noValue": empty},
         overrides=[
             {"matcher": {"id": "byName", "options": heading}, "properties": [{"id": "unit", "value": unit}]}
             for heading, unit in (units or {}).items()
@@ -174,7 +179,7 @@ def table(title, description, columns, keys, units=None, sort=None, width=24, he
     )
 
 
-def heatmap(title, description, expr, unit="s", width=12, height=9):
+def heatmap(title, description, expr, unit="s", width=12, height=9, empty="No such event"):
     """A Prometheus histogram over time."""
     panel = _panel(
         "heatmap",
@@ -184,6 +189,7 @@ def heatmap(title, description, expr, unit="s", width=12, height=9):
         "short",
         width,
         height,
+        defaults={"noValue": empty},
         options={
             "calculate": False,
             "yAxis": {"unit": unit, "axisPlacement": "left"},

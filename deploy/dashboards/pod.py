@@ -2,20 +2,21 @@
 
 import panels as p
 from queries import (
+    DROPPED,
     EXPOSED,
     FLAGGED,
     FLEET,
-    FORGOTTEN,
     JUDGED,
+    NO_EVENT,
     NOT_LOCAL,
     OWNERS,
     POD,
     alerts_annotation,
-    connections,
-    flagged,
+    cluster_variables,
     link,
+    namespace_variable,
     of_workload,
-    workload_variables,
+    workload_variable,
 )
 
 
@@ -23,23 +24,27 @@ def pod():
     """The dashboard, in Grafana's JSON model."""
 
     def gauge(*matchers, metric="keepalive_auditor_connections"):
-        return of_workload(metric, 'pod=~"$pod"', 'container=~"$container"', *matchers)
+        return of_workload(metric, 'container=~"$container"', *matchers)
 
     def of_pod(metric):
         return f'({metric}{{cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"}} and on (cluster, namespace, pod) {OWNERS})'
 
     def rate(name):
         counter = f'{name}{{cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"}}'
-        return f"sum by (namespace, pod) (rate({counter}[$__rate_interval]) and on (cluster, namespace, pod) {OWNERS})"
+        return f"sum by (namespace, pod) (rate({counter}[$__rate_interval]) and on (cluster, namespace, pod) {OWNERS}) > 0"
 
     endpoints = gauge(metric="keepalive_auditor_flagged_connections")
-    silence = gauge(metric="keepalive_auditor_flagged_wire_idle_seconds_max")
+    idle_time = gauge(metric="keepalive_auditor_flagged_wire_idle_seconds_max")
     keepalive_time = of_pod("keepalive_auditor_pod_tcp_keepalive_time_seconds")
-    variables = workload_variables() + [
+    variables = cluster_variables() + [
+        namespace_variable(),
+        # One workload, and its pods by name: a query over every pod of a large fleet takes seconds.
+        workload_variable(multi=False, every=False),
         p.query_variable(
             "pod",
             "Pod",
             'label_values(namespace_workload_pod:keepalive_auditor_owner:relabel{cluster=~"$cluster", namespace=~"$namespace", workload=~"$workload"}, pod)',
+            every=None,
         ),
         p.query_variable(
             "container",
@@ -51,7 +56,7 @@ def pod():
     return p.dashboard(
         POD,
         "Keepalive / Pod",
-        "The connections of one pod (or of one unit, container or namespace outside pods), and what changed.",
+        "The connections of the pods of one workload (or of one unit, container or namespace outside pods), before and after a change.",
         variables,
         [
             p.row("Now"),
@@ -62,9 +67,9 @@ def pod():
                 steps=((None, "text"),),
             ),
             p.stat(
-                "Overdue or blackholed",
-                "Connections that their path has probably forgotten, or certainly.",
-                f"sum({gauge(FORGOTTEN)}) or vector(0)",
+                "Overdue or unanswered",
+                "Connections that their path has dropped, or probably has, and connections that get no answer.",
+                f"sum({gauge(DROPPED)}) or vector(0)",
                 steps=((None, "green"), (1, "red")),
             ),
             p.stat(
@@ -75,21 +80,21 @@ def pod():
             ),
             p.stat(
                 "Share protected",
-                "Of the long-lived connections that cross a path: those that a keepalive of either end protects in time.",
+                "The share of long-lived connections across a path that a keepalive or a heartbeat protects.",
                 f"1 - (sum({gauge(FLAGGED)}) or 0 * sum({gauge(JUDGED)})) / sum({gauge(JUDGED)})",
                 "percentunit",
                 ((None, "red"), (0.75, "orange"), (0.95, "green")),
             ),
             p.stat(
-                "Longest silence",
-                "The longest silence of a flagged connection.",
-                f"max({silence})",
+                "Longest idle time",
+                "The longest idle time of a flagged connection.",
+                f"max({idle_time})",
                 "s",
                 ((None, "green"), (240, "orange"), (350, "red")),
             ),
             p.stat(
                 "tcp_keepalive_time",
-                "The pod's sysctl: what a socket with keepalive and without a time of its own waits before its first probe. The node's setting does not reach pods.",
+                "The pod's sysctl: how long a socket with keepalive, but without a time of its own, waits before its first probe. Pods do not inherit the node's setting.",
                 f"max({keepalive_time})",
                 "s",
                 ((None, "green"), (300, "orange")),
@@ -123,7 +128,7 @@ def pod():
             p.row("Before and after a change"),
             p.timeseries(
                 "Connections by keepalive state",
-                "After a remedy, new connections show on; existing ones keep what they were opened with.",
+                "After a remedy, new connections show on. Existing ones keep the options that they were opened with.",
                 [p.target(f"sum by (keepalive) ({gauge(NOT_LOCAL)})", "{{keepalive}}")],
                 stack=True,
             ),
@@ -135,7 +140,7 @@ def pod():
             ),
             p.timeseries(
                 "Pods of the workload",
-                "One line a pod: a rollout is where old ones end and new ones begin.",
+                "One line for each pod. In a rollout old lines end and new ones begin.",
                 [
                     p.target(f"count by (namespace, workload) ({OWNERS})", "{{namespace}}/{{workload}}"),
                     p.target(f"sum by (pod) ({gauge(FLAGGED)})", "{{pod}}, flagged"),
@@ -149,12 +154,12 @@ def pod():
                 "s",
                 width=12,
             ),
-            p.row("Silence and harm"),
+            p.row("Idle time and harm"),
             p.timeseries(
-                "Longest silence and idle timeouts",
-                "The longest silence of a flagged connection against the idle timeout of the paths.",
+                "Longest idle time and idle timeouts",
+                "The longest idle time of a flagged connection, and the idle timeout of each path.",
                 [
-                    p.target(f"max by (container, direction) ({silence})", "{{container}} {{direction}}"),
+                    p.target(f"max by (container, direction) ({idle_time})", "{{container}} {{direction}}"),
                     p.target('max by (path) (keepalive_auditor_idle_timeout_seconds{cluster=~"$cluster"})', "limit of {{path}}"),
                 ],
                 "s",
@@ -162,24 +167,27 @@ def pod():
             ),
             p.timeseries(
                 "Resets of established connections",
-                "From the pod's own counters; a burst where connections were overdue is the incident.",
+                "From the pod's own counters. A burst after connections were overdue is the incident.",
                 [p.target(rate("keepalive_auditor_pod_tcp_established_resets_total"), "{{namespace}}/{{pod}}")],
                 "cps",
                 width=12,
+                empty=NO_EVENT,
             ),
             p.timeseries(
                 "Connections given up",
-                "Connections that the kernel aborted because nothing came back.",
+                "Connections that the kernel closed because segments or keepalive probes found no answer.",
                 [p.target(rate("keepalive_auditor_pod_tcp_abort_on_timeout_total"), "{{namespace}}/{{pod}}")],
                 "cps",
                 width=12,
+                empty=NO_EVENT,
             ),
             p.timeseries(
                 "Keepalive probes sent",
-                "Probes of this pod's own keepalive timers: after a remedy they appear.",
+                "Probes that the pod's own keepalive timers sent. They appear after a remedy.",
                 [p.target(rate("keepalive_auditor_pod_tcp_keepalive_probes_total"), "{{namespace}}/{{pod}}")],
                 "cps",
                 width=12,
+                empty=NO_EVENT,
             ),
         ],
         [link("Fleet", FLEET)],

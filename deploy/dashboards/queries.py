@@ -1,15 +1,27 @@
-"""What both dashboards say about connections: selectors, variables, annotations, links."""
+"""The queries that both dashboards share: verdicts, selectors, variables, annotations, links."""
 
 import panels as p
 
 FLEET, POD = "keepalive-auditor-fleet", "keepalive-auditor-pod"
-FLAGGED = 'verdict=~"exposed|overdue|blackholed"'
-OVERDUE, BLACKHOLED, EXPOSED = 'verdict="overdue"', 'verdict="blackholed"', 'verdict="exposed"'
-FORGOTTEN, NOT_LOCAL = 'verdict=~"overdue|blackholed"', 'verdict!="local"'
-# Connections that a keepalive could protect: neither local nor young nor undetermined.
-JUDGED = 'verdict=~"protected|peer_protected|exposed|overdue|blackholed"'
+# Worst first; src/judge/verdict.rs has the list, and tests/deploy compares the two.
+FLAGGED_VERDICTS = ["blackholed", "unanswered", "overdue", "exposed"]
+PROTECTED_VERDICTS = ["app_protected", "peer_protected", "protected"]
+
+
+def verdicts(*names):
+    return f'verdict=~"{"|".join(names)}"' if len(names) > 1 else f'verdict="{names[0]}"'
+
+
+FLAGGED = verdicts(*FLAGGED_VERDICTS)
+OVERDUE, UNANSWERED, EXPOSED = verdicts("overdue"), verdicts("blackholed", "unanswered"), verdicts("exposed")
+# Connections whose path has dropped them, or probably has.
+DROPPED, NOT_LOCAL = verdicts("blackholed", "unanswered", "overdue"), 'verdict!="local"'
+# Connections that a keepalive could protect: not local, young or undetermined.
+JUDGED = verdicts(*FLAGGED_VERDICTS, *PROTECTED_VERDICTS)
+CLUSTER, NODE = 'cluster=~"$cluster"', 'cluster=~"$cluster", node=~"$node"'
 WORKLOAD = 'cluster=~"$cluster", namespace=~"$namespace", workload=~"$workload"'
 OWNERS = f"namespace_workload_pod:keepalive_auditor_owner:relabel{{{WORKLOAD}}}"
+NO_EVENT = "No such event"
 TO_POD = {
     "title": "Pod",
     "url": f"/d/{POD}?${{datasource:queryparam}}&${{cluster:queryparam}}&var-namespace=${{__data.fields.Namespace}}&var-workload=${{__data.fields.Workload}}",
@@ -24,13 +36,17 @@ def flagged(*matchers):
     return "namespace_workload:keepalive_auditor_flagged_connections:sum{%s}" % ", ".join([WORKLOAD, *matchers])
 
 
+def by_endpoint(*matchers):
+    return "namespace_workload_endpoint:keepalive_auditor_flagged_connections:sum{%s}" % ", ".join([WORKLOAD, *matchers])
+
+
 def of_workload(metric, *matchers):
-    """A metric of the agent, narrowed to the pods of the chosen workloads and, outside pods, to the containers of that name."""
+    """A metric of the chosen pods; where nothing is a pod, of the containers (units, namespaces) of the workload's name."""
 
     def selector(*more):
-        return metric + "{" + ", ".join(['cluster=~"$cluster"', 'namespace=~"$namespace"', *more, *matchers]) + "}"
+        return metric + "{" + ", ".join([CLUSTER, 'namespace=~"$namespace"', *more, *matchers]) + "}"
 
-    inside, outside = selector('pod!=""'), selector('pod=""', 'container=~"$workload"')
+    inside, outside = selector('pod=~"$pod"'), selector('namespace=""', 'container=~"$workload"')
     return f"({inside} and on (cluster, namespace, pod) {OWNERS} or {outside})"
 
 
@@ -38,19 +54,23 @@ def share_protected(by=""):
     return f"1 - (sum {by}({connections(FLAGGED)}) or 0 * sum {by}({connections(JUDGED)})) / sum {by}({connections(JUDGED)})"
 
 
-def workload_variables():
+def cluster_variables():
+    """Data source and cluster. Without a cluster label the list is empty and "All" means the one cluster."""
     return [
         p.datasource_variable(),
         p.query_variable("cluster", "Cluster", "label_values(keepalive_auditor_build_info, cluster)"),
-        p.query_variable(
-            "namespace", "Namespace", 'label_values(namespace_workload:keepalive_auditor_connections:sum{cluster=~"$cluster"}, namespace)'
-        ),
-        p.query_variable(
-            "workload",
-            "Workload",
-            'label_values(namespace_workload:keepalive_auditor_connections:sum{cluster=~"$cluster", namespace=~"$namespace"}, workload)',
-        ),
     ]
+
+
+def namespace_variable():
+    return p.query_variable(
+        "namespace", "Namespace", "label_values(namespace_workload:keepalive_auditor_connections:sum{%s}, namespace)" % CLUSTER
+    )
+
+
+def workload_variable(**options):
+    query = 'label_values(namespace_workload:keepalive_auditor_connections:sum{%s, namespace=~"$namespace"}, workload)' % CLUSTER
+    return p.query_variable("workload", "Workload", query, **options)
 
 
 def alerts_annotation():

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result, bail};
 
+pub mod merge;
 mod recording;
 mod selection;
 

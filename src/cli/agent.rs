@@ -62,7 +62,7 @@ pub struct AgentArgs {
     /// The rest are counted with the endpoint `other`.
     #[arg(long, value_name = "N", env = "KEEPALIVE_AUDITOR_TOP_ENDPOINTS", help_heading = "Metrics")]
     pub top_endpoints: Option<usize>,
-    /// Label by container, pod or namespace [default: container]
+    /// Label by container, pod, workload or namespace [default: container]
     #[arg(long, value_name = "DETAIL", env = "KEEPALIVE_AUDITOR_METRICS_DETAIL", help_heading = "Metrics")]
     pub metrics_detail: Option<MetricsDetail>,
     /// Limit the connection and pod series of a scrape [default: 10000]
@@ -81,6 +81,8 @@ pub enum MetricsDetail {
     Container,
     /// Series by pod: `container` is empty
     Pod,
+    /// Series by workload: `pod` and `container` are empty, `workload` is one more label
+    Workload,
     /// Series by Kubernetes namespace: `pod` and `container` are empty
     Namespace,
 }

@@ -72,6 +72,9 @@ pub enum Command {
     /// Sweep at an interval and serve metrics, a report and a page over HTTP
     #[command(after_long_help = agent::EXAMPLES)]
     Agent(Box<AgentArgs>),
+    /// Merge the JSON reports of several nodes into one table
+    #[command(after_long_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Print configuration that turns keepalive on
     #[command(after_long_help = remedy::EXAMPLES)]
     Remedy(Box<RemedyArgs>),
@@ -187,6 +190,26 @@ pub struct Common {
     /// Show this help; --help adds rare flags, details and examples
     #[arg(short = 'h', long, global = true, action = ArgAction::Help)]
     pub help: Option<bool>,
+}
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  Merge the reports of two machines:
+    ssh db-1 keepalive-auditor audit --format json >db-1.json
+    ssh db-2 keepalive-auditor audit --format json >db-2.json
+    keepalive-auditor merge db-1.json db-2.json
+  Audit every node of a cluster (kubectl plugin, see docs/install.md):
+    kubectl keepalive-auditor audit --all-nodes";
+
+/// Flags of `merge`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct MergeArgs {
+    /// Read reports of `audit --format json`, one or several in a file; `-` is stdin
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Add to each row why it is flagged and which remedies fit
+    #[arg(long, env = "KEEPALIVE_AUDITOR_EXPLAIN")]
+    pub explain: bool,
 }
 
 /// Flags of `profiles`.

@@ -225,6 +225,7 @@ impl AgentConfig {
                 detail: match args.metrics_detail.or(file.metrics_detail).unwrap_or_default() {
                     MetricsDetail::Container => Detail::Container,
                     MetricsDetail::Pod => Detail::Pod,
+                    MetricsDetail::Workload => Detail::Workload,
                     MetricsDetail::Namespace => Detail::Namespace,
                 },
                 top_endpoints: args.top_endpoints.or(file.top_endpoints).unwrap_or(10),

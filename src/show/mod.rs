@@ -7,6 +7,7 @@ pub mod explain;
 pub mod fit;
 pub mod glossary;
 pub mod json;
+pub mod merge;
 pub mod metrics;
 pub mod page;
 pub mod profiles;

@@ -9,12 +9,18 @@ const GENERATED: &str = "bcdfghjklmnpqrstvwxz2456789";
 /// As the table writes an owner, with the workload's name for the pod's: `shop/web (istio-proxy)`.
 #[must_use]
 pub fn of(owner: &Owner) -> String {
-    let pod = owner.pod.as_deref().filter(|_| owner.kind == OwnerKind::Pod).map(|pod| name(pod).to_owned());
+    let pod = owner.pod.as_deref().filter(|_| owner.kind == OwnerKind::Pod).map(|pod| name(pod, "").to_owned());
     escape::line(&Owner { pod, ..owner.clone() }.to_string()).into_owned()
 }
 
-/// `web-7d4b9c6f5-x2k8p` (Deployment), `agent-x2k8p` (DaemonSet, Job) and `db-0` (`StatefulSet`) without what was appended.
-fn name(pod: &str) -> &str {
+/// `web-7d4b9c6f5-x2k8p` (Deployment), `agent-x2k8p` (DaemonSet, Job) and `db-0` (`StatefulSet`) without what was appended,
+/// and `etcd-node-1`, a static pod of the node `node-1`, without the node's name.
+#[must_use]
+pub fn name<'a>(pod: &'a str, node: &str) -> &'a str {
+    let of_node = pod.strip_suffix(node).and_then(|rest| rest.strip_suffix('-'));
+    if let Some(manifest) = of_node.filter(|manifest| !node.is_empty() && !manifest.is_empty()) {
+        return manifest;
+    }
     let Some((rest, last)) = pod.rsplit_once('-') else { return pod };
     let generated = |text: &str| text.chars().all(|c| GENERATED.contains(c));
     if last.chars().all(|c| c.is_ascii_digit()) && !last.is_empty() {
@@ -45,7 +51,20 @@ mod tests {
             ("my-pod", "my-pod"),
             ("aeiou-apple", "aeiou-apple"),
         ] {
-            assert_eq!(name(pod), workload, "{pod}");
+            assert_eq!(name(pod, "n1"), workload, "{pod}");
+        }
+    }
+
+    #[test]
+    fn a_static_pod_is_called_as_its_manifest() {
+        for (pod, node, workload) in [
+            ("static-web-n1", "n1", "static-web"),
+            ("etcd-ip-10-0-0-7.ec2.internal", "ip-10-0-0-7.ec2.internal", "etcd"),
+            ("kube-proxy-node-1", "node-1", "kube-proxy"),
+            ("-n1", "n1", "-n1"),
+            ("n1", "n1", "n1"),
+        ] {
+            assert_eq!(name(pod, node), workload, "{pod}");
         }
     }
 

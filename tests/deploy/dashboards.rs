@@ -18,8 +18,9 @@ fn targets(panel: &Value) -> &[Value] {
 }
 
 fn recorded() -> Vec<String> {
-    let rules = &yaml("deploy/prometheus/recording.yaml")[0]["groups"][0]["rules"];
-    rules.as_array().unwrap().iter().map(|rule| rule["record"].as_str().unwrap().to_owned()).collect()
+    let groups = &yaml("deploy/prometheus/recording.yaml")[0]["groups"];
+    let rules = groups.as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap());
+    rules.map(|rule| rule["record"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -65,9 +66,17 @@ fn variables_reload_and_include_what_has_no_label() {
             assert!(names.contains(&wanted), "{file}: {wanted}");
         }
         assert_eq!(names.contains(&"pod"), file.ends_with("pod.json"));
+        assert_eq!(names.contains(&"node"), file.ends_with("fleet.json"));
         for variable in variables.iter().filter(|variable| variable["type"] == "query") {
             assert_eq!(variable["refresh"], 2, "{file}: {} must reload when the time range changes", variable["name"]);
-            assert_eq!(variable["allValue"], ".*", "{file}: {} must match series without the label", variable["name"]);
+            match (variable["name"].as_str().unwrap(), file.ends_with("pod.json")) {
+                // one workload, and the names of its pods: over every pod of a fleet its queries would take seconds
+                ("workload", true) => assert_eq!(variable["includeAll"], false),
+                ("pod", _) => assert!(variable.get("allValue").is_none(), "{file}: the pods must be named"),
+                (name, _) => {
+                    assert_eq!(variable["allValue"], ".*", "{file}: {name} must match series without the label");
+                }
+            }
             assert!(variable["label"].is_string());
             assert_eq!(variable["datasource"]["uid"], "${datasource}");
         }
@@ -87,6 +96,10 @@ fn every_panel_is_explained_and_has_a_unit() {
             );
             let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap();
             assert!(UNITS.contains(&unit), "{file}: {title}: {unit} is not a unit of Grafana's");
+            assert!(
+                panel["type"] == "stat" || panel["fieldConfig"]["defaults"]["noValue"].is_string(),
+                "{file}: {title} does not say what it means that it is empty"
+            );
             seen.push(panel["id"].as_u64().unwrap());
         }
         let count = seen.len();

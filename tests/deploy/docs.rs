@@ -28,9 +28,17 @@ fn links_lead_to_files_and_headings_that_exist() {
 #[test]
 fn kustomizations_that_people_are_told_to_apply_exist() {
     let install = read("docs/install.md");
-    for overlay in
-        ["base", "overlays/minimal", "overlays/prometheus-operator", "overlays/openshift", "components/minimal"]
-    {
+    for overlay in [
+        "base",
+        "overlays/minimal",
+        "overlays/prometheus-operator",
+        "overlays/openshift",
+        "overlays/before-1.30",
+        "components/minimal",
+        "components/cri",
+        "components/node-critical",
+        "components/prometheus-discovery",
+    ] {
         let directory = format!("deploy/kustomize/{overlay}");
         assert!(install.contains(&directory), "{directory} is not in docs/install.md");
         assert!(path(&directory).join("kustomization.yaml").exists());

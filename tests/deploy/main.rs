@@ -5,8 +5,10 @@
 mod dashboards;
 mod docs;
 mod manifests;
+mod plugin;
 mod program;
 mod rules;
+mod verdicts;
 
 use keepalive_auditor::show::metrics::families::{self, Kind};
 use serde_json::Value;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 const BASE: &str = "tests/deploy/golden/kustomize-base.yaml";
 const MINIMAL: &str = "tests/deploy/golden/kustomize-minimal.yaml";
+const BEFORE_1_30: &str = "tests/deploy/golden/kustomize-before-1.30.yaml";
 
 fn object(file: &str, kind: &str) -> Value {
     let mut found: Vec<Value> = yaml(file).into_iter().filter(|object| object["kind"] == kind).collect();
@@ -101,7 +102,7 @@ fn comparable(mut daemonset: Value) -> Value {
 fn chart_and_kustomization_describe_the_same_daemonset() {
     for (kustomize, helm) in [
         (BASE, "tests/deploy/golden/helm-default.yaml"),
-        (BASE, "tests/deploy/golden/helm-old-cluster.yaml"),
+        (BEFORE_1_30, "tests/deploy/golden/helm-old-cluster.yaml"),
         (MINIMAL, "tests/deploy/golden/helm-minimal.yaml"),
     ] {
         let (ours, charts) = (comparable(object(kustomize, "DaemonSet")), comparable(object(helm, "DaemonSet")));
@@ -116,6 +117,59 @@ fn chart_and_kustomization_describe_the_same_daemonset() {
         };
         assert_eq!(config(kustomize), config(helm), "the configuration of {kustomize} and {helm}");
     }
+}
+
+#[test]
+fn apparmor_is_said_once_as_the_cluster_reads_it() {
+    for (file, field, annotation) in [
+        (BASE, true, false),
+        (BEFORE_1_30, false, true),
+        (MINIMAL, false, false),
+        ("tests/deploy/golden/helm-old-cluster.yaml", false, true),
+    ] {
+        let text = read(file);
+        assert_eq!(text.contains("appArmorProfile:"), field, "{file}");
+        assert_eq!(text.contains("container.apparmor.security.beta.kubernetes.io/agent:"), annotation, "{file}");
+    }
+}
+
+#[test]
+fn the_runtimes_socket_is_mounted_by_its_directory() {
+    for file in ["tests/deploy/golden/kustomize-everything.yaml", "tests/deploy/golden/helm-everything.yaml"] {
+        let daemonset = object(file, "DaemonSet");
+        let env = agent(&daemonset)["env"].as_array().unwrap();
+        let endpoint = env.iter().find(|env| env["name"] == "KEEPALIVE_AUDITOR_CRI_ENDPOINT").unwrap();
+        assert_eq!(endpoint["value"], "/run/containerd/containerd.sock", "{file}");
+        assert!(host_paths(&daemonset).contains(&"/run/containerd"), "{file}");
+        assert!(
+            !host_paths(&daemonset).iter().any(|path| path.contains(".sock")),
+            "{file}: a restart leaves a dead socket"
+        );
+    }
+}
+
+#[test]
+fn what_the_server_would_write_out_is_written_out() {
+    for file in files("tests/deploy/golden", ".yaml") {
+        for monitor in
+            yaml(&file).iter().filter(|object| object["kind"] == "PodMonitor" || object["kind"] == "ServiceMonitor")
+        {
+            let spec = &monitor["spec"];
+            let endpoints = spec.get("podMetricsEndpoints").or(spec.get("endpoints")).unwrap().as_array().unwrap();
+            for relabeling in endpoints.iter().flat_map(|endpoint| endpoint["relabelings"].as_array().unwrap()) {
+                let own = relabeling["targetLabel"] == "node";
+                assert!(!own || relabeling["action"] == "replace", "{file}: kubectl apply sees a change each time");
+            }
+        }
+    }
+}
+
+#[test]
+fn probes_wait_for_the_first_sweep() {
+    let daemonset = object(BASE, "DaemonSet");
+    let startup = &agent(&daemonset)["startupProbe"];
+    assert_eq!(startup["httpGet"]["path"], "/readyz");
+    assert!(startup["periodSeconds"].as_u64().unwrap() * startup["failureThreshold"].as_u64().unwrap() >= 120);
 }
 
 #[test]

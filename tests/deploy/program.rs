@@ -1,4 +1,4 @@
-//! The program takes what the manifests give it: every argument, and every configuration file.
+//! The program takes what the manifests give it: every environment variable, every argument, and every configuration file.
 
 use super::{files, path, yaml};
 use serde_json::Value;
@@ -21,24 +21,38 @@ fn accepts(config: &str) -> Result<(), String> {
     }
 }
 
-#[test]
-fn agent_has_every_flag_that_the_manifests_give() {
-    let help = program(&["agent", "--help"]);
+fn help(command: &str) -> String {
+    let help = program(&[command, "--help"]);
     assert!(help.status.success());
-    let help = String::from_utf8(help.stdout).unwrap();
-    let mut flags = 0;
+    String::from_utf8(help.stdout).unwrap()
+}
+
+#[test]
+fn agent_has_every_setting_that_the_manifests_give_and_an_audit_in_its_pod_has_those_of_the_node() {
+    let (agent, audit) = (help("agent"), help("audit"));
+    let mut settings = 0;
     for file in files("tests/deploy/golden", ".yaml") {
         let objects = yaml(&file);
         let daemonset = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
-        let arguments = daemonset["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        let container = &daemonset["spec"]["template"]["spec"]["containers"][0];
+        let arguments = container["args"].as_array().unwrap();
         assert_eq!(arguments[0], "agent", "{file}");
         for argument in arguments[1..].iter().filter_map(Value::as_str) {
             let flag = argument.split('=').next().unwrap();
-            assert!(help.contains(&format!("{flag} ")), "{file}: the agent has no flag {flag}");
-            flags += 1;
+            assert!(agent.contains(&format!("{flag} ")), "{file}: the agent has no flag {flag}");
+            // only what `extraArgs` adds
+            assert!(file.ends_with("helm-everything.yaml"), "{file}: an audit in the pod does not see {flag}");
+        }
+        for variable in container["env"].as_array().unwrap().iter().filter_map(|env| env["name"].as_str()) {
+            if variable.starts_with("KEEPALIVE_AUDITOR_") {
+                assert!(agent.contains(&format!("[env: {variable}")), "{file}: the agent does not read {variable}");
+                let only_the_agents = variable.starts_with("KEEPALIVE_AUDITOR_WEB_");
+                assert_eq!(!only_the_agents, audit.contains(&format!("[env: {variable}")), "{file}: {variable}");
+                settings += 1;
+            }
         }
     }
-    assert!(flags > 0);
+    assert!(settings > 30, "{settings}");
 }
 
 #[test]

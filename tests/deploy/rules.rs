@@ -109,6 +109,13 @@ fn copies_equal_their_source() {
 fn chart_carries_the_same_rules() {
     let golden = yaml("tests/deploy/golden/helm-prometheus-operator.yaml");
     let rule = golden.iter().find(|object| object["kind"] == "PrometheusRule").unwrap();
+    let intervals = |groups: &Value| -> Vec<Value> {
+        let groups = groups.as_array().unwrap().iter();
+        groups.map(|group| json!([group["name"], group.get("interval")])).collect()
+    };
+    let sources =
+        ["recording.yaml", "alerts.yaml"].map(|name| yaml(&format!("deploy/prometheus/{name}"))[0]["groups"].clone());
+    assert_eq!(intervals(&rule["spec"]["groups"]), sources.iter().flat_map(intervals).collect::<Vec<_>>());
     let mut rendered: Vec<Value> = rule["spec"]["groups"]
         .as_array()
         .unwrap()

@@ -88,6 +88,14 @@ families! {
         question: "Which pods have a flagged connection that was idle for more than 5 minutes?",
         query: "max by (namespace, pod) (keepalive_auditor_flagged_wire_idle_seconds_max) > 300",
     }
+    POD_INFO {
+        name: "pod_info",
+        kind: Kind::Gauge,
+        labels: &["namespace", "pod", "workload"],
+        help: "Always 1: a pod of the node, and its name without what a controller or the node appended.",
+        question: "How many pods of each workload does the agent know?",
+        query: "count by (namespace, workload) (keepalive_auditor_pod_info)",
+    }
     SILENCE_SECONDS {
         name: "silence_seconds",
         kind: Kind::Histogram,
@@ -136,6 +144,22 @@ families! {
         help: "The idle timeout against which connections of the path are judged.",
         question: "Which idle timeout does each path have?",
         query: "min by (path) (keepalive_auditor_idle_timeout_seconds)",
+    }
+    PATH_INFO {
+        name: "path_info",
+        kind: Kind::Gauge,
+        labels: &["path", "refreshed_by", "source"],
+        help: "Always 1: what refreshes the path (segment or payload), and where its idle timeout comes from.",
+        question: "On which paths does TCP keepalive protect nothing?",
+        query: "group by (path) (keepalive_auditor_path_info{refreshed_by=\"payload\"})",
+    }
+    NODE_CONNECTIONS {
+        name: "node_connections",
+        kind: Kind::Gauge,
+        labels: &["verdict"],
+        help: "Established connections of the whole node by verdict, zeros included.",
+        question: "Which ten nodes have the most overdue connections?",
+        query: "topk(10, sum by (instance) (keepalive_auditor_node_connections{verdict=\"overdue\"}))",
     }
     NAMESPACES {
         name: "namespaces",
@@ -304,6 +328,14 @@ families! {
         help: "Log lines that could not be written to stderr.",
         question: "Which agents lose logs?",
         query: "increase(keepalive_auditor_log_lines_dropped_total[10m]) > 0",
+    }
+    METRICS_DETAIL_INFO {
+        name: "metrics_detail_info",
+        kind: Kind::Gauge,
+        labels: &["detail"],
+        help: "Always 1: the value of --metrics-detail.",
+        question: "Which agents sum their connections by workload or namespace?",
+        query: "keepalive_auditor_metrics_detail_info{detail=~\"workload|namespace\"}",
     }
     BUILD_INFO {
         name: "build_info",

@@ -6,14 +6,15 @@ pub mod families;
 mod exposition;
 mod series;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use crate::judge::report::Report;
+use crate::judge::report::{Path, Report};
 use crate::judge::silence::{BUCKETS, Silences};
-use crate::judge::verdict::Keepalive;
+use crate::judge::verdict::{Keepalive, Verdict};
 use exposition::{Buckets, Values, family, float, histogram, seconds};
 use families::Family;
 use series::Series;
@@ -26,8 +27,23 @@ pub enum Detail {
     Container,
     /// By namespace and pod.
     Pod,
+    /// By namespace and workload: `pod` and `container` are empty, `workload` is one more label.
+    Workload,
     /// By namespace.
     Namespace,
+}
+
+impl Detail {
+    /// The label's value, as the flag writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Pod => "pod",
+            Self::Workload => "workload",
+            Self::Namespace => "namespace",
+        }
+    }
 }
 
 /// What bounds the number of series.
@@ -68,7 +84,8 @@ impl View {
     /// Builds every family. Without a report, before the first sweep, there are only the agent's own metrics.
     #[must_use]
     pub fn new(report: Option<&Report>, durations: &SweepDurations, limits: Limits) -> Self {
-        let mut families = vec![build_info()];
+        let detail = vec![limits.detail.name().to_owned()];
+        let mut families = vec![build_info(), family(&families::METRICS_DETAIL_INFO, vec![(detail, 1.0)])];
         if let Some(report) = report {
             let (connections, dropped) = Series::new(report, limits).into_families();
             families.extend(connections);
@@ -108,9 +125,12 @@ fn sweep(report: &Report, dropped: u64) -> Vec<MetricFamily> {
     ];
     let failures = report.totals.failures.iter().map(|(reason, count)| ((*reason).to_owned(), float(*count))).collect();
     let issues = report.totals.owner_issues.iter().map(|(kind, count)| (kind.clone(), float(*count))).collect();
+    let verdicts = Verdict::ALL.into_iter().map(|verdict| (verdict.name().to_owned(), float(report.count(verdict))));
     vec![
         silences(report),
         by(&families::IDLE_TIMEOUT_SECONDS, idle_timeouts(report)),
+        family(&families::PATH_INFO, path_info(report)),
+        by(&families::NODE_CONNECTIONS, verdicts.collect()),
         by(&families::NAMESPACES, namespaces.map(|(name, count)| (name.to_owned(), float(count))).to_vec()),
         by(&families::NAMESPACE_FAILURES_TOTAL, failures),
         one(&families::SWEEP_INCOMPLETE, float(report.incomplete.into())),
@@ -135,6 +155,14 @@ fn idle_timeouts(report: &Report) -> Vec<(String, f64)> {
         paths.entry(path.name.clone()).and_modify(|shortest| *shortest = shortest.min(limit)).or_insert(limit);
     }
     paths.into_iter().collect()
+}
+
+/// One series for each path, for each way in which rules of its name are refreshed.
+fn path_info(report: &Report) -> Vec<(Values, f64)> {
+    let values =
+        |path: &Arc<Path>| [path.name.clone(), path.refreshed_by.name().to_owned(), path.source.name().to_owned()];
+    let paths: BTreeSet<_> = report.paths.iter().map(values).collect();
+    paths.into_iter().map(|values| (values.to_vec(), 1.0)).collect()
 }
 
 fn silences(report: &Report) -> MetricFamily {

@@ -1,6 +1,6 @@
 //! Series by connection and pod: their number is bounded here and nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::proto::MetricFamily;
 
@@ -10,12 +10,13 @@ use super::{Detail, Limits};
 use crate::judge::report::{Direction, PodCounters, Report, Tally};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::{Owner, OwnerKind};
+use crate::show::workload;
 
 /// Reads one counter of a pod.
 type Read = fn(&PodCounters) -> Option<u64>;
 
-/// Namespace, pod, container.
-type OwnerLabels = [String; 3];
+/// Namespace, pod, container, workload.
+type OwnerLabels = [String; 4];
 
 /// Makes the series, the worst first: when the limit is reached, those that matter least are dropped.
 pub(super) struct Series<'a> {
@@ -33,16 +34,18 @@ impl<'a> Series<'a> {
     /// The families, and the number of dropped series.
     pub fn into_families(mut self) -> (Vec<MetricFamily>, u64) {
         let tallies = self.tallies();
+        // first: without it nobody knows whose the others are
+        let pod_info = self.pod_info();
         let mut flagged = Vec::new();
         let mut idle_max = Vec::new();
         for ((owner, direction), tally) in &tallies {
             for ((endpoint, path, verdict), count) in self.top_endpoints(tally) {
-                let mut values = owner_values(owner, *direction);
-                values.extend([endpoint, path, verdict.name().to_owned()]);
+                let values = self.values(owner, *direction, [endpoint, path, verdict.name().to_owned()]);
                 self.push(&mut flagged, values, count);
             }
             if let Some(idle) = tally.flagged_wire_idle_max {
-                self.push(&mut idle_max, owner_values(owner, *direction), seconds(idle));
+                let values = self.values(owner, *direction, []);
+                self.push(&mut idle_max, values, seconds(idle));
             }
         }
         let mut connections = Vec::new();
@@ -51,17 +54,18 @@ impl<'a> Series<'a> {
                 for keepalive in Keepalive::ALL {
                     let count = tally.counts[keepalive as usize][verdict as usize];
                     if count > 0 {
-                        let mut values = owner_values(owner, *direction);
-                        values.extend([keepalive.name().to_owned(), verdict.name().to_owned()]);
+                        let more = [keepalive.name().to_owned(), verdict.name().to_owned()];
+                        let values = self.values(owner, *direction, more);
                         self.push(&mut connections, values, float(count));
                     }
                 }
             }
         }
         let mut families = vec![
-            family(&families::CONNECTIONS, connections),
-            family(&families::FLAGGED_CONNECTIONS, flagged),
-            family(&families::FLAGGED_WIRE_IDLE_SECONDS_MAX, idle_max),
+            family(&self.labelled(&families::CONNECTIONS, &CONNECTIONS), connections),
+            family(&self.labelled(&families::FLAGGED_CONNECTIONS, &FLAGGED_CONNECTIONS), flagged),
+            family(&self.labelled(&families::FLAGGED_WIRE_IDLE_SECONDS_MAX, &FLAGGED_WIRE_IDLE_SECONDS_MAX), idle_max),
+            family(&families::POD_INFO, pod_info),
         ];
         families.extend(self.pods());
         (families, self.dropped)
@@ -86,21 +90,50 @@ impl<'a> Series<'a> {
     }
 
     fn owner(&self, owner: &Owner) -> OwnerLabels {
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let [namespace, pod, container] = match owner.kind {
-            // a pod without a known name is identified by its uid
-            OwnerKind::Pod => [
-                text(&owner.namespace),
-                owner.pod.clone().unwrap_or_else(|| text(&owner.pod_uid)),
-                text(&owner.container),
-            ],
-            _ => [String::new(), String::new(), text(&owner.container)],
-        };
+        let container = owner.container.clone().unwrap_or_default();
+        let [namespace, pod] = if owner.kind == OwnerKind::Pod { pod_names(owner) } else { Default::default() };
         match self.limits.detail {
-            Detail::Container => [namespace, pod, container],
-            Detail::Pod => [namespace, pod, String::new()],
-            Detail::Namespace => [namespace, String::new(), String::new()],
+            Detail::Container => [namespace, pod, container, String::new()],
+            Detail::Pod => [namespace, pod, String::new(), String::new()],
+            Detail::Workload => {
+                let workload = if pod.is_empty() { container } else { self.workload(&pod) };
+                [namespace, String::new(), String::new(), workload]
+            }
+            Detail::Namespace => [namespace, String::new(), String::new(), String::new()],
         }
+    }
+
+    fn workload(&self, pod: &str) -> String {
+        workload::name(pod, &self.report.node).to_owned()
+    }
+
+    /// The values of a connection family's labels: owner, direction, and what the family has besides.
+    fn values<const N: usize>(&self, owner: &OwnerLabels, direction: Direction, more: [String; N]) -> Values {
+        let [namespace, pod, container, workload] = owner.clone();
+        let mut values = vec![namespace, pod, container, direction.name().to_owned()];
+        values.extend(more);
+        if self.limits.detail == Detail::Workload {
+            values.push(workload);
+        }
+        values
+    }
+
+    /// The family with the labels that its series have at this detail.
+    fn labelled(&self, family: &Family, with_workload: &Family) -> Family {
+        if self.limits.detail == Detail::Workload { *with_workload } else { *family }
+    }
+
+    /// Every pod that owns a connection or a network namespace. At namespace detail no series has a pod.
+    fn pod_info(&mut self) -> Vec<(Values, f64)> {
+        let owners = self.report.tallies.keys().map(|(owner, _)| owner).chain(self.report.pods.keys());
+        let pods = owners.filter(|owner| owner.kind == OwnerKind::Pod).map(|owner| pod_names(owner));
+        let pods: BTreeSet<_> = pods.filter(|_| self.limits.detail != Detail::Namespace).collect();
+        let mut series = Vec::new();
+        for [namespace, pod] in pods {
+            let workload = self.workload(&pod);
+            self.push(&mut series, vec![namespace, pod, workload], 1.0);
+        }
+        series
     }
 
     /// The endpoints with the most flagged connections, the rest together as `other`.
@@ -124,15 +157,8 @@ impl<'a> Series<'a> {
     }
 
     fn pods(&mut self) -> Vec<MetricFamily> {
-        let pods: Vec<(Values, PodCounters)> = self
-            .report
-            .pods
-            .iter()
-            .map(|(owner, counters)| {
-                let pod = owner.pod.clone().or_else(|| owner.pod_uid.clone()).unwrap_or_default();
-                (vec![owner.namespace.clone().unwrap_or_default(), pod], *counters)
-            })
-            .collect();
+        let pods: Vec<(Values, PodCounters)> =
+            self.report.pods.iter().map(|(owner, counters)| (pod_names(owner).to_vec(), *counters)).collect();
         let counters: [(&Family, Read); 4] = [
             (&families::POD_TCP_KEEPALIVE_TIME_SECONDS, |pod| pod.tcp_keepalive_time.map(u64::from)),
             (&families::POD_TCP_ESTABLISHED_RESETS_TOTAL, |pod| pod.estab_resets),
@@ -154,6 +180,84 @@ impl<'a> Series<'a> {
     }
 }
 
-fn owner_values(owner: &OwnerLabels, direction: Direction) -> Values {
-    owner.iter().cloned().chain([direction.name().to_owned()]).collect()
+/// Namespace and name of a pod; without a known name it is identified by its uid.
+fn pod_names(owner: &Owner) -> [String; 2] {
+    let pod = owner.pod.clone().or_else(|| owner.pod_uid.clone());
+    [owner.namespace.clone().unwrap_or_default(), pod.unwrap_or_default()]
+}
+
+/// The connection families as `--metrics-detail workload` labels them.
+const CONNECTIONS: Family = Family {
+    labels: &["namespace", "pod", "container", "direction", "keepalive", "verdict", "workload"],
+    ..families::CONNECTIONS
+};
+const FLAGGED_CONNECTIONS: Family = Family {
+    labels: &["namespace", "pod", "container", "direction", "endpoint", "path", "verdict", "workload"],
+    ..families::FLAGGED_CONNECTIONS
+};
+const FLAGGED_WIRE_IDLE_SECONDS_MAX: Family = Family {
+    labels: &["namespace", "pod", "container", "direction", "workload"],
+    ..families::FLAGGED_WIRE_IDLE_SECONDS_MAX
+};
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{SweepDurations, View, text};
+    use super::*;
+
+    fn pod(name: &str, container: &str) -> Arc<Owner> {
+        let text = |text: &str| Some(text.to_owned());
+        let (namespace, pod, container) = (text("shop"), text(name), text(container));
+        Arc::new(Owner { kind: OwnerKind::Pod, namespace, pod, container, ..Owner::default() })
+    }
+
+    /// Two pods of one workload, a static pod and a unit, each with 3 connections.
+    fn report() -> Report {
+        let mut tally = Tally::default();
+        tally.counts[Keepalive::Off as usize][Verdict::Young as usize] = 3;
+        let unit = Owner { kind: OwnerKind::Unit, container: Some("sshd.service".into()), ..Owner::default() };
+        let owners =
+            [pod("web-7d4b9c6f5-x2k8p", "app"), pod("web-7d4b9c6f5-zz5wq", "app"), pod("etcd-n1", "etcd"), unit.into()];
+        let tallies = owners.map(|owner| ((owner, Direction::Outbound), tally.clone())).into();
+        let pods = [(pod("quiet-0", "app"), PodCounters::default())].into();
+        Report { node: "n1".to_owned(), tallies, pods, ..Report::default() }
+    }
+
+    /// The series of a family at a level of detail.
+    fn series(detail: Detail, family: &str) -> Vec<String> {
+        let limits = Limits { detail, top_endpoints: 1, max_series: 100 };
+        let page = text(View::new(Some(&report()), &SweepDurations::default(), limits), false).expect("it is a page");
+        let start = format!("keepalive_auditor_{family}{{");
+        page.lines().filter_map(|line| line.strip_prefix(&start).map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn workload_detail_sums_the_pods_of_a_workload_and_names_it() {
+        let rest = r#"direction="outbound",keepalive="off",verdict="young""#;
+        assert_eq!(
+            series(Detail::Workload, "connections"),
+            [
+                format!(r#"namespace="",pod="",container="",{rest},workload="sshd.service"}} 3"#),
+                format!(r#"namespace="shop",pod="",container="",{rest},workload="etcd"}} 3"#),
+                format!(r#"namespace="shop",pod="",container="",{rest},workload="web"}} 6"#),
+            ]
+        );
+        assert_eq!(series(Detail::Container, "connections").len(), 4);
+        assert!(series(Detail::Container, "connections").iter().all(|series| !series.contains("workload=")));
+        assert_eq!(series(Detail::Namespace, "connections").len(), 2);
+    }
+
+    #[test]
+    fn each_pod_has_one_series_with_its_workload() {
+        let pods =
+            [("etcd-n1", "etcd"), ("quiet-0", "quiet"), ("web-7d4b9c6f5-x2k8p", "web"), ("web-7d4b9c6f5-zz5wq", "web")];
+        let pods = pods.map(|(pod, workload)| format!(r#"namespace="shop",pod="{pod}",workload="{workload}"}} 1"#));
+        for detail in [Detail::Container, Detail::Pod, Detail::Workload] {
+            assert_eq!(series(detail, "pod_info"), pods, "{detail:?}");
+            assert_eq!(series(detail, "metrics_detail_info"), [format!(r#"detail="{}"}} 1"#, detail.name())]);
+        }
+        assert_eq!(series(Detail::Namespace, "pod_info"), [] as [String; 0]);
+    }
 }

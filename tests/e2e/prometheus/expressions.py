@@ -30,13 +30,22 @@ def of_rules():
                 yield rule.get("alert") or rule["record"], rule["expr"]
 
 
-def of_dashboards():
-    """(where, expression): panels and annotations; a variable's label_values(series, label) as the series."""
-    for path in sorted((ROOT / "deploy/dashboards").glob("*.json")):
-        dashboard = json.loads(path.read_text())
+def dashboards():
+    return [json.loads(path.read_text()) for path in sorted((ROOT / "deploy/dashboards").glob("*.json"))]
+
+
+def of_panels():
+    """(where, expression, whether Grafana asks for the present moment only)."""
+    for dashboard in dashboards():
         for panel in dashboard["panels"]:
             for target in panel.get("targets", []):
-                yield f"{dashboard['title']} / {panel['title']} {target['refId']}", filled(target["expr"])
+                yield f"{dashboard['title']} / {panel['title']} {target['refId']}", filled(target["expr"]), target["instant"]
+
+
+def of_dashboards():
+    """(where, expression): panels and annotations; a variable's label_values(series, label) as the series."""
+    yield from ((where, expr) for where, expr, _ in of_panels())
+    for dashboard in dashboards():
         for annotation in dashboard["annotations"]["list"]:
             yield f"{dashboard['title']} / {annotation['name']}", filled(annotation["expr"])
         for variable in dashboard["templating"]["list"]:

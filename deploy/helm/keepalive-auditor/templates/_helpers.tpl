@@ -70,7 +70,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   # The agent's namespace, pod and container labels name the connection's owner, not the agent.
   honorLabels: true
   relabelings:
-    - sourceLabels: [__meta_kubernetes_pod_node_name]
+    - action: replace
+      sourceLabels: [__meta_kubernetes_pod_node_name]
       targetLabel: node
     {{- with .Values.monitor.relabelings }}
     {{- toYaml . | nindent 4 }}
