@@ -228,7 +228,7 @@ mod tests {
     /// The series of a family at a level of detail.
     fn series(detail: Detail, family: &str) -> Vec<String> {
         let limits = Limits { detail, top_endpoints: 1, max_series: 100 };
-        let page = text(View::new(Some(&report()), &SweepDurations::default(), limits), false).expect("it is a page");
+        let page = text(View::new(Some(&report()), &SweepDurations::default(), limits)).expect("it is a page");
         let start = format!("keepalive_auditor_{family}{{");
         page.lines().filter_map(|line| line.strip_prefix(&start).map(str::to_owned)).collect()
     }
