@@ -1,7 +1,7 @@
-//! A live auditor of TCP connections: which of them would outlive the memory of the middleboxes on their path without anybody noticing.
+//! Finds TCP connections that a load balancer, NAT or firewall would drop for being idle.
 //!
-//! The map of the sources, in the order the data flows: [`record`] carries what [`host`] read from Linux; [`digest`] turns a stream of
-//! records into one [`judge::report::Report`] by way of [`wire`] and [`judge`]; [`show`] renders it. `ARCHITECTURE.md` tells the rest.
+//! In the order in which data flows: [`host`] reads Linux and makes [`record`]s. [`digest`] turns them into one
+//! [`judge::report::Report`], with [`wire`] and [`judge`]. [`show`] renders the report. `ARCHITECTURE.md` has the details.
 
 pub mod agent;
 pub mod audit;

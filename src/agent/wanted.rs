@@ -48,5 +48,5 @@ impl Wanted {
 fn not_a_verdict(name: &str) -> String {
     let known = Verdict::ALL.map(Verdict::name);
     let suggestion = words::did_you_mean(name, known);
-    format!("verdict: `{name}` is not a verdict{suggestion}; valid are {}", known.join(", "))
+    format!("verdict: `{name}` is not a verdict{suggestion} (valid are {})", known.join(", "))
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::RemedyError;
 use crate::judge::verdict::in_time;
 
-/// Without a reason to wait longer, a connection is probed this often however long the path remembers: a dead peer
-/// is found within minutes.
+/// The longest derived idle time, however long the path keeps a connection: so a dead peer is found within minutes.
 const LONGEST_IDLE: u64 = 300;
 /// Probes are not spread wider than this.
 const LONGEST_INTERVAL: u64 = 30;
@@ -41,7 +40,7 @@ impl KeepaliveSettings {
         let interval = interval.map(|given| seconds("interval", given)).transpose()?;
         let probes = probes.map(|given| count(given.into())).transpose()?;
         let most = greatest_idle(budget).ok_or(RemedyError::NoRoom(budget))?;
-        // The last whole second before the path forgets.
+        // The last whole second before the path drops the connection.
         let last = u64::try_from(budget.as_nanos().saturating_sub(1) / 1_000_000_000).unwrap_or(u64::MAX);
 
         let idle = idle.unwrap_or_else(|| {
@@ -80,7 +79,7 @@ impl KeepaliveSettings {
     #[must_use]
     pub fn first_probe(self, budget: Duration) -> String {
         format!(
-            "KeepaliveSettings for a path that forgets after {} s: a probe after {} s of silence",
+            "Keepalive for a path that drops idle connections after {} s: a probe after {} s of idle time",
             decimal(budget),
             self.idle
         )

@@ -1,4 +1,4 @@
-//! Ready configuration that turns keepalive on, for every place where people can.
+//! Configuration that turns keepalive on, for every program in which it can be turned on.
 
 pub mod keepalive;
 pub mod location;
@@ -20,13 +20,13 @@ use target::Target;
 pub struct Request {
     /// The remedy's name: `istio-destination-rule`.
     pub target: String,
-    /// Silence before the first probe (KEEPIDLE); whole seconds.
+    /// Idle time before the first probe (KEEPIDLE); whole seconds.
     pub idle: Option<Duration>,
     /// Time between unanswered probes (KEEPINTVL); whole seconds.
     pub interval: Option<Duration>,
-    /// Unanswered probes until the connection is given up (KEEPCNT).
+    /// Unanswered probes until the kernel closes the connection (KEEPCNT).
     pub probes: Option<u32>,
-    /// The other end of the connections: a DNS name, a Service or an IP address.
+    /// The peer of the connections: a DNS name, a Service or an IP address.
     pub host: Option<String>,
     /// The port of the listening end.
     pub port: Option<u16>,
@@ -43,7 +43,7 @@ pub struct Request {
 /// A remedy, ready to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// The configuration alone, fit to be piped on.
+    /// The configuration alone, ready to be piped.
     pub stdout: String,
     /// Sentences for the reader; for stderr.
     pub hints: Vec<String>,
