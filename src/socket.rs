@@ -74,6 +74,10 @@ pub enum State {
     Established,
     /// A listener; it gives connections their direction.
     Listen,
+    /// The peer has closed its side.
+    CloseWait,
+    /// The local side is closed, and the peer's is not.
+    FinWait2,
 }
 
 /// The one timer that the kernel reports for a socket (`idiag_timer`).

@@ -394,7 +394,7 @@ impl Digest {
     #[must_use]
     pub fn summary(&self, node: &str) -> Report {
         let Self { sweep, policy, totals, tracker, .. } = self;
-        let Counts { ignored, not_shown, verdicts, truncated, tallies } = self.assessment.counts().clone();
+        let Counts { ignored, not_shown, verdicts, truncated, tallies, half_closed } = self.assessment.counts().clone();
         let mut pods = BTreeMap::new();
         let mut node_tcp_keepalive_time = None;
         for (id, counters) in &sweep.counters {
@@ -420,6 +420,7 @@ impl Digest {
             truncated,
             findings: Vec::new(),
             tallies,
+            half_closed,
             pods,
             node_tcp_keepalive_time,
             paths: policy.paths().cloned().collect(),
@@ -469,8 +470,8 @@ impl Consumer for Digest {
     fn unknown_cgroups(&self) -> BTreeSet<u64> {
         // kubelet names a container a moment after it has started: ask again for what has no name yet
         let known = |id: &u64| self.owners.cgroups.get(id).is_some_and(|owner| owner.is_named());
-        let origins = self.tracker.namespaces().flat_map(|(_, memory)| memory.origins());
-        origins.filter_map(|origin| origin.cgroup).filter(|id| !known(id)).collect()
+        let cgroups = self.tracker.namespaces().flat_map(|(_, memory)| memory.cgroups());
+        cgroups.filter(|id| !known(id)).collect()
     }
 
     fn unknown_inodes(&self, all: bool) -> BTreeSet<u32> {

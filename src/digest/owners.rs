@@ -20,7 +20,7 @@ impl KnownOwners {
     pub fn settle(&mut self, tracker: &Tracker) {
         let mut needed = BTreeSet::new();
         for (id, memory) in tracker.namespaces() {
-            needed.extend(memory.origins().iter().filter_map(|origin| origin.cgroup));
+            needed.extend(memory.cgroups());
             let Some(owner) = self.namespaces.get_mut(&id) else { continue };
             if !matches!(owner.kind, OwnerKind::Netns) {
                 continue;

@@ -101,6 +101,12 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
             let idle = judgement.idle().unwrap_or(0);
             worst.offer(Rank::new(verdict, idle, position, tracked.cookie(), at));
         }
+        for socket in memory.half_closed().iter().filter(|socket| policy.select.takes(|| socket.local, socket.remote)) {
+            let owner = owners.owner(id, socket.cgroup, socket.inode);
+            if policy.select.takes_namespace(id) && policy.select.takes_owner(&owner) && !policy.ignores(&owner) {
+                *counts.half_closed.entry((owner, socket.waits)).or_default() += 1;
+            }
+        }
         namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut counts.tallies), marks, next_change });
     }
     counts.truncated = counts.connections().saturating_sub(worst.len() as u64);

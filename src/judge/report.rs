@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use super::memory::{PeerProbes, Unanswered};
+pub use super::memory::{PeerProbes, Unanswered, Waits};
 pub use super::policy::{LimitSource, OverdueBy, Path, RefreshedBy};
 use super::silence::SilenceHistogram;
 use super::verdict::{Keepalive, Verdict};
@@ -245,6 +245,8 @@ pub struct Counts {
     pub truncated: u64,
     /// By owner and direction.
     pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,
+    /// Half-closed sockets that processes hold, by owner: counted, not judged.
+    pub half_closed: BTreeMap<(Arc<Owner>, Waits), u64>,
 }
 
 impl Counts {
@@ -290,6 +292,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Counts by owner and direction.
     pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,
+    /// Half-closed sockets that processes hold, by owner: counted, not judged.
+    pub half_closed: BTreeMap<(Arc<Owner>, Waits), u64>,
     /// Counters of pods' namespaces, by owner.
     pub pods: BTreeMap<Arc<Owner>, PodCounters>,
     /// The host namespace's `net.ipv4.tcp_keepalive_time`, seconds; no pod inherits it.
@@ -312,6 +316,12 @@ impl Report {
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> u64 {
         self.verdicts[verdict as usize]
+    }
+
+    /// How many half-closed sockets wait for this.
+    #[must_use]
+    pub fn half_closed(&self, waits: Waits) -> u64 {
+        self.half_closed.iter().filter(|((_, of), _)| *of == waits).map(|(_, count)| count).sum()
     }
 
     /// How many connections are flagged.

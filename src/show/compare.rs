@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use super::escape;
 use super::workload;
 use crate::judge::report::{Direction, Finding, Report, ServiceEndpoint};
 use crate::judge::verdict::Verdict;
@@ -87,7 +88,8 @@ pub fn compare(before: &Report, after: &Report) -> String {
     let paragraphs = changes.iter().map(|((workload, direction, endpoint), change)| {
         let preposition = if *direction == Direction::Outbound { "to" } else { "on" };
         format!(
-            "{workload}, {} {preposition} {endpoint}\n{}\n",
+            "{}, {} {preposition} {endpoint}\n{}\n",
+            escape::line(workload),
             direction.name(),
             Told { change, direction: *direction }
         )

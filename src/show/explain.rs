@@ -50,7 +50,8 @@ pub fn explain(report: &Report) -> Result<String, RemedyError> {
         let Key { workload, direction, endpoint, .. } = key;
         let (direction, counts) = (direction.name(), counts(findings));
         let held = held_by(findings);
-        put(&mut out, &format!("{workload}, {direction} {preposition} {endpoint}: {counts}{pods}{held}\n"));
+        let title = format!("{workload}, {direction} {preposition} {endpoint}: {counts}{pods}{held}");
+        put(&mut out, &format!("{}\n", escape::line(&title)));
         put(&mut out, &format!("  {}\n", why(key.cause, findings, report.node_tcp_keepalive_time)));
         for line in help(key.cause, findings.first().map_or(0.0, |first| first.path.idle_timeout.as_secs_f64())) {
             put(&mut out, &format!("  {line}\n"));

@@ -1,6 +1,7 @@
 //! A report as JSON, schema 1: for scripts and for `/api/v1/report`.
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::why::Why;
 use crate::judge::cause::Cause;
-use crate::judge::report::{Finding, Path, Report};
+use crate::judge::report::{Finding, Path, Report, Waits};
 use crate::judge::verdict::Verdict;
 
 /// 9999-12-31T23:59:59Z, milliseconds since the Unix epoch.
@@ -65,6 +66,12 @@ fn sweep(report: &Report) -> Value {
         },
         "connections": report.connections,
         "ignored": report.ignored,
+        "half_closed": Waits::ALL.map(|waits| (waits.name(), report.half_closed(waits))).into_iter().collect::<BTreeMap<_, _>>(),
+        "half_closed_by_owner": report.half_closed.iter().map(|((owner, waits), count)| json!({
+            "owner": **owner,
+            "state": waits.name(),
+            "connections": count,
+        })).collect::<Vec<_>>(),
         "incomplete": report.incomplete,
         "blind": report.is_blind,
         "stale": {

@@ -21,6 +21,9 @@ pub struct Options {
     pub color: bool,
 }
 
+/// The most owners whose half-closed sockets the summary names.
+const MAX_HALF_CLOSED: usize = 5;
+
 /// A column of the table, and its text for `explain`.
 #[derive(Clone, Copy)]
 pub(super) struct Column {
@@ -200,6 +203,7 @@ pub fn summary(report: &Report) -> String {
     if report.ignored > 0 {
         let _ = write!(text, "; {} ignored", report.ignored);
     }
+    text += &half_closed(report);
     let counts = report.namespaces;
     let entered = counts.dumped + counts.looked_up + counts.skipped + counts.empty;
     let _ = write!(text, ". {entered} network namespace{}", if entered == 1 { "" } else { "s" });
@@ -214,4 +218,19 @@ pub fn summary(report: &Report) -> String {
         let _ = write!(text, ", {} more could not be read", counts.failed);
     }
     text + if report.incomplete { "; incomplete, see the warnings." } else { "." }
+}
+
+/// `; half-closed: 2 close_wait of nginx.service, 1 fin_wait2 of shop/web-0 (app)`, or nothing.
+fn half_closed(report: &Report) -> String {
+    let counts: Vec<_> = report
+        .half_closed
+        .iter()
+        .take(MAX_HALF_CLOSED)
+        .map(|((owner, waits), count)| format!("{count} {} of {}", waits.name(), escape::line(&owner.to_string())))
+        .collect();
+    let more = match report.half_closed.len().saturating_sub(counts.len()) {
+        0 => String::new(),
+        more => format!(", and of {more} more"),
+    };
+    if counts.is_empty() { String::new() } else { format!("; half-closed, not judged: {}{more}", counts.join(", ")) }
 }

@@ -24,6 +24,8 @@ const INET_DIAG_INFO: u16 = 2;
 /// Attribute: the inode of the socket's cgroup v2 directory, `u64`; arrives without being asked for.
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const TCP_ESTABLISHED: u8 = 1;
+const TCP_FIN_WAIT2: u8 = 5;
+const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u8 = 10;
 const NLMSG_HDRLEN: usize = size_of::<NlMsgHdr>();
 
@@ -39,10 +41,10 @@ pub enum Request {
 }
 
 impl Request {
-    /// The bytes of a dump request for ESTABLISHED and LISTEN TCP sockets with `tcp_info`.
+    /// The bytes of a dump request for listening, established and half-closed TCP sockets with `tcp_info`.
     #[must_use]
     pub fn to_bytes(self) -> Vec<u8> {
-        let states = StateFlags::ESTABLISHED | StateFlags::LISTEN;
+        let states = StateFlags::ESTABLISHED | StateFlags::LISTEN | StateFlags::CLOSE_WAIT | StateFlags::FIN_WAIT2;
         match self {
             Self::BothFamilies => legacy_request(states.bits()),
             Self::Inet => by_family(AF_INET, SocketId::new_v4(), states, NLM_F_REQUEST | NLM_F_DUMP),
@@ -172,6 +174,8 @@ impl Reply<'_> {
         let state = match msg.state {
             TCP_ESTABLISHED => State::Established,
             TCP_LISTEN => State::Listen,
+            TCP_CLOSE_WAIT => State::CloseWait,
+            TCP_FIN_WAIT2 => State::FinWait2,
             _ => return Ok(None),
         };
         let addr = |bytes: &[u8; 16]| match msg.family {

@@ -74,9 +74,12 @@ kernel_test!(a_connection_without_a_unit_is_its_programs, || {
     // the owner of another program's socket is that program, which holds it as its standard input
     let connection = listener.connect(&current, v4(1, 2), [Keepalive::Off; 2]);
     let (socket, _server) = (connection.client.stream, connection.server);
-    let mut other = Command::new("sleep");
-    other.arg0("renamed").arg("3600").stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)));
-    let mut other = other.spawn().expect("sleep starts");
+    let mut other = {
+        // the command holds the socket until it is dropped
+        let mut sleep = Command::new("sleep");
+        sleep.arg0("renamed").arg("3600").stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)));
+        sleep.spawn().expect("sleep starts")
+    };
     let report = run(&rules).report();
     let of_sleep = report.rows_of(current.inode).filter(|row| row.owner.container.as_deref() == Some("sleep"));
     let by_cgroup = report.rows_of(current.inode).all(|row| row.owner.kind != "host");

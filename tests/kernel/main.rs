@@ -7,6 +7,7 @@ mod audit;
 mod changes;
 mod exact;
 mod explain;
+mod half_closed;
 mod harness;
 mod hosts;
 mod keepidle;

@@ -129,8 +129,8 @@ fn the_request_for_both_families_is_a_struct_inet_diag_req() {
         &[0; 16],                  // id.idiag_dst
         &[0; 4],                   // id.idiag_if
         &[0; 8],                   // id.idiag_cookie
-        &0x402_u32.to_le_bytes(),  // idiag_states: 1 << TCP_ESTABLISHED | 1 << TCP_LISTEN
-        &0_u32.to_le_bytes(),      // idiag_dbs
+        &0x522_u32.to_le_bytes(), // idiag_states: 1 << each of TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_CLOSE_WAIT, TCP_LISTEN
+        &0_u32.to_le_bytes(),     // idiag_dbs
     ]
     .concat();
     assert_eq!(Request::BothFamilies.to_bytes(), expected);
@@ -149,13 +149,13 @@ fn the_request_for_one_family_is_a_struct_inet_diag_req_v2() {
             &[6],                      // sdiag_protocol: IPPROTO_TCP
             &[0b10],                   // idiag_ext: 1 << (INET_DIAG_INFO - 1)
             &[0],                      // pad
-            &0x402_u32.to_le_bytes(),  // idiag_states: 1 << TCP_ESTABLISHED | 1 << TCP_LISTEN
-            &[0; 2],                   // id.idiag_sport
-            &[0; 2],                   // id.idiag_dport
-            &[0; 16],                  // id.idiag_src
-            &[0; 16],                  // id.idiag_dst
-            &[0; 4],                   // id.idiag_if
-            &[0; 8],                   // id.idiag_cookie
+            &0x522_u32.to_le_bytes(), // idiag_states: 1 << each of TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_CLOSE_WAIT, TCP_LISTEN
+            &[0; 2],                  // id.idiag_sport
+            &[0; 2],                  // id.idiag_dport
+            &[0; 16],                 // id.idiag_src
+            &[0; 16],                 // id.idiag_dst
+            &[0; 4],                  // id.idiag_if
+            &[0; 8],                  // id.idiag_cookie
         ]
         .concat();
         assert_eq!(request.to_bytes(), expected);
@@ -255,7 +255,7 @@ proptest! {
         let datagram = message(20, 2, &payload);
         let ours = reply(&datagram).socket().unwrap();
         match oracle.header.state {
-            1 | 10 => agree(&ours.unwrap(), &oracle, &msg)?,
+            1 | 5 | 8 | 10 => agree(&ours.unwrap(), &oracle, &msg)?,
             _ => prop_assert_eq!(ours, None),
         }
     }
@@ -305,7 +305,13 @@ fn attribute() -> impl Strategy<Value = Nla> {
 fn agree(ours: &Socket, oracle: &InetResponse, msg: &[u8; INET_DIAG_MSG]) -> Result<(), TestCaseError> {
     let InetResponse { header, nlas } = oracle;
     let id = &header.socket_id;
-    prop_assert_eq!(ours.state, if header.state == 1 { State::Established } else { State::Listen });
+    let state = match header.state {
+        1 => State::Established,
+        5 => State::FinWait2,
+        8 => State::CloseWait,
+        _ => State::Listen,
+    };
+    prop_assert_eq!(ours.state, state);
     prop_assert_eq!(ours.inet6, header.family == 10);
     prop_assert_eq!(ours.local, Endpoint::new(id.source_address, id.source_port));
     prop_assert_eq!(ours.remote, Endpoint::new(id.destination_address, id.destination_port));

@@ -11,6 +11,7 @@ pub mod baseline;
 mod clock;
 pub mod connection;
 pub mod fresh;
+pub mod half_closed;
 pub mod keepidle;
 mod namespace;
 mod sample;
@@ -19,6 +20,7 @@ use crate::owner::{Holder, NsId};
 use crate::socket::{KeepaliveOptions, Socket};
 use baseline::Activity;
 pub use connection::{KeepaliveTimer, PeerProbes, TrackedConnection, Unanswered};
+pub use half_closed::{HalfClosed, Waits};
 pub use namespace::{NamespaceMemory, Origin};
 
 /// The memory of a whole node. See the module's text.

@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 
 use super::baseline::{Activity, Baseline, DumpCost, NextChange};
 use super::connection::TrackedConnection;
+use super::half_closed::HalfClosed;
 use crate::judge::silence::SHORTEST_MS;
 use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
@@ -30,6 +31,8 @@ pub struct NamespaceMemory {
     origins: Vec<Origin>,
     /// Sorted when a dump has ended.
     listeners: Vec<(u16, IpAddr)>,
+    /// Of the last dump, and those that lookups have shown since.
+    half_closed: Vec<HalfClosed>,
     /// Where the kernel's order says that the next socket is.
     cursor: usize,
     /// Silences that ended during the read under way: position and milliseconds.
@@ -72,9 +75,10 @@ impl NamespaceMemory {
         self.unread
     }
 
-    /// A dump begins: it shows all listeners.
+    /// A dump begins: it shows all listeners and all half-closed sockets.
     pub(super) fn drop_listeners(&mut self) {
         self.listeners.clear();
+        self.half_closed.clear();
     }
 
     /// Leaves the entries as the reads that were skipped would have.
@@ -86,9 +90,16 @@ impl NamespaceMemory {
 
     /// One socket of the read, sampled at `now` (monotonic milliseconds).
     pub(super) fn sample(&mut self, socket: &Socket, now: u64) {
-        if socket.state == State::Listen {
-            self.listeners.push((socket.local.port, socket.local.addr));
-            return;
+        match socket.state {
+            State::Established => {}
+            State::Listen => {
+                self.listeners.push((socket.local.port, socket.local.addr));
+                return;
+            }
+            State::CloseWait | State::FinWait2 => {
+                self.half_closed.extend(HalfClosed::of(socket));
+                return;
+            }
         }
         if let Some(at) = self.find(socket.cookie) {
             self.cursor = at + 1;
@@ -271,6 +282,18 @@ impl NamespaceMemory {
     #[must_use]
     pub fn local(&self, entry: &TrackedConnection) -> Endpoint {
         Endpoint { addr: self.origin(entry).local, port: entry.local_port }
+    }
+
+    /// The half-closed sockets that processes hold.
+    #[must_use]
+    pub fn half_closed(&self) -> &[HalfClosed] {
+        &self.half_closed
+    }
+
+    /// The cgroup v2 ids of all its sockets, the half-closed ones included.
+    pub fn cgroups(&self) -> impl Iterator<Item = u64> {
+        let origins = self.origins.iter().filter_map(|origin| origin.cgroup);
+        origins.chain(self.half_closed.iter().filter_map(|socket| socket.cgroup))
     }
 
     /// Whether a socket listens on this local endpoint: then the connection was accepted.

@@ -96,6 +96,14 @@ families! {
         question: "How many pods of each workload does the agent know?",
         query: "count by (namespace, workload) (keepalive_auditor_pod_info)",
     }
+    HALF_CLOSED_CONNECTIONS {
+        name: "half_closed_connections",
+        kind: Kind::Gauge,
+        labels: &["namespace", "pod", "container", "state"],
+        help: "Sockets held by a process that wait for one side to close, `close_wait` or `fin_wait2`. They are not judged.",
+        question: "Which pods leak connections that their peers have closed?",
+        query: "topk(10, keepalive_auditor_half_closed_connections{state=\"close_wait\"})",
+    }
     SILENCE_SECONDS {
         name: "silence_seconds",
         kind: Kind::Histogram,

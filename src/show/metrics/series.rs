@@ -7,7 +7,7 @@ use prometheus::proto::MetricFamily;
 use super::exposition::{Values, family, float, seconds};
 use super::families::{self, Family};
 use super::{Detail, Limits};
-use crate::judge::report::{Direction, PodCounters, Report, Tally};
+use crate::judge::report::{Direction, PodCounters, Report, Tally, Waits};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::{Owner, OwnerKind};
 use crate::show::workload;
@@ -67,6 +67,7 @@ impl<'a> Series<'a> {
             family(&self.labelled(&families::FLAGGED_WIRE_IDLE_SECONDS_MAX, &FLAGGED_WIRE_IDLE_SECONDS_MAX), idle_max),
             family(&families::POD_INFO, pod_info),
         ];
+        families.push(self.half_closed());
         families.extend(self.pods());
         (families, self.dropped)
     }
@@ -154,6 +155,19 @@ impl<'a> Series<'a> {
             *series.entry((name, path.name.clone(), *verdict)).or_default() += count;
         }
         series.into_iter().map(|(key, count)| (key, float(count))).collect()
+    }
+
+    fn half_closed(&mut self) -> MetricFamily {
+        let mut counts: BTreeMap<(OwnerLabels, Waits), u64> = BTreeMap::new();
+        for ((owner, waits), count) in &self.report.half_closed {
+            *counts.entry((self.owner(owner), *waits)).or_default() += count;
+        }
+        let mut series = Vec::new();
+        for ((owner, waits), count) in counts {
+            let values = owner.into_iter().chain([waits.name().to_owned()]).collect();
+            self.push(&mut series, values, float(count));
+        }
+        family(&families::HALF_CLOSED_CONNECTIONS, series)
     }
 
     fn pods(&mut self) -> Vec<MetricFamily> {
