@@ -1,20 +1,28 @@
-# The index of commands: `just` lists them. Each runs what CI runs; without just, the line itself does.
+# The index of commands: `just` lists them. Each runs what CI runs; without just, run the line itself.
 
 # list the commands
 default:
     @just --list --unsorted
 
-# everything that CI checks
+# all checks of CI
 ci:
     bash .ci/run
 
-# the tests; as root also the ones that enter other namespaces
+# the tests
 test *ARGS:
     cargo test {{ ARGS }}
 
 # the tests again, as an unprivileged user
 test-unprivileged:
     bash .ci/run test-unprivileged
+
+# the kernel checks on other kernels, in QEMU
+kernels:
+    bash .ci/run kernels
+
+# fuzz each target for this many seconds; with more arguments only these targets
+fuzz SECONDS="60" *TARGETS:
+    fuzz/run {{ SECONDS }} {{ TARGETS }}
 
 # formatting, scripts, clippy
 lint:
@@ -29,15 +37,15 @@ format:
 doc:
     bash .ci/run doc
 
-# licences, sources and bans of the dependencies; what they ask of the compiler
+# licences, sources and bans of the dependencies; the compiler that they need
 deny:
     bash .ci/run dependencies rust-version
 
-# known vulnerabilities in the dependencies (clones a database from the net)
+# known vulnerabilities in the dependencies (clones a database from the internet)
 advisories:
     cargo deny check advisories
 
-# build the image, look inside, start it
+# build the image, check its content, start it
 image:
     bash .ci/run image
 
@@ -45,27 +53,27 @@ image:
 e2e:
     bash .ci/run '[6-9]*'
 
-# 2 000 connections of all kinds for so many minutes: every judgement held against what was done
+# 2 000 connections of all kinds for this many minutes: compare every judgement with what was done to them
 soak MINUTES="20":
     tests/soak/run {{ MINUTES }}
 
-# what the program costs, beside its limits; with arguments one of them, `just bench namespaces`
+# measure the program's cost and compare it with its limits; with an argument one of them: `just bench namespaces`
 bench *ARGS:
     cargo bench --bench limits -- {{ ARGS }}
 
-# what the parts cost that touch nothing: decoding, judging, rendering
+# measure decoding, judging and rendering alone
 bench-parts *ARGS:
     cargo bench --bench parts -- {{ ARGS }}
 
-# instructions of a sweep: the same number on a busy machine
+# count the instructions of a sweep: the number is the same on a busy machine
 bench-instructions CONNECTIONS="20000":
     benches/callgrind {{ CONNECTIONS }}
 
-# the tables of growth in benches/README.md, measured anew
+# measure the growth tables of benches/README.md again
 bench-growth:
     benches/growth
 
-# what naming connections costs on a node of 250 pods and 20 000 processes (as root)
+# measure the cost of naming connections on a node of 250 pods and 20 000 processes (as root)
 owners-budget:
     cargo test --release --features measure --test owners_budget -- --nocapture
 

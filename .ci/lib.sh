@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# What the steps share: installing what they need, and becoming nobody. Sourced, never run.
+# Functions of the steps: install what they need, run as nobody. Sourced, never run.
 
-# Tools that are built or unpacked once are kept here, one directory per version.
+# Folder of tools that are built or unpacked once, one folder per version.
 tools="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/keepalive-auditor-ci"
 
-# fail SENTENCE : ends the step with the reason.
+# fail SENTENCE : ends the step with this reason.
 fail() {
     echo "$*" >&2
     exit 1
 }
 
-# retry COMMAND… : for what comes over the network: when it fails, again after a pause, four times in all.
+# retry COMMAND… : for downloads: runs a command up to four times, with a pause after each failure.
 retry() {
     local pause
     for pause in 5 15 45; do
@@ -46,7 +46,7 @@ apt_install() {
         DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -q -y --no-install-recommends "$@"
 }
 
-# need_pip PACKAGE VERSION : unpacks a package of the Python index into $tools/PACKAGE-VERSION, its programs in bin/ there.
+# need_pip PACKAGE VERSION : unpacks a package of the Python index into $tools/PACKAGE-VERSION; its programs are in bin/.
 need_pip() {
     local to="$tools/$1-$2"
     [[ -d $to ]] && return 0
@@ -61,8 +61,8 @@ pip_unpack() { # REQUIREMENT FOLDER
         python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$2" "$1"
 }
 
-# need_crate CRATE VERSION [CARGO INSTALL OPTION]… : builds a program into $tools/CRATE-VERSION/bin. It is used, not
-# shipped, so it is built quickly rather than well.
+# need_crate CRATE VERSION [CARGO INSTALL OPTION]… : builds a program into $tools/CRATE-VERSION/bin, with few
+# optimizations, because it is not shipped.
 need_crate() {
     local crate=$1 version=$2
     shift 2
@@ -76,7 +76,7 @@ need_crate() {
     rm -rf "$to/target"
 }
 
-# as_nobody COMMAND… : runs it with no privilege at all, and with nothing of root's environment.
+# as_nobody COMMAND… : runs a command without privileges and without root's environment.
 as_nobody() {
     setpriv --reuid nobody --regid nogroup --clear-groups --inh-caps=-all -- \
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/nonexistent \

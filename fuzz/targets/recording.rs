@@ -20,9 +20,10 @@ fuzz_target!(|file: &[u8]| {
     });
     let Ok(header) = read else { return };
     let report = digest.report(&header.node);
-    let document = Document { report: &report, keep: |_: &_| true, limit: usize::MAX };
+    let document = Document { report: &report, findings: || report.findings.iter() };
     serde_json::to_string(&document).expect("a report is JSON");
-    table::write(&mut Vec::new(), &report, table::Options { all: true, wide: true }).expect("a vector takes it");
+    let options = table::Options { wide: true, ..table::Options::default() };
+    table::write(&mut Vec::new(), &report, || report.findings.iter(), options).expect("a vector takes it");
     let limits = Limits { detail: Detail::Container, top_endpoints: 2, max_series: 20 };
     text(View::new(Some(&report), &SweepDurations::default(), limits)).expect("a page of metrics");
 });

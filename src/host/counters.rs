@@ -107,7 +107,7 @@ fn text(path: &str) -> io::Result<String> {
 }
 
 /// These files hold pairs of lines: `Group: name name …` and `Group: value value …`.
-fn field(text: &str, group: &str, name: &str) -> Option<u64> {
+pub(super) fn field(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with(group));
     let names = lines.next()?.split_whitespace();
     let values = lines.next()?.split_whitespace();

@@ -165,7 +165,7 @@ fn read_process(procfs: &Path, pid: u32, missing: &BTreeSet<u32>, left: &mut usi
 }
 
 /// `socket:[INODE]`
-fn socket_inode(link: &str) -> Option<u32> {
+pub(super) fn socket_inode(link: &str) -> Option<u32> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 

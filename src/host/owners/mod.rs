@@ -22,6 +22,8 @@ mod cri_answers;
 #[cfg(feature = "cri")]
 mod cri_messages;
 mod dir;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod inodes;
 mod issues;
 mod logs;

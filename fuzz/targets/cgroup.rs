@@ -1,0 +1,7 @@
+//! A cgroup path, which whoever makes cgroups can choose.
+#![no_main]
+
+use keepalive_auditor::host::owners::fuzzing;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| fuzzing::cgroup_path(text));
