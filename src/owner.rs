@@ -44,7 +44,7 @@ pub enum OwnerKind {
 /// Who owns a connection, as far as it is known. Absent is unknown, never a guess.
 ///
 /// Shapes by kind: a pod has `namespace`, `pod`, `pod_uid` (names may be missing while only the uid is known)
-/// and, where the socket tells, `container`, `container_id`. A container has `container_id` and `container` (its first
+/// and, where the socket shows it, `container`, `container_id`. A container has `container_id` and `container` (its first
 /// twelve digits). A unit and a netns have their name in `container`. A process of the host that runs in no unit has its program's name there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
@@ -83,7 +83,7 @@ impl Owner {
         plain.chain(full).chain([self.to_string().into()])
     }
 
-    /// Whether every name is known that there can be: a later look may not tell more.
+    /// Whether every name is known that there can be: a later read cannot add one.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.kind != OwnerKind::Pod || (self.pod.is_some() && (self.container.is_some() || self.container_id.is_none()))

@@ -1,4 +1,4 @@
-//! What has been told about owners, and how two words about one socket are combined.
+//! What is known of owners, and which name of a socket counts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::judge::groups::OwnerOf;
 use crate::judge::memory::Tracker;
 use crate::owner::{NsId, Owner, OwnerKind};
 
-/// Owners by what tells them.
+/// Owners by what names them.
 #[derive(Default)]
 pub(super) struct KnownOwners {
     pub cgroups: HashMap<u64, Arc<Owner>>,
@@ -16,7 +16,7 @@ pub(super) struct KnownOwners {
 }
 
 impl KnownOwners {
-    /// A namespace whose processes could not be read is the pod's whose sockets it holds; what no socket needs any more is forgotten.
+    /// A namespace whose processes could not be read is the pod's whose sockets it holds; what no socket needs any more is dropped.
     pub fn settle(&mut self, tracker: &Tracker) {
         let mut needed = BTreeSet::new();
         for (id, memory) in tracker.namespaces() {

@@ -1,4 +1,4 @@
-//! `audit --compare`: what a change did to each workload's connections, told from two looks at them.
+//! `audit --compare`: what a change did to each workload's connections, from a report before it and one after it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

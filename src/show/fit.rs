@@ -6,7 +6,7 @@ use crate::judge::report::{Direction, Finding, ServiceEndpoint};
 use crate::judge::verdict::Keepalive;
 use crate::remedy::target::{Helps, Reach, Target};
 
-/// What is to be mended: one connection that stands for its group.
+/// What a remedy is to fix: one connection that stands for its group.
 pub struct Subject<'a> {
     /// The connection.
     pub finding: &'a Finding,

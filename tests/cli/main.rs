@@ -291,6 +291,11 @@ fn fail_on_never_succeeds_on_what_was_not_read() {
     checks.equal("nobody, accepted", accepted.code(), 0);
     let without = as_nobody(&["audit", "sport = :1"]);
     checks.equal("nobody, without --fail-on", without.code(), 0);
+    for fail_on in ["exposed", "overdue"] {
+        let nowhere = run(&["audit", "--fail-on", fail_on, "--path.procfs", "/nope", "sport = :1"]);
+        checks.equal("no procfs", nowhere.code(), FAILED);
+        checks.that(nowhere.stderr.contains("/nope"), || format!("no procfs: {}", nowhere.stderr));
+    }
     checks.finish();
 }
 

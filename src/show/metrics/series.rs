@@ -7,7 +7,7 @@ use prometheus::proto::MetricFamily;
 use super::exposition::{Values, family, float, seconds};
 use super::families::{self, Family};
 use super::{Detail, Limits};
-use crate::judge::report::{Direction, PodCounters, Report, Tally, Waits};
+use crate::judge::report::{Direction, PodCounters, Report, Tally};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::{Owner, OwnerKind};
 use crate::show::workload;
@@ -158,13 +158,13 @@ impl<'a> Series<'a> {
     }
 
     fn half_closed(&mut self) -> MetricFamily {
-        let mut counts: BTreeMap<(OwnerLabels, Waits), u64> = BTreeMap::new();
+        let mut counts: BTreeMap<Values, u64> = BTreeMap::new();
         for ((owner, waits), count) in &self.report.half_closed {
-            *counts.entry((self.owner(owner), *waits)).or_default() += count;
+            let [namespace, pod, container, _workload] = self.owner(owner);
+            *counts.entry(vec![namespace, pod, container, waits.name().to_owned()]).or_default() += count;
         }
         let mut series = Vec::new();
-        for ((owner, waits), count) in counts {
-            let values = owner.into_iter().chain([waits.name().to_owned()]).collect();
+        for (values, count) in counts {
             self.push(&mut series, values, float(count));
         }
         family(&families::HALF_CLOSED_CONNECTIONS, series)
