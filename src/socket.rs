@@ -178,6 +178,8 @@ pub struct TcpInfo {
     pub data_segs_out: Option<u32>,
     /// Bytes sent that were acknowledged; the SYN of the end that connected is one.
     pub bytes_acked: Option<u64>,
+    /// Payload bytes received in order.
+    pub bytes_received: Option<u64>,
     /// Payload bytes sent, retransmissions included.
     pub bytes_sent: Option<u64>,
 }

@@ -14,6 +14,7 @@ mod offset {
     pub const LAST_DATA_RECV: usize = 52;
     pub const LAST_ACK_RECV: usize = 56;
     pub const BYTES_ACKED: usize = 120;
+    pub const BYTES_RECEIVED: usize = 128;
     pub const SEGS_OUT: usize = 136;
     pub const SEGS_IN: usize = 140;
     pub const DATA_SEGS_IN: usize = 152;
@@ -39,6 +40,7 @@ pub fn read(bytes: &[u8]) -> TcpInfo {
         data_segs_in: field(offset::DATA_SEGS_IN),
         data_segs_out: field(offset::DATA_SEGS_OUT),
         bytes_acked: wide(offset::BYTES_ACKED),
+        bytes_received: wide(offset::BYTES_RECEIVED),
         bytes_sent: wide(offset::BYTES_SENT),
     }
 }
@@ -74,6 +76,7 @@ mod tests {
             data_segs_in: Some(152),
             data_segs_out: Some(156),
             bytes_acked: Some(two_words(120)),
+            bytes_received: Some(two_words(128)),
             bytes_sent: Some(two_words(200)),
         };
         assert_eq!(info, expected);
@@ -89,8 +92,8 @@ mod tests {
                 "length {length}"
             );
             assert_eq!(
-                (info.bytes_acked.is_some(), info.bytes_sent.is_some()),
-                (length >= 128, length >= 208),
+                (info.bytes_acked.is_some(), info.bytes_received.is_some(), info.bytes_sent.is_some()),
+                (length >= 128, length >= 136, length >= 208),
                 "length {length}"
             );
             let present = [

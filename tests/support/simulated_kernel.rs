@@ -359,6 +359,7 @@ impl Connection {
                 data_segs_in: Some(self.data_in),
                 data_segs_out: Some(self.data_out),
                 bytes_acked: Some(self.acked),
+                bytes_received: Some(self.data_in.into()),
                 bytes_sent: Some(self.data_out.into()),
             },
         }

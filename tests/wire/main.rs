@@ -77,6 +77,7 @@ fn a_real_established_socket() {
             data_segs_in: Some(1),
             data_segs_out: Some(1),
             bytes_acked: Some(6),
+            bytes_received: Some(2),
             bytes_sent: Some(5),
         },
     };

@@ -43,6 +43,7 @@ mod tests {
         data_segs_in: Some(1),
         data_segs_out: Some(1),
         bytes_acked: Some(2),
+        bytes_received: Some(1),
         bytes_sent: Some(1),
     };
 

@@ -12,6 +12,7 @@ mod clock;
 pub mod connection;
 pub mod fresh;
 pub mod half_closed;
+pub mod heartbeat;
 pub mod keepidle;
 mod namespace;
 mod sample;

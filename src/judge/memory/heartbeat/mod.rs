@@ -1,0 +1,271 @@
+//! The application's own heartbeats, recognised by size and rhythm: payload itself is never read.
+//!
+//! A pool that asks something every 15 s has the rhythm of a heartbeat. What differs is the size: a heartbeat is one frame each way whose length its
+//! protocol fixes, and TLS adds a constant. So a connection has heartbeats if
+//! - its exchanges have the sizes of one of the known [kinds],
+//! - they are regular, and both directions keep pace,
+//! - both were watched for long enough ([`Heartbeats::refresh`]).
+//!
+//! Other payload proves nothing and disproves nothing: the time in which it moves does not count as watched. A pool never begins a watch.
+
+use std::time::Duration;
+
+pub mod kinds;
+
+use kinds::{Kind, Protocol};
+
+/// Segments this close are one beat, of which a sample saw a part: milliseconds.
+const SAME_BEAT_MS: u32 = 250;
+/// How late a busy program may send its next beat, beside a quarter of a period: milliseconds.
+const LATE_MS: u32 = 1000;
+/// Between two samples this number of beats at most: of more, the number alone shows no rhythm.
+const MOST_UNSEEN: u32 = 10;
+/// A watch lasts for this number of gaps at least: fewer have no rhythm.
+const FEWEST_GAPS: u64 = 10;
+/// The longest watch that is counted, seconds: half of what 16 bits hold.
+const LONGEST_WATCH: u16 = 1 << 15;
+
+/// The payload of one connection, from its first byte on; wraps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes sent, retransmissions included.
+    pub sent: u16,
+    /// Bytes received.
+    pub received: u16,
+}
+
+/// What moved between two samples. Times are monotonic milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Movement {
+    /// Segments sent with payload; `None` where that is not known.
+    pub segments_sent: Option<u8>,
+    /// Segments received, with payload or without.
+    pub segments_received: u32,
+    /// When payload had last moved in either direction, at the sample before.
+    pub before: u64,
+    /// When payload has last moved in either direction.
+    pub now: u64,
+}
+
+impl Movement {
+    fn gap(&self) -> u32 {
+        u32::try_from(self.now.saturating_sub(self.before)).unwrap_or(u32::MAX)
+    }
+}
+
+/// What is remembered of one connection's heartbeats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeartbeatWatch {
+    totals: Totals,
+    /// When the watch began, seconds of the monotonic clock; wraps.
+    since: u16,
+    /// The longest gap.
+    longest: Gap,
+    rhythm: PackedRhythm,
+}
+
+/// What watching has shown of a connection's heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// Whose they are.
+    pub protocol: Protocol,
+    /// The longest gap between two, milliseconds.
+    pub longest_gap: u64,
+    /// For how long nothing but regular heartbeats was seen, milliseconds.
+    pub watched: u64,
+    /// Since payload last moved in either direction, milliseconds.
+    pub ago: u64,
+}
+
+impl Heartbeats {
+    /// Whether they keep a path with this idle timeout fresh: no gap is longer than half of it, and they were watched for all of it.
+    #[must_use]
+    pub fn refresh(&self, idle_timeout: Duration) -> bool {
+        let limit = u64::try_from(idle_timeout.as_millis()).unwrap_or(u64::MAX);
+        let enough = limit.min(u64::from(LONGEST_WATCH) * 1000).max(self.longest_gap.saturating_mul(FEWEST_GAPS));
+        self.longest_gap > 0 && self.longest_gap.max(self.ago) <= limit / 2 && self.watched >= enough
+    }
+}
+
+/// Heartbeats that moved between two samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Beats {
+    sent: u16,
+    received: u16,
+}
+
+impl HeartbeatWatch {
+    /// First sight.
+    #[must_use]
+    pub fn new(totals: Totals) -> Self {
+        Self { totals, ..Self::default() }
+    }
+
+    /// A later sample.
+    pub fn observe(&mut self, totals: Totals, movement: &Movement) {
+        let before = std::mem::replace(&mut self.totals, totals);
+        let moved = Totals {
+            sent: totals.sent.wrapping_sub(before.sent),
+            received: totals.received.wrapping_sub(before.received),
+        };
+        if moved == Totals::default() && movement.segments_sent == Some(0) {
+            return;
+        }
+        let rhythm = self.rhythm.get();
+        if let Some(beats) = rhythm.and_then(|rhythm| beats(rhythm.kind, moved, movement)) {
+            self.go_on(beats, movement);
+        } else if let Some((kind, beats)) = first_beats(moved, movement) {
+            self.begin(kind, difference(beats), Gap::default(), movement);
+        } else {
+            self.interrupt(movement);
+        }
+    }
+
+    /// What was seen; `ago`: milliseconds since payload moved in either direction, `now`: monotonic milliseconds.
+    #[must_use]
+    pub fn heartbeats(&self, ago: u64, now: u64) -> Option<Heartbeats> {
+        let protocol = self.rhythm.get()?.kind.protocol();
+        let watched = u64::from(self.watched(now.saturating_sub(ago))) * 1000;
+        Some(Heartbeats { protocol, longest_gap: self.longest.ms().into(), watched, ago })
+    }
+
+    /// A watch begins with this beat.
+    fn begin(&mut self, kind: Kind, balance: i8, longest: Gap, movement: &Movement) {
+        self.since = seconds(movement.now.saturating_add(999));
+        self.longest = longest;
+        self.rhythm = PackedRhythm::new(Rhythm { kind, balance, short: false });
+    }
+
+    /// Regular beats continue the watch; others begin it again.
+    fn go_on(&mut self, beats: Beats, movement: &Movement) {
+        let Some(rhythm) = self.rhythm.get() else { return };
+        let gap = movement.gap();
+        let count = u32::from(beats.sent.max(beats.received)).max(1);
+        let period = gap / count;
+        let longest = self.longest.ms();
+        // Several beats between two samples: their gaps are unseen, but their number shows the period. Two timers may be out of step.
+        let bound = if count > 1 { gap.min(period.saturating_mul(2)) } else { gap };
+        let slack = |of: u32| of / 8 + of / (2 * count) + SAME_BEAT_MS / 2;
+        let near = |one: u32| one.abs_diff(longest) <= slack(longest);
+        let uneven = count > MOST_UNSEEN || count > 1 && longest > 0 && !near(period) && !near(bound);
+        let late = longest > 0 && bound > (longest / 4).saturating_mul(5).saturating_add(LATE_MS);
+        let same_beat = gap < SAME_BEAT_MS.max(longest / 8);
+        let short = !same_beat && count == 1 && gap < longest / 20 * 9;
+        // each direction may have its own timer, and get ahead of the other by a beat
+        let balance = if beats.sent == beats.received { 0 } else { rhythm.balance + difference(beats) };
+        if late || uneven || short && rhythm.short || balance.abs() > 1 {
+            self.begin(rhythm.kind, 0, Gap::at_least(bound), movement);
+            return;
+        }
+        let short = if same_beat { rhythm.short } else { short };
+        self.rhythm = PackedRhythm::new(Rhythm { balance, short, ..rhythm });
+        if !same_beat {
+            self.longest = self.longest.max(Gap::at_least(bound));
+        }
+        if self.watched(movement.now) > LONGEST_WATCH {
+            self.since = seconds(movement.now).wrapping_sub(LONGEST_WATCH);
+        }
+    }
+
+    /// Other payload moved: the watch stands still meanwhile.
+    fn interrupt(&mut self, movement: &Movement) {
+        let Some(Rhythm { kind, .. }) = self.rhythm.get() else { return };
+        let watched = self.watched(movement.before);
+        self.since = seconds(movement.now.saturating_add(999)).wrapping_sub(watched);
+        self.rhythm = PackedRhythm::new(Rhythm { kind, balance: 0, short: false });
+    }
+
+    /// The length of the watch until a moment (monotonic milliseconds), seconds.
+    fn watched(self, until: u64) -> u16 {
+        let passed = seconds(until).wrapping_sub(self.since);
+        // what is more than the longest watch and its next gap has not begun yet
+        if passed > u16::MAX / 8 * 7 { 0 } else { passed }
+    }
+}
+
+/// How many heartbeats of this kind moved; `None` if anything else did.
+fn beats(kind: Kind, moved: Totals, movement: &Movement) -> Option<Beats> {
+    let (out, into) = kind.sizes();
+    let (sent, received) = (u16::from(movement.segments_sent?), moved.received / into);
+    let all = moved.sent == out * sent && moved.received == into * received;
+    // A beat comes with an acknowledgement, seldom with a retransmission. More segments may carry more bytes than 16 bits count.
+    let most = u32::from(sent.max(received)) * 4 + 4;
+    let segments = u32::from(received)..=most;
+    (all && segments.contains(&movement.segments_received)).then_some(Beats { sent, received })
+}
+
+/// The first heartbeats that are seen, and their kind. One direction alone shows it only where both have the same size.
+fn first_beats(moved: Totals, movement: &Movement) -> Option<(Kind, Beats)> {
+    let kind = match movement.segments_sent? {
+        0 => Kind::even(moved.received),
+        1 if moved.received == 0 => Kind::even(moved.sent),
+        beats => Kind::of(moved.sent / u16::from(beats), moved.received / u16::from(beats)),
+    }?;
+    Some((kind, beats(kind, moved, movement)?))
+}
+
+fn difference(beats: Beats) -> i8 {
+    let difference = i32::from(beats.sent) - i32::from(beats.received);
+    i8::try_from(difference.clamp(-2, 2)).unwrap_or(0)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "wrapping is what it is for")]
+fn seconds(ms: u64) -> u16 {
+    (ms / 1000) as u16
+}
+
+/// A duration in 8 bits, rounded up by a sixteenth at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Gap(u8);
+
+impl Gap {
+    const UNIT_MS: u32 = 64;
+
+    /// The shortest that is not below `ms`, or the longest.
+    fn at_least(ms: u32) -> Self {
+        let (mut low, mut high) = (0, u8::MAX);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if Self(middle).ms() >= ms { high = middle } else { low = middle + 1 }
+        }
+        Self(low)
+    }
+
+    /// Milliseconds; the longest is without end.
+    fn ms(self) -> u32 {
+        match (self.0 >> 4, u32::from(self.0 & 15)) {
+            (15, 15) => u32::MAX,
+            (0, mantissa) => mantissa * Self::UNIT_MS,
+            (exponent, mantissa) => ((16 + mantissa) << (exponent - 1)) * Self::UNIT_MS,
+        }
+    }
+}
+
+/// What the next beat is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rhythm {
+    kind: Kind,
+    /// Beats sent less beats received: -1, 0 or 1.
+    balance: i8,
+    /// The last gap was short, as where the pings of both ends come in turn. Two such gaps in a row have no rhythm.
+    short: bool,
+}
+
+/// A [`Rhythm`], or none, in 8 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct PackedRhythm(u8);
+
+impl PackedRhythm {
+    fn new(Rhythm { kind, balance, short }: Rhythm) -> Self {
+        const { assert!(Kind::COUNT <= 42, "every kind has six values") };
+        let balance = (balance + 1).clamp(0, 2).cast_unsigned();
+        Self(1 + kind.index() * 6 + balance * 2 + u8::from(short))
+    }
+
+    fn get(self) -> Option<Rhythm> {
+        let packed = self.0.checked_sub(1)?;
+        let rest = packed % 6;
+        let balance = (rest / 2).cast_signed() - 1;
+        Some(Rhythm { kind: Kind::from_index(packed / 6), balance, short: rest % 2 == 1 })
+    }
+}

@@ -1,0 +1,235 @@
+//! Heartbeats and pools of real programs, as `tcp_info` showed them: what the watch makes of each at every interval of an agent.
+//!
+//! `measured.tsv` was recorded on Linux 6.18 between two network namespaces, a sample each second: grpcio 1.85, `RabbitMQ` 3.10 with pika 1.4,
+//! websockets 17, `OpenSSH` 9.2, Redis 7.0, `PostgreSQL` 15 with psycopg and pgbench, nginx 1.22 with requests. A line is a sample that differs from the
+//! one before: series, milliseconds, segments sent with payload, bytes sent, bytes received, segments sent, segments received, and the milliseconds
+//! since payload last moved.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keepalive_auditor::judge::memory::heartbeat::kinds::Protocol;
+use keepalive_auditor::judge::memory::heartbeat::{HeartbeatWatch, Movement, Totals};
+
+/// A moment at which something had moved, and the counters then.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: u64,
+    segments_sent: u64,
+    sent: u64,
+    received: u64,
+    segments_received: u64,
+    moved_at: u64,
+}
+
+#[derive(Clone, Default)]
+struct Series {
+    samples: Vec<Sample>,
+    end: u64,
+}
+
+fn measured() -> BTreeMap<&'static str, Series> {
+    let mut all = BTreeMap::<_, Series>::new();
+    // any monotonic clock: what is stored wraps, so that one series crosses that
+    let boot = 65_400_000;
+    for line in include_str!("measured.tsv").lines() {
+        let mut fields = line.split('\t');
+        let series = all.entry(fields.next().unwrap()).or_default();
+        let numbers: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
+        match numbers[..] {
+            [at, segments_sent, sent, received, _, segments_received, idle] => {
+                let (at, moved_at) = (boot + at, boot + at - idle);
+                series.samples.push(Sample { at, segments_sent, sent, received, segments_received, moved_at });
+            }
+            [end, _] => series.end = boot + end,
+            _ => panic!("{line}"),
+        }
+    }
+    all
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "wrapping is what it is for")]
+fn totals(sample: Sample) -> Totals {
+    Totals { sent: sample.sent as u16, received: sample.received as u16 }
+}
+
+/// From when on an agent with this interval would say that heartbeats refresh the path, and at how many of its samples after that it would not.
+fn first_refreshed(series: &Series, interval: u64, idle_timeout: Duration) -> Option<(u64, usize, Protocol)> {
+    let start = series.samples[0].at;
+    let sampled = |at: u64| series.samples[series.samples.partition_point(|sample| sample.at <= at) - 1];
+    let mut before = sampled(start);
+    let mut watch = HeartbeatWatch::new(totals(before));
+    let mut found = None;
+    for at in (start..series.end).step_by(usize::try_from(interval).unwrap()).skip(1) {
+        let now = sampled(at);
+        watch.observe(
+            totals(now),
+            &Movement {
+                segments_sent: u8::try_from(now.segments_sent - before.segments_sent).ok(),
+                segments_received: u32::try_from(now.segments_received - before.segments_received).unwrap(),
+                before: before.moved_at,
+                now: now.moved_at,
+            },
+        );
+        before = now;
+        let refreshed = watch.heartbeats(at - now.moved_at, at).filter(|heartbeats| heartbeats.refresh(idle_timeout));
+        match (&mut found, refreshed) {
+            (None, Some(heartbeats)) => found = Some((at - start, 0, heartbeats.protocol)),
+            (Some((_, exposed, _)), None) => *exposed += 1,
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn no_pool_has_heartbeats_at_any_interval_for_any_limit() {
+    let pools = ["redis", "postgresql", "pgbench", "http", "echo"];
+    let mut judged = 0;
+    for (name, series) in measured().iter().filter(|(name, _)| pools.iter().any(|pool| name.starts_with(pool))) {
+        for interval in [1, 2, 5, 10, 15, 30, 60] {
+            for limit in [3, 5, 10, 20, 60, 120, 350] {
+                let found = first_refreshed(series, interval * 1000, Duration::from_secs(limit));
+                assert!(found.is_none(), "{name}, every {interval} s, limit {limit} s: {found:?}");
+                judged += 1;
+            }
+        }
+    }
+    assert!(judged > 900, "{judged}");
+}
+
+#[test]
+fn real_heartbeats_are_found_and_stay_found() {
+    // series, an idle timeout that they suit, and whose they are
+    let heartbeats = [
+        ("grpc-2s", 20, Protocol::Http2),
+        ("grpc-10s", 60, Protocol::Http2),
+        ("grpc-10s", 350, Protocol::Http2),
+        ("grpc-30s", 120, Protocol::Http2),
+        ("grpc-60s-server", 350, Protocol::Http2),
+        ("grpc-server-20s", 60, Protocol::Http2),
+        ("grpc-tls-10s", 60, Protocol::Http2),
+        ("amqp-10s", 60, Protocol::Amqp),
+        ("amqp-30s", 60, Protocol::Amqp),
+        ("amqp-60s-server", 120, Protocol::Amqp),
+        ("amqp-consumer-10s-server", 60, Protocol::Amqp),
+        ("websocket-5s", 60, Protocol::WebSocket),
+        ("websocket-server-20s", 60, Protocol::WebSocket),
+        ("websocket-server-20s-server", 120, Protocol::WebSocket),
+        ("websocket-tls-5s", 60, Protocol::WebSocket),
+        ("ssh-5s", 60, Protocol::Ssh),
+        ("ssh-15s", 60, Protocol::Ssh),
+        ("ssh-30s-server", 120, Protocol::Ssh),
+        ("ssh-aes-gcm-10s", 60, Protocol::Ssh),
+        ("ssh-client-alive-15s", 120, Protocol::Ssh),
+        ("ssh-sha2-512-10s", 60, Protocol::Ssh),
+    ];
+    let measured = measured();
+    for (name, limit, protocol) in heartbeats {
+        let idle_timeout = Duration::from_secs(limit);
+        for interval in [1, 5, 15].into_iter().filter(|interval| interval * 4 <= limit) {
+            let found = first_refreshed(&measured[name], interval * 1000, idle_timeout);
+            let (after, exposed, whose) =
+                found.unwrap_or_else(|| panic!("{name}, every {interval} s, limit {limit} s: not found"));
+            assert_eq!((exposed, whose), (0, protocol), "{name}, every {interval} s, limit {limit} s");
+            assert!(after >= limit * 1000, "{name}: watched for {after} ms only");
+        }
+    }
+}
+
+#[test]
+fn pings_between_calls_count_but_calls_do_not() {
+    let measured = measured();
+    // a call every 25 s, a ping in the 10th and 20th second after each
+    let found = first_refreshed(&measured["grpc-10s-call-25s"], 1000, Duration::from_secs(60));
+    assert!(found.is_some_and(|(after, exposed, _)| after > 100_000 && exposed == 0), "{found:?}");
+}
+
+/// Beats at these moments, each a segment of this size both ways.
+fn beats(moments: impl IntoIterator<Item = u64>, size: u64, end: u64) -> Series {
+    let first = Sample { at: 0, segments_sent: 0, sent: 0, received: 0, segments_received: 0, moved_at: 0 };
+    let mut samples = vec![first];
+    for at in moments {
+        let last = *samples.last().unwrap();
+        samples.push(Sample {
+            at,
+            segments_sent: last.segments_sent + 1,
+            sent: last.sent + size,
+            received: last.received + size,
+            segments_received: last.segments_received + 1,
+            moved_at: at,
+        });
+    }
+    Series { samples, end }
+}
+
+#[test]
+fn a_missed_beat_ends_it_until_it_was_watched_again() {
+    let limit = Duration::from_secs(60);
+    let every_5_s = |from: u64, to: u64| (from..to).step_by(5_000);
+    let steady = beats(every_5_s(5_000, 600_000), 17, 600_000);
+    assert_eq!(first_refreshed(&steady, 1_000, limit), Some((65_000, 0, Protocol::Http2)));
+    // none for 31 s: exposed from half the limit on, and for as long again as a first watch takes
+    let missed = beats(every_5_s(5_000, 300_000).chain(every_5_s(326_000, 600_000)), 17, 600_000);
+    let (_, exposed, _) = first_refreshed(&missed, 1_000, limit).unwrap();
+    assert!((55..=75).contains(&exposed), "{exposed} samples");
+    // they end for good
+    let ended = beats(every_5_s(5_000, 300_000), 17, 600_000);
+    let (_, exposed, _) = first_refreshed(&ended, 1_000, limit).unwrap();
+    assert!((270..=275).contains(&exposed), "{exposed} samples");
+}
+
+#[test]
+fn one_way_and_uneven_beats_are_no_heartbeats() {
+    let limit = Duration::from_secs(60);
+    let every_5_s = || beats((5_000..600_000).step_by(5_000), 17, 600_000);
+    for change in [
+        // nothing comes back, nothing goes out, two answers to each
+        (|sample: &mut Sample| sample.received = 0) as fn(&mut Sample),
+        |sample| (sample.sent, sample.segments_sent) = (0, 0),
+        |sample| sample.received *= 2,
+        // of other sizes, in two segments, or in large ones whose sizes differ by 2^16
+        |sample| sample.received += sample.segments_sent,
+        |sample| sample.segments_sent *= 2,
+        |sample| {
+            (sample.received, sample.segments_received) =
+                (sample.received + (sample.segments_sent << 16), 46 * sample.segments_sent)
+        },
+    ] {
+        let mut series = every_5_s();
+        series.samples.iter_mut().for_each(change);
+        assert_eq!(first_refreshed(&series, 1_000, limit), None);
+        assert_eq!(first_refreshed(&series, 15_000, limit), None);
+    }
+}
+
+/// Numbers between 0 and 1, the same in each run.
+fn random(seed: &mut u64) -> f64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    f64::from(u32::try_from(*seed >> 32).unwrap()) / f64::from(u32::MAX)
+}
+
+/// Not even traffic of the very size of a heartbeat counts where it comes at random: pauses of any length, from dense to rare.
+#[test]
+fn random_traffic_of_a_heartbeats_size_is_not_regular() {
+    let mut seed = 12;
+    for mean_ms in [500.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 40_000.0, 80_000.0] {
+        for _ in 0..12 {
+            let end = 3_600_000;
+            let mut at = 0.0;
+            let mut moments = Vec::new();
+            while at < 3_600_000.0 {
+                at += mean_ms * -(1.0 - random(&mut seed)).max(1e-9).ln();
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time")]
+                moments.push(at as u64);
+            }
+            let series = beats(moments, 17, end);
+            for interval in [1_000, 5_000, 15_000] {
+                let found = first_refreshed(&series, interval, Duration::from_secs(350));
+                assert_eq!(found, None, "{mean_ms} ms on average, every {interval} ms");
+            }
+        }
+    }
+}
