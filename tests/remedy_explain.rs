@@ -46,6 +46,7 @@ fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         waiting_for_reply: false,
         path: Arc::new(Path { name: "nlb".into(), ..Path::default() }),
         peer: PeerFacts::default(),
+        heartbeats: None,
         verdict: Verdict::Exposed,
         overdue_by: OverdueBy::Clocks,
         tcp_keepalive_time: Some(7200),

@@ -199,6 +199,7 @@ fn finding(
         waiting_for_reply: tracked.waiting_for_reply(),
         path: judgement.path.clone(),
         peer: judgement.peer,
+        heartbeats: facts.heartbeats,
         verdict: judgement.verdict,
         overdue_by: policy.overdue_by,
         tcp_keepalive_time: namespace.and_then(|namespace| namespace.tcp_keepalive_time),

@@ -163,6 +163,7 @@ pub fn facts(tracked: &TrackedConnection, now: u64) -> Facts {
         expired: tracked.has_expired(),
         local: false,
         peer_probes: tracked.peer_probes(now),
+        heartbeats: tracked.heartbeats(now),
         peer_keepalive: None,
     }
 }
@@ -174,6 +175,7 @@ fn shared(own: Facts, other: &Facts) -> Facts {
         wire_idle: shorter(own.wire_idle, other.wire_idle),
         data_idle: shorter(own.data_idle, other.data_idle),
         watched: own.watched.min(other.watched),
+        heartbeats: own.heartbeats.into_iter().chain(other.heartbeats).max_by_key(|seen| seen.watched),
         age: own.age.max(other.age),
         ..own
     }

@@ -29,7 +29,8 @@ pub fn lasts(
         Keepalive::Unknown => Some(0),
     };
     let verdict = match verdict {
-        Verdict::Blackholed | Verdict::Unanswered | Verdict::Undetermined | Verdict::AppProtected => Some(0),
+        Verdict::Blackholed | Verdict::Unanswered | Verdict::Undetermined => Some(0),
+        Verdict::AppProtected => facts.heartbeats.map(|heartbeats| until(criteria.idle_timeout / 2, heartbeats.ago)),
         Verdict::Young => Some(until(criteria.long_lived, facts.age)),
         Verdict::Exposed => criteria.idle(facts).map(|idle| {
             let by_watching = criteria.refreshed_by == RefreshedBy::Segment && criteria.overdue_by == OverdueBy::Watch;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use super::memory::heartbeat::Heartbeats;
+pub use super::memory::heartbeat::kinds::Protocol as HeartbeatsOf;
 pub use super::memory::{PeerProbes, Unanswered, Waits};
 pub use super::policy::{LimitSource, OverdueBy, Path, RefreshedBy};
 use super::silence::SilenceHistogram;
@@ -110,6 +112,8 @@ pub struct Finding {
     pub path: Arc<Path>,
     /// What is known of the other end.
     pub peer: PeerFacts,
+    /// The application's heartbeats, where some were seen.
+    pub heartbeats: Option<Heartbeats>,
     /// The verdict.
     pub verdict: Verdict,
     /// What makes a connection overdue, here.

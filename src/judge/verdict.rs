@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::memory::heartbeat::Heartbeats;
 use super::memory::keepidle::SAME_MS;
 use super::memory::{KeepaliveTimer, PeerProbes, Unanswered};
 use super::policy::{OverdueBy, Path, Policy, RefreshedBy};
@@ -135,6 +136,8 @@ pub struct Facts {
     pub local: bool,
     /// The peer's probes, as this socket showed them.
     pub peer_probes: Option<PeerProbes>,
+    /// The application's heartbeats.
+    pub heartbeats: Option<Heartbeats>,
     /// The peer's keepalive, by this path's idle timeout, where the peer is on this node.
     pub peer_keepalive: Option<Keepalive>,
 }
@@ -231,6 +234,11 @@ impl Criteria {
             || probes >= UNANSWERED_PROBES && not_heard(PROBES_TAKE_MS)
     }
 
+    /// Whether the application's heartbeats keep the path fresh.
+    fn app_protects(&self, facts: &Facts) -> bool {
+        !facts.expired && facts.heartbeats.is_some_and(|heartbeats| heartbeats.refresh(self.idle_timeout))
+    }
+
     /// Whether the peer's probes keep the path fresh.
     fn peer_protects(&self, facts: &Facts) -> bool {
         match facts.peer_keepalive {
@@ -294,6 +302,8 @@ pub fn judge(criteria: &Criteria, keepalive: Keepalive, facts: &Facts) -> Verdic
         Verdict::Protected
     } else if by_segments && criteria.peer_protects(facts) {
         Verdict::PeerProtected
+    } else if criteria.app_protects(facts) {
+        Verdict::AppProtected
     } else if u128::from(facts.age) < criteria.long_lived.as_millis() {
         Verdict::Young
     } else if criteria.has_expired(facts) {

@@ -6,6 +6,7 @@ pub mod escape;
 pub mod explain;
 pub mod fit;
 pub mod glossary;
+mod heartbeats;
 pub mod json;
 pub mod merge;
 pub mod metrics;

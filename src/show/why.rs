@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::heartbeats::{Insufficient, Seen};
 use super::units::{Human, Limit};
 use crate::judge::report::{Finding, OverdueBy, RefreshedBy};
 use crate::judge::verdict::{Keepalive, Verdict, in_time};
@@ -40,11 +41,17 @@ impl fmt::Display for Why<'_> {
                 write!(f, ", before the path ({path}) drops the connection after {limit}")
             }
             Verdict::PeerProtected => peer_protected(f, finding, limit),
-            Verdict::AppProtected => write!(
-                f,
-                "{}, but the application's own heartbeats refresh the path ({path}), which drops idle connections after {limit}",
-                local_side(finding)
-            ),
+            Verdict::AppProtected => {
+                match finding.path.refreshed_by {
+                    RefreshedBy::Payload => f.write_str("the path counts only payload")?,
+                    RefreshedBy::Segment => f.write_str(&local_side(finding))?,
+                }
+                f.write_str(", but the application's own heartbeats refresh the path")?;
+                if let Some(seen) = &finding.heartbeats {
+                    write!(f, ": {}", Seen(seen))?;
+                }
+                write!(f, "; the path ({path}) drops idle connections after {limit}")
+            }
             Verdict::Young if finding.path.refreshed_by == RefreshedBy::Payload => write!(
                 f,
                 "the path ({path}) counts only payload, so keepalive does not refresh it, but the connection is only {} old, not \
@@ -130,6 +137,7 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
             Some(idle) => write!(f, ", and the last was {} ago", Human(idle))?,
             None => f.write_str(", and this kernel does not say when the last was")?,
         }
+        write!(f, "{}", Insufficient(finding))?;
         return waiting(f, finding);
     }
     write!(f, "{}: ", local_side(finding))?;
@@ -157,6 +165,7 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
             write!(f, ", about every {}", Human(period))?;
         }
     }
+    write!(f, "{}", Insufficient(finding))?;
     waiting(f, finding)
 }
 

@@ -195,7 +195,7 @@ fn one_way_and_uneven_beats_are_no_heartbeats() {
         |sample| sample.segments_sent *= 2,
         |sample| {
             (sample.received, sample.segments_received) =
-                (sample.received + (sample.segments_sent << 16), 46 * sample.segments_sent)
+                (sample.received + (sample.segments_sent << 16), 46 * sample.segments_sent);
         },
     ] {
         let mut series = every_5_s();

@@ -11,6 +11,8 @@ mod sequences;
 
 use std::time::Duration;
 
+use keepalive_auditor::judge::memory::heartbeat::Heartbeats;
+use keepalive_auditor::judge::memory::heartbeat::kinds::Protocol;
 use keepalive_auditor::judge::memory::{KeepaliveTimer, PeerProbes, Unanswered};
 use keepalive_auditor::judge::policy::{OverdueBy, RefreshedBy};
 use keepalive_auditor::judge::verdict::{Criteria, Facts, Keepalive, Verdict, in_time, judge, keepalive};
@@ -43,6 +45,13 @@ fn peer_probes() -> impl Strategy<Value = PeerProbes> {
     (ms(), prop::option::of(ms()), any::<bool>()).prop_map(|(ago, period, late)| PeerProbes { ago, period, late })
 }
 
+fn heartbeats() -> impl Strategy<Value = Heartbeats> {
+    (ms(), ms(), ms()).prop_map(|(longest_gap, watched, ago)| {
+        let longest_gap = longest_gap / 7;
+        Heartbeats { protocol: Protocol::Http2, longest_gap, watched, ago }
+    })
+}
+
 fn unanswered() -> impl Strategy<Value = Unanswered> {
     let counts = prop_oneof![2 => Just((0, 0)), 1 => (0..5_u8, 0..8_u8)];
     counts.prop_map(|(probes, retransmits)| Unanswered { probes, retransmits })
@@ -57,12 +66,12 @@ prop_compose! {
         (watched, age) in (ms(), ms()),
         (probing, expired, local) in any::<(bool, bool, bool)>(),
         unanswered in unanswered(),
-        peer_probes in prop::option::of(peer_probes()),
+        (peer_probes, heartbeats) in (prop::option::of(peer_probes()), prop::option::of(heartbeats())),
         peer_keepalive in prop::option::of(prop::sample::select(Keepalive::ALL.to_vec())),
     ) -> Facts {
         Facts {
             timer, keepidle, probes_after, next_probe, probing, wire_idle, data_idle, last_heard, watched, age, unanswered, expired, local,
-            peer_probes, peer_keepalive,
+            peer_probes, heartbeats, peer_keepalive,
         }
     }
 }
@@ -102,6 +111,10 @@ fn first(facts: &Facts) -> Option<Verdict> {
     }
 }
 
+/// What protects: one every 30 s, the last as long ago as the limit allows.
+const HEARTBEATS: Heartbeats =
+    Heartbeats { protocol: Protocol::Http2, longest_gap: 30_000, watched: LIMIT_MS, ago: LIMIT_MS / 2 };
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
@@ -116,6 +129,8 @@ proptest! {
             },
             // the peer's probes were just seen
             Facts { peer_probes: Some(fresh), ..facts },
+            // heartbeats were just seen
+            Facts { heartbeats: Some(Heartbeats { ago: 0, ..HEARTBEATS }), ..facts },
             // the peer is on this node and probes in time
             Facts { peer_keepalive: Some(Keepalive::On), ..facts },
             // no middlebox lies between the two ends
@@ -135,6 +150,29 @@ proptest! {
             let after = verdict(&criteria, &facts);
             // verdicts are ordered worst first
             prop_assert!(after >= before, "{before:?} became {after:?} with {facts:?}");
+        }
+    }
+
+    #[test]
+    fn heartbeats_protect_only_while_they_come_twice_in_each_idle_timeout(facts in facts(), criteria in criteria()) {
+        if verdict(&criteria, &facts) == Verdict::AppProtected {
+            let seen = facts.heartbeats.unwrap();
+            prop_assert!(!facts.expired && seen.longest_gap > 0, "{facts:?}");
+            prop_assert!(seen.longest_gap * 2 <= LIMIT_MS && seen.ago * 2 <= LIMIT_MS, "{seen:?}");
+            prop_assert!(seen.watched >= LIMIT_MS && seen.watched >= 10 * seen.longest_gap, "{seen:?}");
+        }
+        // and they count where only payload does
+        let good = Facts { heartbeats: Some(HEARTBEATS), expired: false, unanswered: Unanswered::default(), local: false, ..facts };
+        let payload = Criteria { refreshed_by: RefreshedBy::Payload, ..criteria };
+        prop_assert_eq!(verdict(&payload, &good), Verdict::AppProtected);
+        for bad in [
+            Heartbeats { ago: LIMIT_MS / 2 + 1, ..HEARTBEATS },
+            Heartbeats { longest_gap: LIMIT_MS / 2 + 1, watched: u64::MAX, ..HEARTBEATS },
+            Heartbeats { watched: LIMIT_MS - 1, ..HEARTBEATS },
+            Heartbeats { longest_gap: 36_000, ..HEARTBEATS },
+        ] {
+            let bad = Facts { heartbeats: Some(bad), ..good };
+            prop_assert_ne!(verdict(&payload, &bad), Verdict::AppProtected);
         }
     }
 
@@ -159,6 +197,7 @@ proptest! {
     #[test]
     fn where_only_payload_refreshes_the_path_no_probe_counts(facts in facts(), criteria in criteria()) {
         let criteria = Criteria { refreshed_by: RefreshedBy::Payload, ..criteria };
+        let facts = Facts { heartbeats: None, ..facts };
         let idle = facts.data_idle.is_some_and(|idle| idle >= LIMIT_MS);
         let expected = match first(&facts) {
             Some(first) => first,

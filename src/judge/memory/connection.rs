@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::clock::{Period, Tick, wrap};
+use super::heartbeat::{HeartbeatWatch, Heartbeats};
+use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Cookie, Endpoint, Timer};
 
 /// What is known of the keepalive timer, across samples at which another timer masks it.
@@ -19,14 +21,14 @@ pub enum KeepaliveTimer {
 
 /// One connection: the last sample of it, and what earlier samples showed.
 ///
-/// Clocks are milliseconds at the last sample. 88 of the 96 bytes are used.
+/// Clocks are milliseconds at the last sample. All of the 96 bytes are used.
 #[derive(Clone, Debug)]
 pub struct TrackedConnection {
     cookie: Cookie,
     /// When it was last sampled, monotonic milliseconds, wrapping.
     pub(super) sampled_at: u32,
     /// Index into the namespace's origins.
-    origin: u32,
+    origin: U24,
     /// The socket's inode, 0 while nobody has accepted it.
     pub inode: u32,
     /// First sampled, or earlier where `tcp_info` showed an older event in the first sample.
@@ -37,8 +39,8 @@ pub struct TrackedConnection {
     pub(super) heard: Tick,
     /// When a sample last showed a probe of the peer; 0: never.
     pub(super) peer_probe: Tick,
-    pub(super) segs_in: u32,
-    pub(super) segs_out: u32,
+    pub(super) segs_in: U24,
+    pub(super) segs_out: U24,
     /// Since the last payload byte in either direction.
     pub(super) data_idle: u32,
     /// Since the last data or acknowledgement from the peer.
@@ -57,12 +59,10 @@ pub struct TrackedConnection {
     flags: u16,
     /// The lowest bits of the number of segments that the local side sent without data.
     pub(super) bare_out: u8,
-    /// [`Timer::idiag`].
-    pub(super) timer: u8,
-    /// Retransmissions in a row.
-    pub(super) retransmits: u8,
+    pub(super) timer: TimerAndRetransmits,
     /// Probes without an answer: of keepalive, or of a closed window.
     pub(super) probes: u8,
+    pub(super) heartbeats: HeartbeatWatch,
 }
 
 /// The address in its IPv6 form: IPv4 addresses are mapped.
@@ -107,14 +107,14 @@ impl TrackedConnection {
         Self {
             cookie,
             sampled_at: 0,
-            origin,
+            origin: U24::wrapping(origin),
             inode: 0,
             born: Tick::default(),
             moved: Tick::default(),
             heard: Tick::default(),
             peer_probe: Tick::default(),
-            segs_in: 0,
-            segs_out: 0,
+            segs_in: U24::default(),
+            segs_out: U24::default(),
             data_idle: 0,
             heard_idle: 0,
             expires: 0,
@@ -126,9 +126,9 @@ impl TrackedConnection {
             peer_period: Period::default(),
             flags: 0,
             bare_out: 0,
-            timer: Timer::None.idiag(),
-            retransmits: 0,
+            timer: TimerAndRetransmits::default(),
             probes: 0,
+            heartbeats: HeartbeatWatch::default(),
         }
     }
 
@@ -164,13 +164,13 @@ impl TrackedConnection {
 
     /// Gives it another position among the origins of its namespace.
     pub(super) fn set_origin(&mut self, origin: u32) {
-        self.origin = origin;
+        self.origin = U24::wrapping(origin);
     }
 
     /// Position among the origins of its namespace.
     #[must_use]
     pub fn origin(&self) -> usize {
-        self.origin as usize
+        self.origin.get() as usize
     }
 
     /// The socket's cookie.
@@ -188,7 +188,7 @@ impl TrackedConnection {
     /// The timer at the last sample.
     #[must_use]
     pub fn timer(&self) -> Timer {
-        Timer::from_idiag(self.timer)
+        self.timer.timer()
     }
 
     /// Milliseconds from `now` until the timer fires.
@@ -247,6 +247,12 @@ impl TrackedConnection {
         self.is(CLOCKS).then(|| u64::from(self.data_idle) + self.since_sample(now))
     }
 
+    /// The application's heartbeats, where samples showed some.
+    #[must_use]
+    pub fn heartbeats(&self, now: u64) -> Option<Heartbeats> {
+        self.heartbeats.heartbeats(self.data_idle(now)?, now)
+    }
+
     /// Time since the last segment from the peer that we know of, milliseconds: by the kernel's clocks, and by what samples showed.
     #[must_use]
     pub fn last_heard(&self, now: u64) -> Option<u64> {
@@ -295,7 +301,7 @@ impl TrackedConnection {
     /// What the local side sent and the peer has not answered.
     #[must_use]
     pub fn unanswered(&self) -> Unanswered {
-        Unanswered { probes: self.probes, retransmits: self.retransmits }
+        Unanswered { probes: self.probes, retransmits: self.timer.retransmits() }
     }
 
     /// Whether it was idle for longer than the path keeps its state, and nothing was heard from the peer since.

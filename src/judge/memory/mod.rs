@@ -15,6 +15,7 @@ pub mod half_closed;
 pub mod heartbeat;
 pub mod keepidle;
 mod namespace;
+mod packed;
 mod sample;
 
 use crate::owner::{Holder, NsId};

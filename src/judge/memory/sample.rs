@@ -6,7 +6,9 @@ use super::connection::{
     UNEXPLAINED, UNPROBED, WAITING,
 };
 use super::fresh::never_probed;
+use super::heartbeat::{HeartbeatWatch, Movement, Totals};
 use super::keepidle::{Bounds, Clues, Sample, TimerState, infer};
+use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Socket, TcpInfo, Timer};
 
 /// The host reads a socket some milliseconds after the clock that dates it: a shorter idle time proves nothing.
@@ -24,6 +26,7 @@ impl TrackedConnection {
         let oldest = clocks(tcp).map_or(0, |[sent, recv, ack]| sent.max(recv).max(ack));
         tracked.born = Tick::after(now.saturating_sub(u64::from(oldest)));
         tracked.infer_keepidle(None, tcp, default_keepidle);
+        tracked.heartbeats = totals(tcp).map(HeartbeatWatch::new).unwrap_or_default();
         tracked
     }
 
@@ -32,6 +35,7 @@ impl TrackedConnection {
         let before = self.clone();
         self.take(socket, now);
         self.infer_keepidle(Some(&before), &socket.tcp, default_keepidle);
+        self.watch_heartbeats(&before, &socket.tcp, now);
 
         let counts_segments = socket.tcp.segs_in.is_some();
         let elapsed = self.sampled_at.wrapping_sub(before.sampled_at);
@@ -75,20 +79,20 @@ impl TrackedConnection {
     fn take(&mut self, socket: &Socket, now: u64) {
         self.sampled_at = wrap(now);
         self.inode = socket.inode;
-        self.timer = socket.timer.idiag();
         self.expires = socket.expires;
         let tcp = &socket.tcp;
         // the timer's own count is all that a kernel says which sends no tcp_info
         let of_timer = |is: bool| if is { socket.retransmits } else { 0 };
-        self.retransmits = tcp.retransmits.unwrap_or(of_timer(socket.timer == Timer::Retransmit));
+        let retransmits = tcp.retransmits.unwrap_or(of_timer(socket.timer == Timer::Retransmit));
+        self.timer = TimerAndRetransmits::new(socket.timer, retransmits);
         self.probes = tcp.probes.unwrap_or(of_timer(matches!(socket.timer, Timer::KeepAlive | Timer::Persist)));
         let clocks = clocks(tcp);
         self.set(CLOCKS, clocks.is_some());
         let [sent, recv, ack] = clocks.unwrap_or_default();
         (self.data_idle, self.heard_idle) = (sent.min(recv), recv.min(ack));
         self.set(WAITING, sent < recv && tcp.data_segs_out != Some(0));
-        self.segs_in = tcp.segs_in.unwrap_or(0);
-        self.segs_out = tcp.segs_out.unwrap_or(0);
+        self.segs_in = U24::wrapping(tcp.segs_in.unwrap_or(0));
+        self.segs_out = U24::wrapping(tcp.segs_out.unwrap_or(0));
         self.bare_out = tcp.bare_segs_out().unwrap_or(0).to_le_bytes()[0];
         if !socket.timer.masks_keepalive() {
             self.set(TIMER_ARMED, socket.timer == Timer::KeepAlive);
@@ -117,6 +121,26 @@ impl TrackedConnection {
         self.set(TURNED_ON, bounds.turned_on);
     }
 
+    fn watch_heartbeats(&mut self, before: &Self, tcp: &TcpInfo, now: u64) {
+        let totals = totals(tcp);
+        let moments = before.data_idle(before.sampled_at(now)).zip(self.data_idle(now));
+        let (Some(totals), Some((idle_before, idle_now))) = (totals, moments) else {
+            self.heartbeats = totals.map(HeartbeatWatch::new).unwrap_or_default();
+            return;
+        };
+        let segments_out = u8::try_from(self.segs_out.since(before.segs_out)).ok();
+        let bare_out = self.bare_out.wrapping_sub(before.bare_out);
+        self.heartbeats.observe(
+            totals,
+            &Movement {
+                segments_sent: segments_out.map(|segments| segments.wrapping_sub(bare_out)),
+                segments_received: self.segs_in.since(before.segs_in),
+                before: before.sampled_at(now).saturating_sub(idle_before),
+                now: now.saturating_sub(idle_now),
+            },
+        );
+    }
+
     fn bounds(&self) -> Bounds {
         Bounds {
             keepidle: self.keepidle,
@@ -138,10 +162,17 @@ impl TrackedConnection {
             at: self.sampled_at,
             timer,
             heard: self.heard_idle,
-            segs_out: self.segs_out,
+            segs_out: self.segs_out.get(),
             bare_out: Some(self.bare_out),
         })
     }
+}
+
+/// The payload of a connection, where the kernel counts it.
+#[expect(clippy::cast_possible_truncation, reason = "only differences count")]
+fn totals(tcp: &TcpInfo) -> Option<Totals> {
+    tcp.data_segs_out?;
+    Some(Totals { sent: tcp.bytes_sent? as u16, received: tcp.bytes_received? as u16 })
 }
 
 /// Since data was sent, since data was received, since anything was acknowledged.

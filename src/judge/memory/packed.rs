@@ -1,0 +1,71 @@
+//! Numbers in the fewest bytes: an entry of the memory has 96.
+
+use crate::socket::Timer;
+
+/// The low 24 bits of a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct U24([u8; 3]);
+
+impl U24 {
+    /// Drops what does not fit.
+    pub fn wrapping(value: u32) -> Self {
+        let [a, b, c, _] = value.to_le_bytes();
+        Self([a, b, c])
+    }
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        let [a, b, c] = self.0;
+        u32::from_le_bytes([a, b, c, 0])
+    }
+
+    /// From an earlier value of a counter to this one.
+    pub fn since(self, earlier: Self) -> u32 {
+        Self::wrapping(self.get().wrapping_sub(earlier.get())).get()
+    }
+}
+
+/// A timer, and retransmissions in a row up to 31.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimerAndRetransmits(u8);
+
+impl TimerAndRetransmits {
+    /// Three bits for the timer, five for the number.
+    pub fn new(timer: Timer, retransmits: u8) -> Self {
+        Self(timer.idiag().min(7) << 5 | retransmits.min(31))
+    }
+
+    /// The timer.
+    pub fn timer(self) -> Timer {
+        Timer::from_idiag(self.0 >> 5)
+    }
+
+    /// The number of retransmissions.
+    pub fn retransmits(self) -> u8 {
+        self.0 & 31
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_keeps_its_low_24_bits() {
+        for (number, kept) in [(0, 0), (0x00ff_ffff, 0x00ff_ffff), (0x0100_0001, 1), (u32::MAX, 0x00ff_ffff)] {
+            assert_eq!(U24::wrapping(number).get(), kept);
+        }
+        assert_eq!(U24::wrapping(0x0100_0002).since(U24::wrapping(0x00ff_fffe)), 4);
+    }
+
+    #[test]
+    fn a_timer_and_its_count_come_back() {
+        for timer in (0..7).map(Timer::from_idiag) {
+            for (count, kept) in [(0, 0), (6, 6), (31, 31), (255, 31)] {
+                let packed = TimerAndRetransmits::new(timer, count);
+                assert_eq!((packed.timer(), packed.retransmits()), (timer, kept));
+            }
+        }
+        assert!(matches!(TimerAndRetransmits::new(Timer::Unknown(200), 0).timer(), Timer::Unknown(_)));
+    }
+}

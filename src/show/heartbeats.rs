@@ -1,0 +1,51 @@
+//! The part of `why` about an application's heartbeats.
+
+use std::fmt;
+
+use super::units::Human;
+use crate::judge::report::{Finding, Heartbeats, HeartbeatsOf};
+
+/// Why they protect: whose they are, how far apart, for how long they were watched.
+pub struct Seen<'a>(pub &'a Heartbeats);
+
+impl fmt::Display for Seen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Heartbeats { protocol, longest_gap, watched, ago } = *self.0;
+        write!(
+            f,
+            "{} came at most {} apart while we watched for {}, the last {} ago",
+            name(protocol),
+            Human(longest_gap),
+            Human(watched),
+            Human(ago)
+        )
+    }
+}
+
+/// Why those that were seen do not protect; nothing where none were seen.
+pub struct Insufficient<'a>(pub &'a Finding);
+
+impl fmt::Display for Insufficient<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(seen) = self.0.heartbeats.filter(|seen| seen.longest_gap > 0) else { return Ok(()) };
+        let half = self.0.path.idle_timeout / 2;
+        let half = u64::try_from(half.as_millis()).unwrap_or(u64::MAX);
+        let name = name(seen.protocol);
+        if seen.ago > half {
+            write!(f, "; {name} came before, and the last was {} ago", Human(seen.ago))
+        } else if seen.longest_gap > half {
+            write!(f, "; {name} come up to {} apart, more than half of the limit", Human(seen.longest_gap))
+        } else {
+            write!(f, "; {name} may keep it fresh, but we have watched them for {} only", Human(seen.watched))
+        }
+    }
+}
+
+fn name(protocol: HeartbeatsOf) -> &'static str {
+    match protocol {
+        HeartbeatsOf::Http2 => "HTTP/2 PING frames",
+        HeartbeatsOf::Amqp => "AMQP heartbeats",
+        HeartbeatsOf::WebSocket => "WebSocket pings",
+        HeartbeatsOf::Ssh => "SSH keepalive messages",
+    }
+}
