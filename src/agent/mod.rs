@@ -30,8 +30,8 @@ use sweeps::Sweeps;
 
 /// How long requests and a sweep under way may still take after a signal; the agent ends within 2 s.
 const GRACE: Duration = Duration::from_secs(1);
-/// Connections of the port, where descriptors allow it: half of them are for sweeps.
-const MAX_CONNECTIONS: u64 = 512;
+/// Connections of the port, where descriptors allow it: half of them are for sweeps. One takes about 15 KB.
+const MAX_CONNECTIONS: u64 = 4096;
 /// Threads that make pages and check passwords.
 const MAX_BLOCKING: usize = 6;
 /// How often the sweep under way is checked.

@@ -1,12 +1,15 @@
 //! Who is connected, and which connection is closed when there are too many or when one takes too long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// One in this many connections goes when there are too many.
+const BATCH: usize = 64;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +89,7 @@ impl Connections {
     pub fn enter(self: &Arc<Self>, from: IpAddr) -> Entry {
         let visit = Arc::new(Visit::new(from));
         let mut table = self.table();
-        while table.open.len() >= self.limit && table.evict() {}
+        while table.open.len() >= self.limit && table.evict(self.limit / BATCH + 1) {}
         let id = table.next;
         table.next += 1;
         table.open.insert(id, visit.clone());
@@ -96,7 +99,7 @@ impl Connections {
 
     /// Closes one connection, because descriptors ran out.
     pub fn make_room(&self) {
-        self.table().evict();
+        self.table().evict(1);
     }
 
     /// Closes every connection that has waited too long.
@@ -133,23 +136,30 @@ impl Connections {
 }
 
 impl Table {
-    /// Closes a connection of the address that holds most of them: the one that has waited longest for its client, else
-    /// the one whose answer has taken longest. False when there is none.
-    fn evict(&mut self) -> bool {
-        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    /// Closes connections of the address that holds most of them: those that have waited longest for their client, else
+    /// those whose answers have taken longest. Several at once, because each search costs time. False when there are none.
+    fn evict(&mut self, count: usize) -> bool {
+        let mut held: HashMap<IpAddr, usize> = HashMap::new();
         for visit in self.open.values() {
             *held.entry(visit.from).or_default() += 1;
         }
         let most = held.values().max().copied().unwrap_or_default();
+        // the others of that address stay as many as the next address has
+        let second = held.values().filter(|&&held| held < most).max().copied().unwrap_or_default();
         let candidates = self.open.iter().filter(|(_, visit)| held.get(&visit.from) == Some(&most));
-        let worst = candidates.min_by_key(|(_, visit)| {
-            let state = visit.state();
-            (state.stage == Stage::Answer, state.since)
-        });
-        let Some(id) = worst.map(|(&id, _)| id) else { return false };
-        self.close(id);
-        self.evicted += 1;
-        true
+        let mut ranked: Vec<_> = candidates
+            .map(|(&id, visit)| {
+                let state = visit.state();
+                ((state.stage == Stage::Answer, state.since, id), id)
+            })
+            .collect();
+        ranked.sort_unstable();
+        let count = count.min(most - second);
+        for (_, id) in ranked.into_iter().take(count) {
+            self.close(id);
+            self.evicted += 1;
+        }
+        count > 0
     }
 
     fn close(&mut self, id: u64) {

@@ -50,6 +50,8 @@ pub(super) async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl
                     let entry = server.connections.enter(from.ip());
                     let (server, stopped, open) = (server.clone(), stopped.clone(), open.clone());
                     tokio::spawn(Connection { server, stopped, _open: open }.serve(stream, entry));
+                    // its request is read before the next connections come
+                    tokio::task::yield_now().await;
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {

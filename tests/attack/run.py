@@ -44,6 +44,10 @@ class Cgroup:
                 os.mkdir(folder)
             except OSError:
                 continue
+            # the folder of mounts, where cgroup v1 is used, is none itself
+            if not os.path.exists(f"{folder}/cgroup.procs"):
+                os.rmdir(folder)
+                continue
             try:
                 with open(f"{folder}/{limit}", "w") as file:
                     file.write(str(MEMORY))
@@ -68,6 +72,7 @@ class Cgroup:
     def remove(self):
         if self.folder:
             os.rmdir(self.folder)
+            self.folder = None
 
 
 class Agent:

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
@@ -79,7 +79,13 @@ fn every_answer_has_the_security_headers() {
 
 #[test]
 fn idle_clients_shut_out_nobody() {
-    let agent = start();
+    // half of the descriptors are for connections
+    let agent = Agent::start_as(folder(), &["--interval", "1h"], |command| {
+        let mut limited = Command::new("prlimit");
+        limited.arg("--nofile=1024:1024").arg(command.get_program()).args(command.get_args());
+        *command = limited;
+    });
+    let agent = agent.ready();
     let mut idle: Vec<_> = (0..700).map(|_| connect(agent.at)).collect();
     assert_eq!(agent.status("/healthz", None), 200);
     assert_eq!(agent.status("/metrics", None), 200);
