@@ -1,5 +1,6 @@
 //! What the agent has published, and the HTTP paths that are answered with it.
 
+use std::io::{self, BufWriter};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ const HEALTHY_INTERVALS: u32 = 3;
 const SLOWEST: Duration = Duration::from_secs(30);
 /// How long a page that lists connections waits for the end of a sweep.
 const WAIT: Duration = Duration::from_secs(10);
+/// This much of a report is compressed at a time.
+const BUFFER: usize = 64 * 1024;
 
 /// The last report, and what the pages need beside it.
 pub(super) struct Published {
@@ -214,7 +217,7 @@ impl Published {
     }
 
     /// The metrics of the last report, which are made once.
-    fn report_metrics(&self) -> std::io::Result<Packed> {
+    fn report_metrics(&self) -> io::Result<Packed> {
         let mut made = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let (report, durations, limits, number) = {
             let state = self.state();
@@ -225,7 +228,7 @@ impl Published {
         {
             return Ok(packed.clone());
         }
-        let text = text(View::new(report.as_deref(), &durations, limits)).map_err(std::io::Error::other)?;
+        let text = text(View::new(report.as_deref(), &durations, limits)).map_err(io::Error::other)?;
         let packed = Packed::new(&text)?;
         *made = Some((number, packed.clone()));
         Ok(packed)
@@ -262,9 +265,11 @@ impl Published {
         self.with_findings(&key(path, query), |report, digest| {
             let all = digest.findings();
             let findings = || all.iter().filter(|finding| wanted.includes(finding)).take(wanted.limit);
-            let mut packer = Packer::new();
-            let written = serde_json::to_writer(&mut packer, &Document { report, findings });
-            match written.map_err(std::io::Error::from).and_then(|()| packer.finish()) {
+            // JSON comes in words, and compressing each by itself would keep the next sweep waiting for seconds
+            let mut out = BufWriter::with_capacity(BUFFER, Packer::new());
+            let written = serde_json::to_writer(&mut out, &Document { report, findings }).map_err(io::Error::from);
+            let packer = written.and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error));
+            match packer.and_then(Packer::finish) {
                 Ok(text) => Page::packed("application/json", text),
                 Err(error) => Page::text(500, format!("cannot write the report: {error}\n")),
             }
