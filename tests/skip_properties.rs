@@ -51,14 +51,14 @@ struct Namespace {
     now: u64,
     open: Vec<(Cookie, Connection)>,
     opened: u64,
-    /// What closed connections have added: segments received, sent, probes.
-    closed: [u64; 3],
+    /// What closed connections have added: segments received, sent, probes, retransmissions.
+    closed: [u64; 4],
 }
 
 impl Namespace {
     fn new(kinds: &[Option<Options>]) -> Self {
         let start = Connection::without_keepalive().now;
-        let mut namespace = Self { now: start, open: Vec::new(), opened: 0, closed: [0; 3] };
+        let mut namespace = Self { now: start, open: Vec::new(), opened: 0, closed: [0; 4] };
         for kind in kinds {
             namespace.open(*kind);
         }
@@ -104,8 +104,8 @@ impl Namespace {
                 Happens::Closes(number) if !self.open.is_empty() => {
                     let (_, connection) = self.open.remove(number % self.open.len());
                     // a FIN each way, and its acknowledgement
-                    let [segs_in, segs_out, probes] = connection.counters();
-                    for (sum, more) in self.closed.iter_mut().zip([segs_in + 2, segs_out + 2, probes]) {
+                    let [segs_in, segs_out, probes, retransmitted] = connection.counters();
+                    for (sum, more) in self.closed.iter_mut().zip([segs_in + 2, segs_out + 2, probes, retransmitted]) {
                         *sum += more;
                     }
                 }
@@ -128,9 +128,9 @@ impl Namespace {
         for (_, connection) in &self.open {
             sums.iter_mut().zip(connection.counters()).for_each(|(sum, more)| *sum += more);
         }
-        let [segs_in, segs_out, probes] = sums;
+        let [segs_in, segs_out, probes, retransmitted] = sums;
         let established = self.open.len() as u64;
-        Activity { opens: self.opened, established, segs_in, segs_out, retransmitted: 0, probes }
+        Activity { opens: self.opened, established, segs_in, segs_out, retransmitted, probes }
     }
 }
 
@@ -233,8 +233,14 @@ fn options() -> impl Strategy<Value = Options> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    (0..INTERVAL)
-        .prop_flat_map(|at| prop_oneof![Just(Action::Sends(at)), Just(Action::Hears(at)), Just(Action::Probed(at))])
+    (0..INTERVAL).prop_flat_map(|at| {
+        prop_oneof![
+            3 => Just(Action::Sends(at)),
+            3 => Just(Action::Hears(at)),
+            3 => Just(Action::Probed(at)),
+            1 => Just(Action::Vanishes(at)),
+        ]
+    })
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -333,4 +339,25 @@ fn an_acknowledgement_does_not_hide_behind_a_probe_without_an_answer() {
     thorough.sweep(&namespace);
     skipping.sweep(&namespace);
     assert_eq!(thorough.silences, skipping.silences);
+}
+
+/// One of several connections that probe: its peer vanishes, and no counter but that of segments received says so.
+#[test]
+fn probes_that_find_no_answer_are_read_in_the_sweep_that_counts_them() {
+    let kept = Options { keepidle: 60_000, keepintvl: 15_000, ..Options::PLAIN };
+    let mut namespace = Namespace::new(&[Some(kept), Some(kept), Some(kept)]);
+    let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(u64::MAX));
+    let mut found = None;
+    for sweep in 0..60 {
+        let vanishes = [Happens::To(1, Action::Vanishes(0))];
+        namespace.pass(INTERVAL, if sweep == 40 { &vanishes } else { &[] });
+        let (truth, counts) = (thorough.sweep(&namespace), skipping.sweep(&namespace));
+        assert_eq!(truth.tallies, counts.tallies, "sweep {sweep}");
+        if counts.verdicts[Verdict::Unanswered as usize] == 1 {
+            found.get_or_insert(sweep);
+        }
+    }
+    assert!(skipping.skipped > 10, "{} skipped", skipping.skipped);
+    // the first probe within a minute, the third half a minute later
+    assert!(found.is_some_and(|sweep| (41..50).contains(&sweep)), "{found:?}");
 }

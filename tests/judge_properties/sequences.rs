@@ -9,6 +9,7 @@ use keepalive_auditor::judge::memory::{TrackedConnection, Tracker};
 use keepalive_auditor::judge::policy::{OverdueBy, RefreshedBy};
 use keepalive_auditor::judge::verdict::{Criteria, Keepalive, Verdict, in_time, judge, keepalive};
 use keepalive_auditor::owner::NsId;
+use keepalive_auditor::socket::Timer;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -272,6 +273,45 @@ proptest! {
             count += 1;
         });
         prop_assert_eq!(wrong, None);
+    }
+
+    #[test]
+    fn what_finds_no_answer_is_a_peer_that_is_gone_and_nothing_else(
+        options in prop::option::of(options()), looks in looks(any_action(), 40), limit in 5..60_u64,
+        gone in prop::option::of((0..40_usize, 0..40_000_u64)), quiet in vec(5_000..30_000_u64, 12),
+    ) {
+        let limit = Duration::from_secs(limit);
+        let mut connection = options.map_or_else(Connection::without_keepalive, |options| Connection::open(sound(options)));
+        // the last of them speaks into the void
+        let mut looks: Looks = looks.into_iter().chain(quiet.into_iter().map(|pause| (pause, Vec::new()))).collect();
+        let last = looks.len() - 12;
+        looks[last].1.push(Action::Sends(0));
+        if let Some((at, after)) = gone {
+            let at = at % last.max(1);
+            looks[at].1.push(Action::Vanishes(after));
+        }
+        let criteria = Criteria {
+            idle_timeout: limit,
+            refreshed_by: RefreshedBy::Segment,
+            long_lived: Duration::from_secs(1),
+            overdue_by: OverdueBy::Watch,
+        };
+        let mut wrong = None;
+        let mut final_verdict = None;
+        follow(&mut connection, &looks, |connection, tracked, now| {
+            let facts = facts(tracked, now);
+            let verdict = judge(&criteria, keepalive(limit, &facts), &facts);
+            if matches!(verdict, Verdict::Unanswered | Verdict::Blackholed) && !connection.gone {
+                wrong.get_or_insert(format!("{verdict:?} at {now} ms: {:?}", connection.socket()));
+            }
+            final_verdict = Some(verdict);
+        });
+        prop_assert_eq!(wrong, None);
+        // a minute after it spoke, it has been silent for any limit and has retransmitted eight times
+        if connection.gone && connection.socket().timer == Timer::Retransmit {
+            let found = matches!(final_verdict, Some(Verdict::Unanswered | Verdict::Blackholed));
+            prop_assert!(found, "{final_verdict:?}");
+        }
     }
 
     #[test]

@@ -87,7 +87,9 @@ impl Oracle {
             _ => None,
         };
         match (silence, &*row.verdict) {
+            // Nothing that is sent here is lost, and a closed window is answered.
             (_, "blackholed") => self.fail("wrong blackholed", about()),
+            (_, "unanswered") => self.fail("wrong unanswered", about()),
             (None, "overdue") if slot.kind == Kind::Switched || slot.kind == Kind::PeerSwitched => {
                 // Turned on again: it stays overdue until the first probe.
                 if since(from, slot.touched.1) > PROBE + INTERVAL + SLACK {
@@ -170,7 +172,7 @@ impl fmt::Display for Oracle {
         let count = |what| self.failures.get(what).map_or(0, Vec::len);
         write!(
             f,
-            "{} sweeps, {} judgements, {} of them overdue in {} silences; wrong overdue {}, missed {}, wrong blackholed {}, \
+            "{} sweeps, {} judgements, {} of them overdue in {} silences; wrong overdue {}, missed {}, wrong blackholed {}, wrong unanswered {}, \
              otherwise misjudged {}, missing {}, incomplete {}",
             self.sweeps,
             self.judgements,
@@ -179,6 +181,7 @@ impl fmt::Display for Oracle {
             count("wrong overdue"),
             count("missed overdue"),
             count("wrong blackholed"),
+            count("wrong unanswered"),
             count("misjudged"),
             count("missing"),
             count("incomplete")

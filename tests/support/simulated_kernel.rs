@@ -69,6 +69,8 @@ pub enum Action {
     Keepidle(u64, u64),
     /// `SO_KEEPALIVE` is turned off, or on again.
     Switches(u64),
+    /// The peer or the path is gone: nothing is answered from here on.
+    Vanishes(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +79,12 @@ enum Event {
     Acked,
     Answered,
     WindowOpens,
+    Retransmits,
 }
+
+/// The retransmission timer: the first time-out doubles up to the last.
+const FIRST_TIMEOUT: u64 = 200;
+const LAST_TIMEOUT: u64 = 120_000;
 
 /// The connection, from its handshake at [`START`].
 #[derive(Debug)]
@@ -98,6 +105,11 @@ pub struct Connection {
     fires: u64,
     unacked: u32,
     stalled: bool,
+    /// Nothing is answered any more.
+    pub gone: bool,
+    /// Retransmissions in a row, and so far.
+    retransmits: u8,
+    retransmitted: u32,
     probes_out: u8,
     /// So far: probes, and times that the timer fired.
     probes: u32,
@@ -138,6 +150,9 @@ impl Connection {
             fires: u64::MAX,
             unacked: 0,
             stalled: false,
+            gone: false,
+            retransmits: 0,
+            retransmitted: 0,
             probes_out: 0,
             probes: 0,
             fired: 0,
@@ -163,10 +178,10 @@ impl Connection {
         (self.now, self.last_segment, self.data_sent, self.data_recv, self.ack_recv) = (now, now, now, now, now);
     }
 
-    /// Segments received and sent, and probes among the sent ones: what it adds to the counters of its namespace.
+    /// Segments received and sent, probes among the sent ones, and retransmissions, which are not: what it adds to the counters of its namespace.
     #[allow(dead_code, reason = "of the two test programs that share this file one reads counters")]
-    pub fn counters(&self) -> [u64; 3] {
-        [self.segs_in, self.segs_out, self.probes].map(u64::from)
+    pub fn counters(&self) -> [u64; 4] {
+        [self.segs_in, self.segs_out - self.retransmitted, self.probes, self.retransmitted].map(u64::from)
     }
 
     /// When the timer should fire.
@@ -196,7 +211,8 @@ impl Connection {
             | Action::Probed(after)
             | Action::Stalls(after, _)
             | Action::Keepidle(after, _)
-            | Action::Switches(after)) = action;
+            | Action::Switches(after)
+            | Action::Vanishes(after)) = action;
             self.events.push((self.now + after.min(pause), Event::Does(action)));
         }
         let end = self.now + pause;
@@ -218,7 +234,34 @@ impl Connection {
     }
 
     fn happen(&mut self, event: Event) {
+        let sent_by_peer = matches!(
+            event,
+            Event::Acked
+                | Event::Answered
+                | Event::WindowOpens
+                | Event::Does(
+                    Action::Hears(_) | Action::Streams(_) | Action::Replies(_) | Action::Window(_) | Action::Probed(_)
+                )
+        );
+        if self.gone && sent_by_peer {
+            return;
+        }
         match event {
+            Event::Does(Action::Vanishes(_)) => {
+                if !self.gone && self.unacked > 0 {
+                    self.events.push((self.now + FIRST_TIMEOUT, Event::Retransmits));
+                }
+                self.gone = true;
+            }
+            Event::Retransmits => {
+                (self.last_segment, self.data_sent) = (self.now, self.now);
+                self.segs_out += 1;
+                self.data_out += 1;
+                self.retransmitted += 1;
+                self.retransmits = self.retransmits.saturating_add(1);
+                let timeout = FIRST_TIMEOUT << self.retransmits.min(16);
+                self.events.push((self.now + timeout.min(LAST_TIMEOUT), Event::Retransmits));
+            }
             Event::Acked => {
                 self.unacked -= 1;
                 self.acked += 1;
@@ -295,7 +338,11 @@ impl Connection {
         self.unacked += 1;
         self.segs_out += 1;
         self.data_out += 1;
-        self.events.push((self.now + self.round_trip(), Event::Acked));
+        if !self.gone {
+            self.events.push((self.now + self.round_trip(), Event::Acked));
+        } else if self.unacked == 1 {
+            self.events.push((self.now + FIRST_TIMEOUT, Event::Retransmits));
+        }
     }
 
     fn fire(&mut self) {
@@ -343,7 +390,11 @@ impl Connection {
             inet6: false,
             timer,
             expires,
-            retransmits: if timer == Timer::KeepAlive { self.probes_out } else { 0 },
+            retransmits: match timer {
+                Timer::KeepAlive => self.probes_out,
+                Timer::Retransmit => self.retransmits,
+                _ => 0,
+            },
             uid: 0,
             inode: 1,
             cgroup: None,
@@ -351,7 +402,7 @@ impl Connection {
                 last_data_sent: since(self.data_sent),
                 last_data_recv: since(self.data_recv),
                 last_ack_recv: since(self.ack_recv),
-                retransmits: Some(0),
+                retransmits: Some(self.retransmits),
                 probes: Some(self.probes_out),
                 unacked: Some(self.unacked),
                 segs_in: Some(self.segs_in),
