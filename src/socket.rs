@@ -1,4 +1,4 @@
-//! The vocabulary of one TCP socket, as the kernel describes it: what everybody above may name.
+//! The vocabulary of one TCP socket, as the kernel describes it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -56,12 +56,12 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// What it takes to find one connection's socket again, and to know that it is the same.
+/// What finds one connection's socket again, and shows that it is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketName {
-    /// This end.
+    /// The local endpoint.
     pub local: Endpoint,
-    /// The other end.
+    /// The peer's endpoint.
     pub remote: Endpoint,
     /// Its name for life.
     pub cookie: Cookie,
@@ -199,9 +199,9 @@ pub struct Socket {
     pub cookie: Cookie,
     /// ESTABLISHED or LISTEN.
     pub state: State,
-    /// This end.
+    /// The local endpoint.
     pub local: Endpoint,
-    /// The other end; port 0 for a listener.
+    /// The peer's endpoint; port 0 for a listener.
     pub remote: Endpoint,
     /// Whether the socket itself is `AF_INET6` (a dual-stack socket may carry IPv4 traffic).
     pub inet6: bool,
@@ -221,8 +221,8 @@ pub struct Socket {
     pub tcp: TcpInfo,
 }
 
-/// The socket options themselves, read from the process that holds the socket (`--exact`). A kernel may refuse some of them: an MPTCP
-/// socket has no `TCP_USER_TIMEOUT`.
+/// The socket options themselves, read from the process that holds the socket (`--exact`). A kernel may refuse some of
+/// them: an MPTCP socket has no `TCP_USER_TIMEOUT`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeepaliveOptions {

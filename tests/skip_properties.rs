@@ -1,5 +1,5 @@
-//! Skipping a dump loses nothing: whatever happens in a namespace, a tracker that looks only when its counters or the time ask for it
-//! comes to the same judgement, sweep by sweep, as one that looks every time.
+//! Skipping a dump loses nothing: whatever happens in a namespace, a tracker that looks only when its counters or the
+//! time ask for it comes to the same judgement, sweep by sweep, as one that looks every time.
 
 #[path = "support/simulated_kernel.rs"]
 mod simulated_kernel;

@@ -1,4 +1,4 @@
-//! THE SEAM: a stream of records in, one report out. Pure: a replay gives what the sweep gave.
+//! A stream of records in, one report out. Pure: a replay gives what the sweep gave.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,11 +22,11 @@ mod owners;
 
 use owners::KnownOwners;
 
-/// What it costs to look up one connection and to hear the answer, nanoseconds, until that was seen here (measured: 2.3 µs).
+/// The cost of one lookup, nanoseconds, until this node has measured it (measured elsewhere: 2.3 µs).
 const LOOKUP_NS: u64 = 2500;
 /// How long a namespace that cannot be read is reported as it was last seen, milliseconds.
 const KEEP_UNREAD: u64 = 10 * 60 * 1000;
-/// So many lookups tell what one costs.
+/// A read of this many lookups measures the cost of one.
 const ENOUGH_LOOKUPS: u64 = 16;
 
 /// The most sockets without any other owner whose programs one sweep asks for: those that were idle the longest.
@@ -41,10 +41,11 @@ pub struct Reads {
     pub holders: bool,
 }
 
-/// Turns sweeps into reports, and remembers from one to the next what the judgement needs.
+/// Turns sweeps into reports, and stores from one to the next what the judgement needs.
 pub struct Digest {
     policy: Arc<Policy>,
-    /// A namespace whose counters say that nothing changed is left alone for so many milliseconds; 0: every one is dumped each time.
+    /// How long a namespace goes unread whose counters say that nothing changed, milliseconds; 0: each sweep dumps
+    /// every one.
     skips_for: u64,
     /// What it costs to look up one connection, nanoseconds.
     lookup_cost: u64,
@@ -58,7 +59,7 @@ pub struct Digest {
     read_at: BTreeMap<NsId, u64>,
     /// Monotonic clock at the start of the first sweep.
     first_clock: Option<u64>,
-    /// The last sweep's judgement: every sweep is judged once, because a judgement marks what the next one must know.
+    /// The last sweep's judgement. Every sweep is judged once, because a judgement marks what the next one must know.
     assessment: Assessment,
     /// The policy from the next sweep on.
     next_policy: Option<Arc<Policy>>,
@@ -71,13 +72,13 @@ struct Sweep {
     is_under_way: bool,
     started_at: u64,
     clock: u64,
-    /// The latest moment that a record told.
+    /// The latest moment in a record.
     now: u64,
     /// The namespaces that were read so far.
     read: BTreeSet<NsId>,
     /// The read that is under way.
     reading: Option<ReadInProgress>,
-    /// That dump has seen something undecodable or an error.
+    /// That read met an error, or something that cannot be decoded.
     damaged: bool,
     counts: NamespaceCounts,
     namespaces: BTreeMap<NsId, NamespaceFacts>,
@@ -99,8 +100,8 @@ struct ReadInProgress {
     activity: Activity,
     /// When it began, monotonic milliseconds.
     at: u64,
-    /// How many connections are looked up; absent for a dump.
-    known: Option<u64>,
+    /// The number of connections to look up; absent for a dump.
+    looked_up: Option<u64>,
 }
 
 impl Digest {
@@ -123,7 +124,8 @@ impl Digest {
         }
     }
 
-    /// One that asks for a dump only where something may have changed since the last one; see [`crate::judge::memory::baseline`].
+    /// One that reads a namespace only where something may have changed since the last read; see
+    /// [`crate::judge::memory::baseline`].
     #[must_use]
     pub fn skipping(self) -> Self {
         Self { skips_for: millis(self.policy.longest_between_reads()), ..self }
@@ -134,7 +136,8 @@ impl Digest {
         self.reads = reads;
     }
 
-    /// Judges by another policy from the next sweep on. The memory stays: connections are not new because a limit has changed.
+    /// Judges by another policy from the next sweep on, which reads every namespace. The memory stays: no connection is
+    /// new because a limit changed.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.next_policy = Some(policy);
     }
@@ -148,7 +151,8 @@ impl Digest {
         self.tracker.drop_judgements();
     }
 
-    /// Ends a sweep that failed on the way. Namespaces that it has not read keep their memory, and the report is incomplete.
+    /// Ends a sweep that failed on the way. Namespaces that it has not read keep their memory, and the report is
+    /// incomplete.
     ///
     /// False if no sweep was under way: then the last report stays as it is.
     pub fn abandon_sweep(&mut self, detail: &str, clock: u64) -> bool {
@@ -198,11 +202,13 @@ impl Digest {
                 let whole = !*interrupted && !std::mem::take(&mut self.sweep.damaged);
                 let mut count = count_silence(&self.policy, &mut self.totals, self.sweep.now);
                 self.tracker.end_read(whole, self.sweep.now, &mut count);
-                if let Some(ReadInProgress { id, activity, at, known }) = self.sweep.reading.take().filter(|_| whole) {
-                    self.tracker.store_baseline(id, activity, at, known.is_none().then_some(*cost));
-                    if let Some(known) = known.filter(|&known| known >= ENOUGH_LOOKUPS) {
+                if let Some(ReadInProgress { id, activity, at, looked_up }) =
+                    self.sweep.reading.take().filter(|_| whole)
+                {
+                    self.tracker.store_baseline(id, activity, at, looked_up.is_none().then_some(*cost));
+                    if let Some(count) = looked_up.filter(|&count| count >= ENOUGH_LOOKUPS) {
                         // one measurement may have met a cold cache
-                        self.lookup_cost = (3 * self.lookup_cost + cost.saturating_mul(1000) / known) / 4;
+                        self.lookup_cost = (3 * self.lookup_cost + cost.saturating_mul(1000) / count) / 4;
                     }
                 }
             }
@@ -262,13 +268,13 @@ impl Digest {
             return;
         }
         sweep.damaged = false;
-        let known = self.tracker.namespace(namespace.id).map_or(0, |memory| memory.entries().len() as u64);
-        let known = (namespace.read == ReadMode::LookUp).then_some(known);
+        let stored = self.tracker.namespace(namespace.id).map_or(0, |memory| memory.entries().len() as u64);
+        let looked_up = (namespace.read == ReadMode::LookUp).then_some(stored);
         sweep.reading = activity(&counters).map(|activity| ReadInProgress {
             id: namespace.id,
             activity,
             at: namespace.clock,
-            known,
+            looked_up,
         });
         let default_keepidle = counters.tcp_keepalive_time.map(|seconds| seconds.saturating_mul(1000));
         if namespace.read == ReadMode::LookUp {
@@ -357,7 +363,7 @@ impl Digest {
         sweep.counters.retain(|id, _| known(id));
         self.owners.namespaces.retain(|id, _| known(id));
         self.totals.sweeps += 1;
-        self.owners.settle(&self.tracker);
+        self.owners.resolve(&self.tracker);
         self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now);
     }
 
@@ -434,7 +440,8 @@ impl Digest {
     }
 }
 
-/// The connections of the last sweep in detail, each made when it is asked for: two hundred thousand need not be held at once.
+/// The connections of the last sweep in detail, each made when it is asked for: two hundred thousand need not be held
+/// at once.
 #[derive(Clone, Copy)]
 pub struct Findings<'a>(&'a Digest);
 

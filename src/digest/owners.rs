@@ -1,4 +1,4 @@
-//! What is known of owners, and which name of a socket counts.
+//! The owners that sources named, and which of two names for one socket counts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,8 +16,9 @@ pub(super) struct KnownOwners {
 }
 
 impl KnownOwners {
-    /// A namespace whose processes could not be read is the pod's whose sockets it holds; what no socket needs any more is dropped.
-    pub fn settle(&mut self, tracker: &Tracker) {
+    /// Gives a namespace whose processes could not be read to the pod whose sockets it holds, and drops what no socket
+    /// needs any more.
+    pub fn resolve(&mut self, tracker: &Tracker) {
         let mut needed = BTreeSet::new();
         for (id, memory) in tracker.namespaces() {
             needed.extend(memory.cgroups());
@@ -63,8 +64,8 @@ impl KnownOwners {
 }
 
 impl OwnerOf for KnownOwners {
-    /// The socket's own owner where that is a pod; else the namespace's pod; else the socket's container or unit; else the namespace's owner,
-    /// unless only the program that holds the socket has a name.
+    /// The socket's own owner where that is a pod; else the namespace's pod; else the socket's container or unit; else
+    /// the namespace's owner, unless only the program that holds the socket has a name.
     fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner> {
         let by_cgroup = self.by_cgroup(cgroup);
         let by_inode = self.inodes.get(&inode);

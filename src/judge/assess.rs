@@ -26,7 +26,8 @@ pub struct NamespaceFacts {
     pub tcp_keepalive_time: Option<u32>,
 }
 
-/// The judgement of one sweep: its counts, which connections are the worst, and what the memory must store before the next sweep.
+/// The judgement of one sweep: its counts, which connections are the worst, and what the memory must store before the
+/// next sweep.
 #[derive(Debug, Default)]
 pub struct Assessment {
     counts: Counts,
@@ -59,8 +60,8 @@ struct Mark {
 
 /// Judges every connection that the last sweep showed. `now` is the monotonic clock in milliseconds.
 ///
-/// What the policy selects decides what is counted and shown, never what is judged: pairs are found over all namespaces, and what a connection
-/// will be compared with later is stored for all.
+/// What the policy selects decides what is counted and shown, never what is judged: pairs are found over all
+/// namespaces, and what a connection will be compared with later is stored for all.
 #[must_use]
 pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64) -> Assessment {
     let pairs = Pairs::find(tracker);
@@ -125,7 +126,8 @@ impl Assessment {
         self.worst.sort();
     }
 
-    /// The worst connections in detail, one after the other. The tracker is the one that was judged, and unchanged since.
+    /// The worst connections in detail, one after the other. The tracker is the one that was judged, and unchanged
+    /// since.
     pub fn findings<'a>(
         &'a self,
         tracker: &'a Tracker,
@@ -145,8 +147,8 @@ impl Assessment {
         })
     }
 
-    /// Stores in the tracker what the next sweep must know: which connections the path has dropped, which we watched without a movement, and when
-    /// time alone will change a verdict.
+    /// Stores in the tracker what the next sweep must know: which connections the path has dropped, which we watched
+    /// without a movement, and when time alone will change a verdict.
     pub fn store_in(self, tracker: &mut Tracker) {
         for NamespaceAssessment { id, marks, next_change, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
@@ -210,7 +212,8 @@ fn finding(
     }
 }
 
-/// The keepalive state of a connection that closed or moved on, for the silence that this ended; `None` where it is not long-lived.
+/// The keepalive state of a connection that closed or moved on, for the silence that this ended; `None` where it is not
+/// long-lived.
 #[must_use]
 pub fn silence_keepalive(
     policy: &Policy,

@@ -94,8 +94,8 @@ impl<'a> Assessor<'a> {
 
     /// The facts that one socket shows, and their moment.
     ///
-    /// If the last sweep did not read the namespace, a connection that the local side keeps alive may have probed since, as its timer said. We
-    /// take it as the last read found it.
+    /// If the last sweep did not read the namespace, a connection that the local side keeps alive may have probed
+    /// since, as its timer said. We take it as the last read found it.
     fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, criteria: &Criteria) -> (u64, Facts) {
         let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
         if memory.is_unread() {
@@ -125,7 +125,8 @@ impl<'a> Assessor<'a> {
         expected.acknowledgement |= facts.probing || in_flight;
     }
 
-    /// In one namespace there is nothing between the two ends. Between two namespaces of a node there is, where addresses are translated.
+    /// In one namespace there is nothing between the two ends. Between two namespaces of a node there is, where
+    /// addresses are translated.
     fn is_local(&self, other: Peer) -> bool {
         other.namespace == self.id || (other.exact && self.policy.local_scope == LocalScope::Node)
     }
@@ -168,7 +169,7 @@ pub fn facts(tracked: &TrackedConnection, now: u64) -> Facts {
     }
 }
 
-/// The facts of one end, with what the other end on this node shows: both rows show one idle time.
+/// The facts of one end, with what its peer on this node shows, so that both rows show one idle time.
 fn shared(own: Facts, other: &Facts) -> Facts {
     let shorter = |own: Option<u64>, other: Option<u64>| own.into_iter().chain(other).min();
     Facts {

@@ -17,9 +17,11 @@ pub enum Cause {
     SystemDefault,
     /// `TCP_KEEPIDLE` is too long.
     KeepidleTooLong,
-    /// `TCP_KEEPIDLE` is short enough and `TCP_KEEPINTVL` too long; or one of the two is, and the timer does not show which.
+    /// `TCP_KEEPIDLE` is short enough and `TCP_KEEPINTVL` too long; or one of the two is, and the timer does not show
+    /// which.
     KeepintvlTooLong,
-    /// The options are in time, and yet the next probe comes too late: an option was set late, or unsent data holds the probe back.
+    /// The options are in time, and yet the next probe comes too late: an option was set late, or unsent data holds the
+    /// probe back.
     ProbeTooLate,
 }
 
@@ -55,7 +57,8 @@ impl Cause {
     }
 }
 
-/// The idle time after which a probe may come, in seconds: options are whole seconds, and the kernel's clocks are off by some milliseconds.
+/// The idle time after which a probe may come, in seconds: options are whole seconds, and the kernel's clocks are off
+/// by some milliseconds.
 #[must_use]
 pub fn probes_after_seconds(finding: &Finding) -> Option<u64> {
     const CLOCKS_MS: u64 = 20;

@@ -1,4 +1,5 @@
-//! The connections of one namespace by owner: what an owner decides is found out once, not for each connection, and counted there.
+//! The connections of one namespace by owner, and their counts. What an owner decides is computed once, not for each
+//! connection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ struct Counts<'a> {
     endpoints: HashMap<FlaggedKey, (&'a Arc<Path>, u64)>,
 }
 
-/// Endpoint, path and verdict. The path is told by where it lies: to compare names would cost more than all the rest.
+/// Endpoint, path and verdict. The path is compared by its address: comparing names would cost more than all the rest.
 type FlaggedKey = (Option<ServiceEndpoint>, *const Path, Verdict);
 
 impl<'a> Groups<'a> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::policy::{OverdueBy, RefreshedBy};
 use super::verdict::{Criteria, Facts, Keepalive, Verdict};
 
-/// How long a verdict stays what it is while nothing moves but the local side's probes, milliseconds; `None`: without end.
+/// How long a verdict stays what it is while nothing moves but the local side's probes, milliseconds; `None`: without
+/// end.
 ///
 /// `keepidle_is_final`: more samples show nothing more of KEEPIDLE.
 #[must_use]

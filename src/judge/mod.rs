@@ -1,4 +1,4 @@
-//! The mind: from what was seen of a socket, now and before, to a verdict. Pure; owns no clock and touches nothing.
+//! From what samples of a socket show, now and before, to a verdict. Pure: it has no clock and opens nothing.
 
 pub mod assess;
 mod assessor;

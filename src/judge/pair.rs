@@ -1,8 +1,9 @@
 //! Which two sockets are the ends of one connection.
 //!
-//! An *exact* pair has reversed tuples. A *translated* pair is found by the client's endpoint: a destination that is rewritten (sidecar
-//! redirect, `ClusterIP`) hides the server from the client, but not the client from the server. Ambiguous means no pair: a guess would
-//! give false comfort. Loopback addresses mean another machine in every namespace, so they pair only inside one.
+//! An *exact* pair has reversed tuples. A *translated* pair is found by the client's endpoint: a destination that is
+//! rewritten (sidecar redirect, `ClusterIP`) hides the server from the client, but not the client from the server. If
+//! several sockets fit, there is no pair, because a guess would be false comfort. A loopback address is a different one
+//! in every namespace, so it pairs only inside one.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher;
@@ -14,7 +15,7 @@ use super::memory::{NamespaceMemory, Tracker};
 use crate::owner::NsId;
 use crate::socket::Endpoint;
 
-/// The other end of a connection, on this node.
+/// The peer of a connection, on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The namespace it lives in.
@@ -36,7 +37,7 @@ struct Ref {
 #[derive(Debug, Default)]
 pub struct Pairs {
     ids: Vec<NsId>,
-    /// By namespace id and entry: the other end. Empty where a namespace has none.
+    /// The peer by namespace id and entry. Empty where a namespace has none.
     peers: BTreeMap<NsId, Vec<Link>>,
 }
 
@@ -44,7 +45,7 @@ pub struct Pairs {
 enum Link {
     #[default]
     None,
-    /// More than one connection claims to be its other end.
+    /// More than one connection claims to be its peer.
     Ambiguous,
     Exact(Ref),
     Translated(Ref),
@@ -63,7 +64,7 @@ impl Pairs {
         Search::new(tracker).run()
     }
 
-    /// The other end of the connection at `at` in a namespace, if it is on this node.
+    /// The peer of the connection at `at` in a namespace, if it is on this node.
     #[must_use]
     pub fn peer(&self, namespace: NsId, at: u32) -> Option<Peer> {
         let (other, exact) = match *self.peers.get(&namespace)?.get(at as usize)? {
@@ -82,7 +83,7 @@ struct Search<'a> {
     links: Vec<Vec<Link>>,
 }
 
-/// The same keys for everybody: pairs must come out the same on every run, and keys are looked up by equality, not by hash alone.
+/// The same keys in every run, so that pairs are the same. Entries are compared by equality, not by hash alone.
 type Spread = std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>;
 
 impl<'a> Search<'a> {
@@ -94,7 +95,8 @@ impl<'a> Search<'a> {
     }
 
     fn run(mut self) -> Pairs {
-        // only a connection to an address of this node can have its other end here; mostly there is none, and this is all that is done
+        // only a connection to an address of this node can have its peer here; mostly there is none, and the search
+        // ends here
         let candidates: Vec<Ref> = self.all().filter(|&one| self.locals.contains(&self.remote(one).addr)).collect();
         if !candidates.is_empty() {
             for (links, (_, memory)) in self.links.iter_mut().zip(&self.memories) {
@@ -163,7 +165,7 @@ impl<'a> Search<'a> {
                     self.link(other, Link::Translated(one));
                     self.link(one, Link::Translated(other));
                 }
-                // a second claim: nobody knows which of the two it is
+                // a second claim: it may be either of the two
                 Link::Translated(first) if first != one => {
                     self.link(first, Link::Ambiguous);
                     self.link(other, Link::Ambiguous);
@@ -189,7 +191,7 @@ impl<'a> Search<'a> {
         self.memories[one.namespace as usize].1.entries()[one.at as usize].remote()
     }
 
-    /// A socket listens where this connection ends: it is the server's end.
+    /// A socket listens on its local endpoint: it is the server's end.
     fn accepted(&self, one: Ref) -> bool {
         self.memories[one.namespace as usize].1.listens(self.local(one))
     }
@@ -203,7 +205,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A tuple as a key; where a loopback address is part of it, it means something else in every namespace.
+/// A tuple as a key. A loopback address in it makes it a different one in every namespace.
 fn tuple_key(namespace: u32, local: Endpoint, remote: Endpoint) -> u64 {
     let scope = if loopback(local, remote) { namespace } else { u32::MAX };
     Spread::default().hash_one((scope, local, remote))

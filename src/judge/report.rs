@@ -50,10 +50,10 @@ impl std::fmt::Display for ServiceEndpoint {
     }
 }
 
-/// What is known of the other end.
+/// What is known of the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerFacts {
-    /// Its probes, as seen on this socket.
+    /// Its probes, as this socket showed them.
     pub probes: Option<PeerProbes>,
     /// It is a socket of this node.
     pub on_node: bool,
@@ -74,9 +74,9 @@ pub struct Finding {
     pub netns_name: Option<Arc<str>>,
     /// Whose it is.
     pub owner: Arc<Owner>,
-    /// This end.
+    /// The local endpoint.
     pub local: Endpoint,
-    /// The other end.
+    /// The peer's endpoint.
     pub remote: Endpoint,
     /// Who opened it.
     pub direction: Direction,
@@ -86,11 +86,12 @@ pub struct Finding {
     pub expires: Option<u64>,
     /// What the local side sent and the peer has not answered.
     pub unanswered: Unanswered,
-    /// What this end does.
+    /// What the local side does.
     pub keepalive: Keepalive,
     /// Lower bound of KEEPIDLE.
     pub keepidle: Option<u64>,
-    /// Lower bound of the longest silence that this end's probes leave, be it KEEPIDLE or KEEPINTVL.
+    /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and
+    /// KEEPINTVL.
     pub probes_after: Option<u64>,
     /// The socket options themselves, where they were asked for and could be read.
     pub exact: Option<KeepaliveOptions>,
@@ -102,7 +103,7 @@ pub struct Finding {
     pub wire_idle: Option<u64>,
     /// Since the last segment from the peer that we know of.
     pub last_heard: Option<u64>,
-    /// For how long we have watched nothing move.
+    /// How long we have watched nothing move.
     pub watched: u64,
     /// Lower bound of the age.
     pub age: u64,
@@ -110,7 +111,7 @@ pub struct Finding {
     pub waiting_for_reply: bool,
     /// The path it takes.
     pub path: Arc<Path>,
-    /// What is known of the other end.
+    /// What is known of the peer.
     pub peer: PeerFacts,
     /// The application's heartbeats, where some were seen.
     pub heartbeats: Option<Heartbeats>,
@@ -186,7 +187,8 @@ pub struct Tally {
     pub counts: [[u64; Verdict::COUNT]; Keepalive::COUNT],
     /// The longest wire idle of a flagged connection, milliseconds.
     pub flagged_wire_idle_max: Option<u64>,
-    /// Flagged connections by endpoint, path and verdict. Past [`MAX_ENDPOINTS`] distinct ones the rest count under `None`.
+    /// Flagged connections by endpoint, path and verdict. Past [`MAX_ENDPOINTS`] distinct ones the rest count under
+    /// `None`.
     pub endpoints: BTreeMap<(Option<ServiceEndpoint>, Arc<Path>, Verdict), u64>,
 }
 
@@ -270,7 +272,7 @@ pub struct Report {
     pub started_at: u64,
     /// How long the sweep took, milliseconds.
     pub duration: u64,
-    /// For how long connections were watched before this judgement, milliseconds.
+    /// How long connections were watched before this judgement, milliseconds.
     pub watched_for: u64,
     /// What became of the namespaces.
     pub namespaces: NamespaceCounts,
@@ -282,7 +284,8 @@ pub struct Report {
     pub not_shown: u64,
     /// Something could not be read; `losses` says what.
     pub incomplete: bool,
-    /// Nothing could be read, or namespaces may be hidden behind what could not be listed: the counts say nothing about the node.
+    /// Nothing could be read, or namespaces may be hidden behind what could not be listed: the counts say nothing about
+    /// the node.
     pub is_blind: bool,
     /// What is reported as it was last seen.
     pub stale: Stale,
@@ -292,7 +295,7 @@ pub struct Report {
     pub verdicts: [u64; Verdict::COUNT],
     /// Connections whose details were left out.
     pub truncated: u64,
-    /// Connections in detail, worst first; empty where they are told one by one.
+    /// Connections in detail, worst first; empty where they are made one by one.
     pub findings: Vec<Finding>,
     /// Counts by owner and direction.
     pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,
@@ -306,7 +309,7 @@ pub struct Report {
     pub paths: Vec<Arc<Path>>,
     /// What could not be read, for people, at most [`MAX_LOSSES`].
     pub losses: Vec<String>,
-    /// Connections remembered.
+    /// Connections in the memory.
     pub tracked: u64,
     /// Since the start of the program.
     pub totals: Totals,

@@ -112,7 +112,8 @@ pub struct Facts {
     pub timer: KeepaliveTimer,
     /// Lower bound of KEEPIDLE.
     pub keepidle: Option<u64>,
-    /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and KEEPINTVL.
+    /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and
+    /// KEEPINTVL.
     pub probes_after: Option<u64>,
     /// Until the keepalive timer fires, where the kernel reports that timer.
     pub next_probe: Option<u64>,
@@ -175,7 +176,8 @@ pub struct Criteria {
     pub overdue_by: OverdueBy,
 }
 
-/// This many segments without an answer are no ordinary loss, if the peer was not heard for the path's idle timeout either.
+/// This many segments without an answer are no ordinary loss, if the peer was not heard for the path's idle timeout
+/// either.
 const UNANSWERED: u32 = 2;
 /// This many probes without an answer are no ordinary loss.
 const UNANSWERED_PROBES: u8 = 3;
@@ -215,7 +217,8 @@ impl Criteria {
 
     /// Whether the path has dropped its state, so far as we can say.
     ///
-    /// No clock shows the peer's probes: the agent waits until it has itself watched nothing move. The clocks do show all payload.
+    /// No clock shows the peer's probes: the agent waits until it has itself watched nothing move. The clocks do show
+    /// all payload.
     #[must_use]
     pub fn has_expired(&self, facts: &Facts) -> bool {
         let watched = self.refreshed_by == RefreshedBy::Payload
@@ -261,8 +264,8 @@ fn is_lost(facts: &Facts) -> bool {
     }
 }
 
-/// The timer wheel fires late by up to an eighth of the timeout (measured: KEEPIDLE 140 s probes after 155 s). Only KEEPIDLE × 9/8 below the
-/// idle timeout is in time.
+/// The timer wheel fires late by up to an eighth of the timeout (measured: KEEPIDLE 140 s probes after 155 s). Only
+/// KEEPIDLE × 9/8 below the idle timeout is in time.
 #[must_use]
 pub fn in_time(keepidle: u64, idle_timeout: Duration) -> bool {
     u128::from(keepidle) * 9 < idle_timeout.as_millis() * 8

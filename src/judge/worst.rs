@@ -3,10 +3,12 @@
 use super::verdict::Verdict;
 use crate::socket::Cookie;
 
-/// Where a connection comes in the order: worst verdict first, then the longest silence, then what stays the same from sweep to sweep.
+/// Where a connection comes in the order: worst verdict first, then the longest silence, then what stays the same from
+/// sweep to sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    /// The verdict in the upper bits, below it how far the silence is from the longest that fits: most comparisons end here.
+    /// The verdict in the upper bits, below it how far the silence is from the longest that fits: most comparisons end
+    /// here.
     severity: u64,
     /// Position of its namespace among the tracker's.
     pub namespace: u32,
@@ -32,14 +34,14 @@ impl Rank {
 #[derive(Debug, Default)]
 pub(super) struct Worst {
     limit: usize,
-    /// At most twice the limit: cut down to it now and then, which costs less than keeping them in order.
+    /// At most twice the limit. Cutting them down now and then costs less than keeping them in order.
     ranks: Vec<Rank>,
-    /// The first that was cut off: what does not come before it needs no place.
+    /// The first that was cut off: a rank that does not come before it is not kept.
     beyond: Option<Rank>,
 }
 
 impl Worst {
-    /// Of so many that will be offered at most.
+    /// For at most `offered` ranks.
     pub fn new(limit: usize, offered: usize) -> Self {
         let room = limit.saturating_mul(2).min(offered);
         Self { limit, ranks: Vec::with_capacity(room), beyond: None }

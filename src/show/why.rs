@@ -54,7 +54,8 @@ impl fmt::Display for Why<'_> {
             }
             Verdict::Young if finding.path.refreshed_by == RefreshedBy::Payload => write!(
                 f,
-                "the path ({path}) counts only payload, so keepalive does not refresh it, but the connection is only {} old, not \
+                "the path ({path}) counts only payload, so keepalive does not refresh it, but the connection is only \
+                 {} old, not \
                  long-lived yet",
                 Human(finding.age)
             ),
@@ -63,7 +64,8 @@ impl fmt::Display for Why<'_> {
             }
             Verdict::Blackholed => write!(
                 f,
-                "it was idle for longer than the path ({path}) keeps it ({limit}), then sent: {}, so the path has dropped it",
+                "it was idle for longer than the path ({path}) keeps it ({limit}), then sent: {}, so the path has \
+                 dropped it",
                 NoAnswer(finding)
             ),
             Verdict::Unanswered => write!(f, "{}: the path ({path}) or the peer is gone", NoAnswer(finding)),
@@ -104,7 +106,8 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
         let idle = Human(finding.data_idle.unwrap_or(0));
         write!(
             f,
-            "no payload was sent or received for {idle}, and the path ({path}) counts only payload and drops the connection \
+            "no payload was sent or received for {idle}, and the path ({path}) counts only payload and drops the \
+             connection \
              after {limit}: {next}"
         )?;
         return waiting(f, finding);
@@ -114,7 +117,8 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
     if finding.unanswered.count() > 0 || finding.data_idle < finding.wire_idle {
         write!(
             f,
-            "nothing was heard from the peer for {idle}, while the path ({path}) drops the connection after {limit}: what was \
+            "nothing was heard from the peer for {idle}, while the path ({path}) drops the connection after {limit}: \
+             what was \
              sent since has no answer yet"
         )?;
         return waiting(f, finding);
@@ -131,7 +135,8 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
     if finding.path.refreshed_by == RefreshedBy::Payload {
         write!(
             f,
-            "keepalive does not refresh the path ({path}), which counts only payload: it drops the connection after {limit} without payload"
+            "keepalive does not refresh the path ({path}), which counts only payload: it drops the connection after \
+             {limit} without payload"
         )?;
         match finding.data_idle {
             Some(idle) => write!(f, ", and the last was {} ago", Human(idle))?,
@@ -145,7 +150,8 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
     match finding.wire_idle {
         Some(idle) if idle >= limit_ms => write!(
             f,
-            "idle for {} by the kernel's clocks, which do not show the peer's probes; it becomes overdue when nothing moved \
+            "idle for {} by the kernel's clocks, which do not show the peer's probes; it becomes overdue when nothing \
+             moved \
              while we watched for {limit} (so far {})",
             Human(idle),
             Human(finding.watched)
@@ -155,7 +161,8 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
         }
         None => write!(
             f,
-            "the path ({path}) drops it after {limit} of idle time, and this kernel does not say how long it is idle now"
+            "the path ({path}) drops it after {limit} of idle time, and this kernel does not say how long it is idle \
+             now"
         )?,
     }
     let late = |period: Option<u64>| period.is_some_and(|ms| ms >= limit_ms);
@@ -211,7 +218,8 @@ fn local_side(finding: &Finding) -> String {
             let seconds = after.div_ceil(1000);
             if early(finding.keepidle) {
                 format!(
-                    "keepalive is on, but a probe may come only after {seconds}s of idle time: KEEPIDLE or KEEPINTVL is too long"
+                    "keepalive is on, but a probe may come only after {seconds}s of idle time: KEEPIDLE or KEEPINTVL \
+                     is too long"
                 )
             } else if finding.tcp_keepalive_time.map(u64::from) == Some(seconds) {
                 format!("keepalive is on but probes only after {seconds}s, the system's default")

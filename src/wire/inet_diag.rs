@@ -1,7 +1,7 @@
 //! The requests that we send to `sock_diag`, and a borrowed view of its replies.
 //!
-//! Layouts are those of `include/uapi/linux/inet_diag.h`. A reply is read where it lies in the receive buffer; nothing is copied but the
-//! fields of [`Socket`].
+//! Layouts are those of `include/uapi/linux/inet_diag.h`. A reply is read where it lies in the receive buffer; nothing
+//! is copied but the fields of [`Socket`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -85,7 +85,8 @@ fn by_family(family: u8, socket_id: SocketId, states: StateFlags, flags: u16) ->
     bytes
 }
 
-/// Appends a request for one socket by its name, with `tcp_info`. One that is bound to a device is not found so: the device is part of its name.
+/// Appends a request for one socket by its name, with `tcp_info`. It does not find a socket that is bound to a device,
+/// because the device is part of the name.
 pub fn lookup(name: &SocketName, bytes: &mut Vec<u8>) {
     let [low, high] = [name.cookie.0 & u64::from(u32::MAX), name.cookie.0 >> 32];
     let mut cookie = [0; 8];
@@ -168,7 +169,8 @@ pub enum WireError {
 }
 
 impl Reply<'_> {
-    /// The socket; `None` for a state or family that we do not audit. Attributes that are cut off are treated as absent.
+    /// The socket; `None` for a state or family that we do not audit. Attributes that are cut off are treated as
+    /// absent.
     pub fn socket(self) -> Result<Option<Socket>, WireError> {
         let (msg, attributes) = InetDiagMsg::ref_from_prefix(self.payload).map_err(|_| WireError::InetDiagMsg)?;
         let state = match msg.state {
@@ -212,7 +214,7 @@ impl Reply<'_> {
     }
 }
 
-/// The messages of one datagram, in order; `interrupted` is told by [`Messages::interrupted`] afterwards.
+/// The messages of one datagram, in order; [`Messages::interrupted`] says afterwards whether the dump was interrupted.
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
     rest: &'a [u8],

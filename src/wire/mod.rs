@@ -1,4 +1,5 @@
-//! Bytes to meaning: what `sock_diag` is asked, and borrowed views of what it answers. Pure; nothing here touches Linux.
+//! Bytes to meaning: what `sock_diag` is asked, and borrowed views of what it answers. Pure; nothing here touches
+//! Linux.
 
 pub mod inet_diag;
 pub mod tcp_info;

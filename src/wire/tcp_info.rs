@@ -1,7 +1,7 @@
 //! A view of the kernel's `struct tcp_info`, in which any field may be missing.
 //!
-//! The structure grows at its end with every kernel (192, 232, 248, 280 bytes …), so that a field is present exactly when the bytes
-//! reach past it. Offsets are those of `include/uapi/linux/tcp.h`, which never change.
+//! The structure grows at its end with every kernel (192, 232, 248, 280 bytes …), so that a field is present exactly
+//! when the bytes reach past it. Offsets are those of `include/uapi/linux/tcp.h`, which never change.
 
 use crate::socket::TcpInfo;
 

@@ -1,7 +1,7 @@
 //! Properties of the judgement: what holds for any facts and any history of a connection.
 //!
-//! Here: any facts. In `sequences`: any history, where a simulated kernel keeps the clocks and the keepalive timer of a connection as
-//! `tcp_keepalive_timer` does, and the tracker looks at it now and then, as sweeps do.
+//! Here: any facts. In `sequences`: any history, where a simulated kernel keeps the clocks and the keepalive timer of a
+//! connection as `tcp_keepalive_timer` does, and the tracker looks at it now and then, as sweeps do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "../support/simulated_kernel.rs"]
@@ -89,8 +89,8 @@ fn verdict(criteria: &Criteria, facts: &Facts) -> Verdict {
     judge(criteria, keepalive(LIMIT, facts), facts)
 }
 
-/// The contract's words: at least two segments without an answer and nothing heard for the idle timeout, or six retransmissions in a row, or
-/// three probes, which take more than two seconds.
+/// The contract's words: at least two segments without an answer and nothing heard for the idle timeout, or six
+/// retransmissions in a row, or three probes, which take more than two seconds.
 fn hangs(facts: &Facts) -> bool {
     let Unanswered { probes, retransmits } = facts.unanswered;
     let silent = facts.last_heard.is_some_and(|last| last >= LIMIT_MS);

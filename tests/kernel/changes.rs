@@ -1,4 +1,5 @@
-//! Connections that change while they are watched: keepalive switched and retimed, probes that stop, masks, cuts, successors.
+//! Connections that change while they are watched: keepalive switched and retimed, probes that stop, masks, cuts,
+//! successors.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use crate::support::recording::Recording;
 use crate::support::socket::{Keepalive, Server, fill_windows};
 use crate::support::timeline::{SLACK, SocketTimeline, check_all, expect_all, record_for, record_until_expected};
 
-/// The least that is left of [`LIMIT`] when [`KEPT`] ends: its last probe was up to a second before, and an eighth of it for the timer's slack.
+/// The least that is left of [`LIMIT`] when [`KEPT`] ends: its last probe was up to a second before, and an eighth of
+/// it for the timer's slack.
 const LAST_PROBE: Duration = Duration::from_millis(4000 - 1125);
 
 /// Tells this machine's ends again, at run time.
@@ -142,7 +144,8 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
     check_all(&seen, &mut checks, start);
     // Together: one after the other the last would have been silent for too long.
     fill_windows(&mut cases.iter_mut().map(|case| &mut case.near.stream).collect::<Vec<_>>());
-    // Window probes keep the path fresh, with longer and longer pauses: watched for less than a pause of the path's timeout.
+    // Window probes keep the path fresh, with longer and longer pauses: watched for less than a pause of the path's
+    // timeout.
     record_for(&agent, &mut seen, Duration::from_secs(3), || ());
     for (subject, case) in seen.iter().zip(&cases) {
         subject.check(&mut checks, start);

@@ -1,4 +1,5 @@
-//! KEEPIDLE as it is inferred, against the options that were set: never above them, whatever KEEPINTVL is and whenever the first look comes.
+//! KEEPIDLE as it is inferred, against the options that were set: never above them, whatever KEEPINTVL is and whenever
+//! the first look comes.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

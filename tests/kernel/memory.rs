@@ -52,8 +52,8 @@ kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
     for (subject, (case, _, verdict)) in subjects.iter().zip(&cases) {
         subject.check(&mut checks, silent_since);
         let Some(row) = subject.last() else { continue };
-        // Where both ends keep alive they probe in the same moment, and an answer to ours hides the other's probe unless a sweep falls
-        // between the two: it may be either.
+        // Where both ends keep alive they probe in the same moment, and an answer to ours hides the other's probe
+        // unless a sweep falls between the two: it may be either.
         if !case.name.starts_with("Idle(1)–Idle(1)") {
             let peer = *verdict == "peer_protected";
             checks.equal(&format!("{}: the other's probes", case.name), row.peer.probes_seen, peer);
@@ -142,7 +142,8 @@ kernel_test!(traffic_of_any_kind_keeps_a_path_fresh, || {
             ])
         })
         .collect();
-    // Every two seconds, one way, the other, and both: we ask and are answered. The last time long enough before the last look.
+    // Every two seconds, one way, the other, and both: we ask and are answered. The last time long enough before the
+    // last look.
     let mut turns = 0_u32;
     record_for(&agent, &mut subjects, LIMIT * 3, || {
         if turns < 5 && start.elapsed() > Duration::from_secs(2) * (turns + 1) {

@@ -1,4 +1,5 @@
-//! Which namespaces an audit finds and enters, what it says of those it cannot, and that it misses no connection in them.
+//! Which namespaces an audit finds and enters, what it says of those it cannot, and that it misses no connection in
+//! them.
 
 use std::collections::BTreeSet;
 

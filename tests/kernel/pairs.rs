@@ -1,4 +1,5 @@
-//! Which two sockets are the ends of one connection: in one namespace, across namespaces, through translation, or not to be told.
+//! Which two sockets are the ends of one connection: in one namespace, across namespaces, through translation, or not
+//! to be told.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -156,7 +157,8 @@ kernel_test!(a_port_used_towards_several_destinations_never_pairs_wrongly, || {
     let mut checks = Checks::default();
     let mut held = Vec::new();
     for (first, second) in [("10.96.0.1:80", "10.96.0.2:80"), ("[fd96::1]:80", "[fd96::2]:80")] {
-        // From one port to two cluster addresses: which server is whose cannot be told, so nobody is protected by a guess.
+        // From one port to two cluster addresses: which server is whose cannot be told, so nobody is protected by a
+        // guess.
         held.push((first, connect(&one, first, 5000, [Keepalive::Off, Keepalive::Off])));
         held.push((second, connect(&two, second, 5000, [Keepalive::Off, ON])));
     }

@@ -1,6 +1,8 @@
-//! What an agent that skips dumps relies on, held against the kernel's own counters: this end's probes are told apart from all else that moves.
+//! What an agent that skips dumps relies on, held against the kernel's own counters: this end's probes are told apart
+//! from all else that moves.
 //!
-//! The agent's parts run in the test, sweep by sweep, so that what one sweep did is known whatever the machine does beside it.
+//! The agent's parts run in the test, sweep by sweep, so that what one sweep did is known whatever the machine does
+//! beside it.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -118,8 +120,8 @@ impl<'n> Sweeper<'n> {
         }
     }
 
-    /// Sweeps until only movement makes it look, for a long time: each of the `kept` connections has probed since the last look, so that no
-    /// timer is left to learn from.
+    /// Sweeps until only movement makes it look, for a long time: each of the `kept` connections has probed since the
+    /// last look, so that no timer is left to learn from.
     fn settle(&mut self, kept: u64) {
         let mut at_look = 0;
         self.sweep_until("skipping over this end's own probes", |sweep| {
@@ -130,8 +132,8 @@ impl<'n> Sweeper<'n> {
         });
     }
 
-    /// The sweep that has to notice what just moved: the next one. A probe of this end that falls between a sweep's readings of the two
-    /// counters hides one other segment from that sweep; then it is the one after.
+    /// The sweep that has to notice what just moved: the next one. A probe of this end that falls between a sweep's
+    /// readings of the two counters hides one other segment from that sweep; then it is the one after.
     fn notice(&mut self) -> Sweep {
         loop {
             let before = counters(self.netns).keepalive_probes;
@@ -186,7 +188,8 @@ fn sent_but_probes(netns: &Netns) -> u64 {
     counters.out_segs.expect("OutSegs") - counters.keepalive_probes.expect("TCPKeepAlive")
 }
 
-/// Connections of both families in both roles that nobody keeps alive, and as many that this machine does, with a probe every 2 s.
+/// Connections of both families in both roles that nobody keeps alive, and as many that this machine does, with a probe
+/// every 2 s.
 fn quiet(hosts: &Hosts) -> (Vec<Case>, Vec<Case>) {
     let (off, kept) = (hosts.four(Keepalive::Off, Keepalive::Off), hosts.four(Keepalive::Idle(2), Keepalive::Off));
     for case in &kept {

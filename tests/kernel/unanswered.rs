@@ -248,7 +248,8 @@ kernel_test!(
             for (netns, percent) in [(&hosts.far, loss), (&hosts.near, 5)] {
                 netns.run("nft", &["add table inet loss"]);
                 netns.run("nft", &["add chain inet loss in { type filter hook input priority 0; }"]);
-                netns.run("nft", &[&format!("add rule inet loss in iifname veth0 numgen random mod 100 < {percent} drop")]);
+                netns.run("nft", &[&format!("add rule inet loss in iifname veth0 numgen random mod 100 < {percent} \
+                 drop")]);
             }
             let ids: Vec<_> = cases.iter().map(|case| case.near.id).collect();
             let end = Instant::now() + Duration::from_secs(9);

@@ -1,6 +1,8 @@
-//! The soak: connections of all kinds for a long time, and an agent whose every judgement is held against what was done to them.
+//! The soak: connections of all kinds for a long time, and an agent whose every judgement is held against what was done
+//! to them.
 //!
-//! `tests/soak/run [MINUTES]`. Not one wrong `overdue`, and none missed for longer than one interval after the rule allows it.
+//! `tests/soak/run [MINUTES]`. Not one wrong `overdue`, and none missed for longer than one interval after the rule
+//! allows it.
 
 #[path = "../support/mod.rs"]
 mod support;

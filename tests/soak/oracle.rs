@@ -1,4 +1,5 @@
-//! What the agent says against what was done: a verdict that comes too early is wrong, one that comes too late was missed.
+//! What the agent says against what was done: a verdict that comes too early is wrong, one that comes too late was
+//! missed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -9,7 +10,8 @@ use crate::support::binary::{Report, Row};
 use crate::support::socket::Id;
 use crate::{INTERVAL, LIMIT};
 
-/// Acknowledgements come up to 40 ms after what they acknowledge; sweeps are told to the millisecond and run on a loaded machine.
+/// Acknowledgements come up to 40 ms after what they acknowledge; sweeps are told to the millisecond and run on a
+/// loaded machine.
 const SLACK: Duration = Duration::from_millis(500);
 /// As the rules of the soak have it.
 const YOUNG: Duration = Duration::from_secs(5);
@@ -96,8 +98,8 @@ impl Oracle {
                     self.fail("wrong overdue", about());
                 }
             }
-            // While data waits for the window the kernel sends no keepalive, and its window probes come less and less often: such a silence
-            // is real, and the row itself has to know of it.
+            // While data waits for the window the kernel sends no keepalive, and its window probes come less and less
+            // often: such a silence is real, and the row itself has to know of it.
             (None, "exposed" | "overdue") if slot.kind == Kind::MaskedKept && row.keepalive == "late" => {
                 if row.timer.kind != "persist" || row.wire_idle_seconds < Some(LIMIT.as_secs_f64()) {
                     self.fail("wrong overdue", about());
@@ -115,7 +117,8 @@ impl Oracle {
                 }
             }
             (Some((_, latest)), verdict) => {
-                // The silence is watched from the sweep after its beginning on: the rule allows it one idle timeout later.
+                // The silence is watched from the sweep after its beginning on: the rule allows it one idle timeout
+                // later.
                 if from > latest.max(began) + INTERVAL + LIMIT + INTERVAL + SLACK {
                     self.fail("missed overdue", about());
                 }
@@ -172,7 +175,8 @@ impl fmt::Display for Oracle {
         let count = |what| self.failures.get(what).map_or(0, Vec::len);
         write!(
             f,
-            "{} sweeps, {} judgements, {} of them overdue in {} silences; wrong overdue {}, missed {}, wrong blackholed {}, wrong unanswered {}, \
+            "{} sweeps, {} judgements, {} of them overdue in {} silences; wrong overdue {}, missed {}, wrong \
+             blackholed {}, wrong unanswered {}, \
              otherwise misjudged {}, missing {}, incomplete {}",
             self.sweeps,
             self.judgements,

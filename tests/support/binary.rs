@@ -242,7 +242,8 @@ impl Agent {
         Report::read(&self.page("/api/v1/report"))
     }
 
-    /// Reads the report again and again until `done` returns true or `timeout` has passed. Returns the last report in both cases.
+    /// Reads the report again and again until `done` returns true or `timeout` has passed. Returns the last report in
+    /// both cases.
     pub fn wait(&self, timeout: Duration, mut done: impl FnMut(&Report) -> bool) -> Result<Report, Box<Report>> {
         let end = Instant::now() + timeout;
         loop {

@@ -1,8 +1,8 @@
 //! Isolates each test: the test binary runs itself again in new user, network, mount and PID namespaces.
 //!
-//! This needs no root. Inside, the test is uid 0 and process 1, `/proc` shows only the test's processes, and `/run` is empty.
-//! Every process ends with the test. Where the machine forbids user namespaces, the test says on stderr that it was skipped;
-//! with `REQUIRE_KERNEL_TESTS=1` it fails.
+//! This needs no root. Inside, the test is uid 0 and process 1, `/proc` shows only the test's processes, and `/run` is
+//! empty. Every process ends with the test. Where the machine forbids user namespaces, the test says on stderr that it
+//! was skipped; with `REQUIRE_KERNEL_TESTS=1` it fails.
 
 use std::env;
 use std::fs;

@@ -1,7 +1,7 @@
 //! Records the scenes of the tests, for `tests/sweeps/`.
 //!
-//! With `KERNEL_RECORDINGS=DIR` a run writes its recordings to `DIR/<case>/sweep.jsonl`; otherwise to a temporary folder. In both
-//! cases a replay must give the same report as the audit that made the recording.
+//! With `KERNEL_RECORDINGS=DIR` a run writes its recordings to `DIR/<case>/sweep.jsonl`; otherwise to a temporary
+//! folder. In both cases a replay must give the same report as the audit that made the recording.
 
 use std::env;
 use std::fs;

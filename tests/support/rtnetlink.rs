@@ -57,7 +57,8 @@ pub fn add_route((to, prefix): Net, gateway: IpAddr) -> io::Result<()> {
     request(RTM_NEWROUTE, CREATE, &[header, attr(1, &octets(to)), attr(5, &octets(gateway))].concat())
 }
 
-/// Names the link by its index alone: before Linux 6.2 a request that also has `IFLA_IFNAME` fails with EBUSY if the link is up.
+/// Names the link by its index alone: before Linux 6.2 a request that also has `IFLA_IFNAME` fails with EBUSY if the
+/// link is up.
 fn set_flags(name: &str, flags: u32) -> io::Result<()> {
     request(RTM_NEWLINK, 0, &ifinfo(index(name)?, flags, IFF_UP))
 }

@@ -1,8 +1,10 @@
-//! One end of a connection as the kernel keeps it: clocks, segment counters and the keepalive timer. Time is in milliseconds.
+//! One end of a connection as the kernel keeps it: clocks, segment counters and the keepalive timer. Time is in
+//! milliseconds.
 //!
-//! The timer follows `tcp_keepalive_timer` of `net/ipv4/tcp_timer.c`: traffic does not re-arm it. When it fires and the silence is shorter than
-//! KEEPIDLE, it is armed for what is left; otherwise a probe goes out and it is armed for KEEPINTVL. An answer moves the ack clock.
-//! While data is unacknowledged it is armed for a full KEEPIDLE; a socket in use is tried again after 50 ms, a full queue after 500 ms.
+//! The timer follows `tcp_keepalive_timer` of `net/ipv4/tcp_timer.c`: traffic does not re-arm it. When it fires and the
+//! silence is shorter than KEEPIDLE, it is armed for what is left; otherwise a probe goes out and it is armed for
+//! KEEPINTVL. An answer moves the ack clock. While data is unacknowledged it is armed for a full KEEPIDLE; a socket in
+//! use is tried again after 50 ms, a full queue after 500 ms.
 
 use keepalive_auditor::socket::{Cookie, Endpoint, Socket, State, TcpInfo, Timer};
 
@@ -164,8 +166,8 @@ impl Connection {
         }
     }
 
-    /// `SO_KEEPALIVE`, with the other options set before: it arms a full KEEPIDLE from now. Where it is on already it does nothing; but KEEPIDLE
-    /// has armed what is left of it.
+    /// `SO_KEEPALIVE`, with the other options set before: it arms a full KEEPIDLE from now. Where it is on already it
+    /// does nothing; but KEEPIDLE has armed what is left of it.
     pub fn turn_on(&mut self, options: Options) {
         let elapsed = if self.options.is_some() { self.now - self.data_recv.max(self.ack_recv) } else { 0 };
         self.options = Some(options);
@@ -178,7 +180,8 @@ impl Connection {
         (self.now, self.last_segment, self.data_sent, self.data_recv, self.ack_recv) = (now, now, now, now, now);
     }
 
-    /// Segments received and sent, probes among the sent ones, and retransmissions, which are not: what it adds to the counters of its namespace.
+    /// Segments received and sent, probes among the sent ones, and retransmissions, which are not: what it adds to the
+    /// counters of its namespace.
     #[allow(dead_code, reason = "of the two test programs that share this file one reads counters")]
     pub fn counters(&self) -> [u64; 4] {
         [self.segs_in, self.segs_out - self.retransmitted, self.probes, self.retransmitted].map(u64::from)

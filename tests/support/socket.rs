@@ -24,7 +24,8 @@ impl Keepalive {
     /// Sets the options of a socket.
     pub fn apply(self, stream: &TcpStream) {
         if let Self::Idle(seconds) = self {
-            // TCP_KEEPINTVL comes first: a socket that is already idle for longer than KEEPIDLE probes at once, then waits KEEPINTVL.
+            // TCP_KEEPINTVL comes first: a socket that is already idle for longer than KEEPIDLE probes at once, then
+            // waits KEEPINTVL.
             sockopt::set_tcp_keepintvl(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPINTVL is set");
             sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPIDLE is set");
         }

@@ -103,14 +103,15 @@ impl SocketTimeline {
         checks.that(forbidden.is_none(), || format!("{case}: never {never:?}; {}", history()));
     }
 
-    /// Checks that the agent did not give a verdict before `earliest`, and that each sweep begun after `latest` gave it.
+    /// Checks that the agent did not give a verdict before `earliest`, and that each sweep begun after `latest` gave
+    /// it.
     pub fn check_between(&self, checks: &mut Checks, verdict: &str, earliest: Instant, latest: Instant) {
         let Some(judgement) = self.first(verdict) else {
             checks.that(false, || format!("{}: never {verdict}; judged {:?}", self.case, self.judgements));
             return;
         };
-        // A report is read some time after its sweep. So an early verdict is known by when it was read, and a late one by
-        // when the last sweep without it began.
+        // A report is read some time after its sweep. So an early verdict is known by when it was read, and a late one
+        // by when the last sweep without it began.
         let early = earliest.saturating_duration_since(judgement.first_read);
         checks.that(early.is_zero(), || format!("{}: {verdict} {early:?} too early; {:?}", self.case, self.last_row));
         let late = judgement.last_other_sweep.map_or(Duration::ZERO, |sweep| sweep.saturating_duration_since(latest));
@@ -142,7 +143,8 @@ pub fn record_for(agent: &Agent, timelines: &mut [SocketTimeline], span: Duratio
     }
 }
 
-/// Records until every socket is judged as expected, and calls `meanwhile` between two requests. Gives up after [`TIMEOUT`].
+/// Records until every socket is judged as expected, and calls `meanwhile` between two requests. Gives up after
+/// [`TIMEOUT`].
 pub fn record_until_expected(agent: &Agent, timelines: &mut [SocketTimeline], mut meanwhile: impl FnMut()) {
     let end = Instant::now() + TIMEOUT;
     loop {

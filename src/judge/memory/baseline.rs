@@ -1,20 +1,25 @@
-//! When a sweep need not read a namespace: nothing moved since the last read that could change a verdict, and none changes by time alone.
+//! When a sweep need not read a namespace: nothing moved since the last read that could change a verdict, and none
+//! changes by time alone.
 //!
-//! A dump walks the host's whole table of connections, whatever namespace it is for. The namespace's own counters cost a hundredth of that, and
-//! they count every segment. Unmoved counters prove that each connection is as the last read found it: none opened, closed, spoke, was probed or
-//! answered. The kernel counts keepalive probes of the local side apart (`TCPKeepAlive`). If only these and as many answers moved, they belong to
-//! connections that the local side keeps alive, and all others were as idle as before. A probe without an answer makes a read.
+//! A dump walks the host's whole table of connections, whatever namespace it is for. The namespace's own counters cost
+//! a hundredth of that, and they count every segment. Unmoved counters prove that each connection is as the last read
+//! found it: none opened, closed, spoke, was probed or answered. The kernel counts keepalive probes of the local side
+//! apart (`TCPKeepAlive`). If only these and as many answers moved, they belong to connections that the local side
+//! keeps alive, and all others were as idle as before. A probe without an answer makes a read.
 //!
-//! No counter shows a socket option that a program sets on an open connection. The next read shows it, [`longest`](Baseline::holds) later at most.
-//! A verdict that time changes (`young`, `exposed`, `overdue`) never comes from memory: a sweep reads the namespace when the first of them is due.
+//! No counter shows a socket option that a program sets on an open connection. The next read shows it,
+//! [`longest`](Baseline::holds) later at most. A verdict that time changes (`young`, `exposed`, `overdue`) never comes
+//! from memory: a sweep reads the namespace when the first of them is due.
 //!
-//! A read need not be a dump. If the counters say that no connection came or went, the stored ones are all there are. The host looks them up one by
-//! one, if that costs less than the last dump did. One that it does not find makes it a dump.
+//! A read need not be a dump. If the counters say that no connection came or went, the stored ones are all there are.
+//! The host looks them up one by one, if that costs less than the last dump did. One that it does not find makes it a
+//! dump.
 
-/// After this long a sweep dumps connections instead of looking them up, milliseconds. Only a dump shows a listener that has gone, and a connection
-/// that opened in the moment in which another closed that its peer had closed before.
+/// After this long a sweep dumps connections instead of looking them up, milliseconds. Only a dump shows a listener
+/// that has gone, and a connection that opened in the moment in which another closed that its peer had closed before.
 const DUMP_AFTER_MS: u64 = 600_000;
-/// A sweep dumps more connections than this. A walk of the kernel's largest table costs some milliseconds, a lookup some microseconds.
+/// A sweep dumps more connections than this. A walk of the kernel's largest table costs some milliseconds, a lookup
+/// some microseconds.
 const MOST_LOOKED_UP: usize = 2000;
 
 /// What a namespace's counters say of all its connections together. All but `established` only rise.
@@ -43,8 +48,8 @@ impl Activity {
 
     /// Whether nothing moved since `before` but keepalive probes of the local side, and one answer to each.
     ///
-    /// Whatever else arrives for an established connection is answered, ends it, or belongs to data that was just on the wire: an acknowledgement, a
-    /// change of the window.
+    /// Whatever else arrives for an established connection is answered, ends it, or belongs to data that was just on
+    /// the wire: an acknowledgement, a change of the window.
     #[must_use]
     pub fn only_probes_since(&self, before: &Self) -> bool {
         let probes = self.probes.wrapping_sub(before.probes);
@@ -71,7 +76,8 @@ pub struct Baseline {
 pub struct NextChange {
     /// When time alone will change a verdict, monotonic milliseconds.
     pub due: u64,
-    /// When the first keepalive timer fires, monotonic milliseconds. A probe before that comes from an option that was set since.
+    /// When the first keepalive timer fires, monotonic milliseconds. A probe before that comes from an option that was
+    /// set since.
     pub probe: u64,
     /// An acknowledgement is to come: of data that was in flight, or of a probe.
     pub acknowledgement: bool,
@@ -94,8 +100,8 @@ pub struct DumpCost {
 }
 
 impl Baseline {
-    /// Whether the namespace, with these counters at `now` (monotonic milliseconds), is still as the read found it, and that read is not older
-    /// than `longest` milliseconds.
+    /// Whether the namespace, with these counters at `now` (monotonic milliseconds), is still as the read found it, and
+    /// that read is not older than `longest` milliseconds.
     #[must_use]
     pub fn holds(&self, activity: &Activity, now: u64, longest: u64) -> bool {
         let NextChange { due, probe, acknowledgement } = self.next_change;
@@ -108,8 +114,8 @@ impl Baseline {
         now < due && now.saturating_sub(self.at) < longest && unmoved
     }
 
-    /// Whether it is cheaper to look up its `stored` connections than to dump the namespace again. The namespace's counters say `activity` at `now`
-    /// (monotonic milliseconds), and one lookup costs `each` nanoseconds.
+    /// Whether it is cheaper to look up its `stored` connections than to dump the namespace again. The namespace's
+    /// counters say `activity` at `now` (monotonic milliseconds), and one lookup costs `each` nanoseconds.
     #[must_use]
     pub fn can_be_renewed(&self, activity: &Activity, now: u64, dump: DumpCost, stored: usize, each: u64) -> bool {
         activity.same_connections(&self.activity)

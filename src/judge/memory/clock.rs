@@ -23,7 +23,8 @@ impl Tick {
     }
 }
 
-/// The time between two events in 16 bits: tenths of a second up to an hour, then tens of seconds up to 3.8 days. The default is no time.
+/// The time between two events in 16 bits: tenths of a second up to an hour, then tens of seconds up to 3.8 days. The
+/// default is no time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Period(u16);
 
@@ -46,7 +47,7 @@ impl Period {
     }
 }
 
-/// The low 32 bits of a millisecond clock: enough to tell two moments apart that are less than 24 days apart.
+/// The low 32 bits of a millisecond clock: enough for two moments within 24 days of each other.
 #[expect(clippy::cast_possible_truncation, reason = "wrapping is what it is for")]
 pub fn wrap(ms: u64) -> u32 {
     ms as u32

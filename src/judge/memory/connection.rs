@@ -33,7 +33,8 @@ pub struct TrackedConnection {
     pub inode: u32,
     /// First sampled, or earlier where `tcp_info` showed an older event in the first sample.
     pub(super) born: Tick,
-    /// The first moment after the last movement of any kind that a sample showed: from here on we have watched nothing move.
+    /// The first moment after the last movement of any kind that a sample showed: from here on we have watched nothing
+    /// move.
     pub(super) moved: Tick,
     /// The first moment after a sample showed a segment from the peer that restarted no clock.
     pub(super) heard: Tick,
@@ -215,8 +216,8 @@ impl TrackedConnection {
         (self.keepidle > 0).then_some(self.keepidle)
     }
 
-    /// Lower bound in milliseconds of the longest idle time before a probe of the local side, where one is known. It is a bound of the longer one
-    /// of KEEPIDLE and KEEPINTVL.
+    /// Lower bound in milliseconds of the longest idle time before a probe of the local side, where one is known. It is
+    /// a bound of the longer one of KEEPIDLE and KEEPINTVL.
     #[must_use]
     pub fn probes_after(&self) -> Option<u32> {
         let longest = self.keepidle.max(self.unproven);
@@ -253,14 +254,16 @@ impl TrackedConnection {
         self.heartbeats.heartbeats(self.data_idle(now)?, now)
     }
 
-    /// Time since the last segment from the peer that we know of, milliseconds: by the kernel's clocks, and by what samples showed.
+    /// Time since the last segment from the peer that we know of, milliseconds: by the kernel's clocks, and by what
+    /// samples showed.
     #[must_use]
     pub fn last_heard(&self, now: u64) -> Option<u64> {
         let clock = self.is(CLOCKS).then(|| u64::from(self.heard_idle) + self.since_sample(now))?;
         Some(if self.is(HEARD_UNEXPLAINED) { clock.min(self.heard.until(now)) } else { clock })
     }
 
-    /// Time since the last segment of any kind that we know of, milliseconds: by the kernel's clocks, and by what samples showed.
+    /// Time since the last segment of any kind that we know of, milliseconds: by the kernel's clocks, and by what
+    /// samples showed.
     ///
     /// Once the path has dropped its state, only a segment from the peer counts.
     #[must_use]
@@ -278,8 +281,8 @@ impl TrackedConnection {
         self.wire_idle(self.sampled_at(now)).unwrap_or(0)
     }
 
-    /// Nothing moved from the last sample until `held` (monotonic milliseconds) but probes of the local side. It becomes what a sample at `held`
-    /// would show, or, where the keepalive timer fired before, a sample at that moment.
+    /// Nothing moved from the last sample until `held` (monotonic milliseconds) but probes of the local side. It
+    /// becomes what a sample at `held` would show, or, where the keepalive timer fired before, a sample at that moment.
     pub(super) fn advance_unchanged(&mut self, held: u64) {
         let mut passed = u32::try_from(self.since_sample(held)).unwrap_or(u32::MAX);
         if self.keepalive_timer() == KeepaliveTimer::Armed {
@@ -315,7 +318,8 @@ impl TrackedConnection {
         self.set(EXPIRED, true);
     }
 
-    /// Stores that we have watched nothing move for the path's idle timeout, so that a later probe of the peer is known to be late.
+    /// Stores that we have watched nothing move for the path's idle timeout, so that a later probe of the peer is known
+    /// to be late.
     pub fn mark_stale(&mut self) {
         self.set(STALE, true);
     }

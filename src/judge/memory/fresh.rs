@@ -1,13 +1,14 @@
 //! A connection so fresh that its counters leave no room for a keepalive probe.
 //!
-//! A probe is a segment without data, and data that follows it hides it from the clocks, not from the counters. They can be accounted for as long as each
-//! end sent one segment of data at most, in one exchange: the kernel acknowledges the first data of a connection at once.
+//! A probe is a segment without data, and data that follows it hides it from the clocks, not from the counters. They
+//! can be accounted for as long as each end sent one segment of data at most, in one exchange: the kernel acknowledges
+//! the first data of a connection at once.
 
 use super::keepidle::PROBE_ANSWER_MS;
 use crate::socket::TcpInfo;
 
-/// Whether there is no room for a probe of this end: its segments without data were the handshake's (SYN and acknowledgement, where it connected) and
-/// the acknowledgement of the other's data.
+/// Whether there is no room for a probe of the local side: its segments without data were the handshake's (SYN and
+/// acknowledgement, where it connected) and the acknowledgement of the other's data.
 #[must_use]
 pub fn never_probed(tcp: &TcpInfo) -> bool {
     let (Some(sent), Some(recv), Some(ack)) = (tcp.last_data_sent, tcp.last_data_recv, tcp.last_ack_recv) else {

@@ -1,29 +1,35 @@
 //! KEEPIDLE, which the kernel does not report, inferred from the keepalive timer.
 //!
-//! Traffic does not re-arm the kernel's `tcp_keepalive_timer`. When the timer fires, the kernel checks the time since anything was heard. If that
-//! is less than KEEPIDLE, the kernel arms the timer for the rest. Otherwise it sends a probe and arms the timer for KEEPINTVL.
-//! So `expires + min(last_data_recv, last_ack_recv)` is
+//! Traffic does not re-arm the kernel's `tcp_keepalive_timer`. When the timer fires, the kernel checks the time since
+//! anything was heard. If that is less than KEEPIDLE, the kernel arms the timer for the rest. Otherwise it sends a
+//! probe and arms the timer for KEEPINTVL. So `expires + min(last_data_recv, last_ack_recv)` is
 //! - at most KEEPIDLE if **no probe** set the timer, and KEEPIDLE itself while nothing was heard since;
 //! - about KEEPINTVL, which may be longer than KEEPIDLE, if a probe set it, until it fires again.
 //!
-//! One sample cannot separate the two, because data that follows a probe hides it. We report a KEEPIDLE only if no probe can have set the timer:
+//! One sample cannot separate the two, because data that follows a probe hides it. We report a KEEPIDLE only if no
+//! probe can have set the timer:
 //! - nothing was acknowledged since the sample before, so no probe was answered, and the timer was set since;
-//! - the local side sent no segment without data since then, because a probe is one. Or it never sent one but those of the handshake and of the
+//! - the local side sent no segment without data since then, because a probe is one. Or it never sent one but those of
+//!   the handshake and of the
 //!   first data;
 //! - there was no traffic at all since the handshake.
 //!
-//! If we cannot exclude that a probe set the timer, its value is still the time until the next probe. It bounds the longer one of KEEPIDLE and
-//! KEEPINTVL. The keepalive state rests on both bounds. Some sockets look the same to every sample: one that probes every 60 s with KEEPIDLE 60 s and a
-//! KEEPINTVL too short for any sample, and one with KEEPINTVL 60 s and a shorter KEEPIDLE. Only the second bound is known there.
+//! If we cannot exclude that a probe set the timer, its value is still the time until the next probe. It bounds the
+//! longer one of KEEPIDLE and KEEPINTVL. The keepalive state rests on both bounds. Some sockets look the same to every
+//! sample: one that probes every 60 s with KEEPIDLE 60 s and a KEEPINTVL too short for any sample, and one with
+//! KEEPINTVL 60 s and a shorter KEEPIDLE. Only the second bound is known there.
 //!
-//! One overshoot is left. `SO_KEEPALIVE` that is turned on while idle arms a full KEEPIDLE from then, until the timer fires. It shows only if an
-//! earlier sample found no timer. A sum that exceeds the namespace's default by no more than the idle time is that default, because most
-//! sockets have it. Options that change show in the first timer that the change has set. Until then the bounds are those of the options before.
+//! One overshoot is left. `SO_KEEPALIVE` that is turned on while idle arms a full KEEPIDLE from then, until the timer
+//! fires. It shows only if an earlier sample found no timer. A sum that exceeds the namespace's default by no more than
+//! the idle time is that default, because most sockets have it. Options that change show in the first timer that the
+//! change has set. Until then the bounds are those of the options before.
 
-/// Two deadlines closer than this are one: samples are dated to some milliseconds, and the kernel counts jiffies of up to 10 ms. If it cannot look
-/// at the socket or cannot send, it tries again after this long or less, so a timer this close says nothing.
+/// Two deadlines closer than this are one: samples are dated to some milliseconds, and the kernel counts jiffies of up
+/// to 10 ms. If it cannot look at the socket or cannot send, it tries again after this long or less, so a timer this
+/// close says nothing.
 pub const SAME_MS: u32 = 500;
-/// An acknowledgement this much later than all data answers a probe: KEEPIDLE is at least 1 s, a delayed acknowledgement takes 0.2 s at most.
+/// An acknowledgement this much later than all data answers a probe: KEEPIDLE is at least 1 s, a delayed
+/// acknowledgement takes 0.2 s at most.
 pub(super) const PROBE_ANSWER_MS: u32 = 900;
 /// What clocks in jiffies add to a sum.
 const GRAIN_MS: u32 = 50;
@@ -104,8 +110,8 @@ impl Sample {
         few && self.bare_out.is_some() && self.bare_out == before.bare_out
     }
 
-    /// Whether nothing was acknowledged since `before`. A probe follows an idle time of a second or more, and only an acknowledgement ends the wait
-    /// for its answer.
+    /// Whether nothing was acknowledged since `before`. A probe follows an idle time of a second or more, and only an
+    /// acknowledgement ends the wait for its answer.
     fn nothing_acknowledged_since(self, before: Self, clues: Clues) -> bool {
         after(self.at.wrapping_sub(clues.acknowledged), before.heard_at()) <= SAME_MS.cast_signed()
     }
@@ -119,7 +125,8 @@ impl Clues {
 
     /// The bound that a timer gives which fires in `expires` after `heard` without a word.
     ///
-    /// `SO_KEEPALIVE` may have armed the timer anywhere in that idle time. A sum above the namespace's default by less than that is the default.
+    /// `SO_KEEPALIVE` may have armed the timer anywhere in that idle time. A sum above the namespace's default by less
+    /// than that is the default.
     fn bound(self, expires: u32, heard: u32) -> u32 {
         let sum = expires.saturating_add(heard);
         match self.default_keepidle {
@@ -157,8 +164,8 @@ pub fn infer(before: Option<(Sample, Bounds)>, now: Sample, clues: Clues) -> Bou
         && !bounds.unprobed
         && clues.bare_answer()
     {
-        // No probe comes before KEEPIDLE, or before the timer fires, and no answer unless one was awaited. A bound above this idle time is one of
-        // other options, or the overshoot; so is any bound if the answer came sooner.
+        // No probe comes before KEEPIDLE, or before the timer fires, and no answer unless one was awaited. A bound
+        // above this idle time is one of other options, or the overshoot; so is any bound if the answer came sooner.
         let idle = rearmed.heard_again.saturating_add(SAME_MS);
         let awaited = before.is_some_and(|before| matches!(before.timer, TimerState::Probing(_)));
         let sooner = !awaited && after(rearmed.was, now.heard_at()) > SAME_MS.cast_signed();

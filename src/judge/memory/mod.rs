@@ -1,8 +1,8 @@
 //! The memory between sweeps: one small entry for each connection, and nothing else.
 //!
-//! A connection is known by its namespace and cookie, so a tuple that is used again is a new connection. The entries of one namespace lie in the order
-//! of the kernel's walk. We use an index over them only where that order changed. A connection that a whole dump did not show has closed, and the
-//! memory drops it: no time to live, no leak.
+//! A connection is known by its namespace and cookie, so a tuple that is used again is a new connection. The entries of
+//! one namespace lie in the order of the kernel's walk. We use an index over them only where that order changed. A
+//! connection that a whole dump did not show has closed, and the memory drops it: no time to live, no leak.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -67,7 +67,8 @@ impl Tracker {
         self.holders.get(&inode)
     }
 
-    /// A dump of this namespace begins. `default_keepidle` is its `tcp_keepalive_time` in milliseconds, where it is known.
+    /// A dump of this namespace begins. `default_keepidle` is its `tcp_keepalive_time` in milliseconds, where it is
+    /// known.
     pub fn begin_dump(&mut self, id: NsId, default_keepidle: Option<u32>) {
         self.begin_lookup(id, default_keepidle);
         if let Some(memory) = self.namespaces.get_mut(&id) {
@@ -81,30 +82,32 @@ impl Tracker {
         self.namespaces.entry(id).or_default().begin(default_keepidle);
     }
 
-    /// One socket of the read under way, sampled at `now` (monotonic milliseconds). It is ignored where no read is under way.
+    /// One socket of the read under way, sampled at `now` (monotonic milliseconds). It is ignored where no read is
+    /// under way.
     pub fn sample(&mut self, socket: &Socket, now: u64) {
         if let Some(memory) = self.current.and_then(|id| self.namespaces.get_mut(&id)) {
             memory.sample(socket, now);
         }
     }
 
-    /// The read under way is over at `now` (monotonic milliseconds). If it was whole, the memory drops what it did not show, because that has
-    /// closed. `ended` gets each silence that ended, by movement or by closing, in milliseconds.
+    /// The read under way is over at `now` (monotonic milliseconds). If it was whole, the memory drops what it did not
+    /// show, because that has closed. `ended` gets each silence that ended, by movement or by closing, in milliseconds.
     pub fn end_read(&mut self, whole: bool, now: u64, ended: impl FnMut(&NamespaceMemory, &TrackedConnection, u64)) {
         if let Some(memory) = self.current.take().and_then(|id| self.namespaces.get_mut(&id)) {
             memory.end(whole, now, ended);
         }
     }
 
-    /// Stores that a read was whole, so that the next sweeps may skip the namespace. `activity` is its counters at `at` (monotonic milliseconds),
-    /// before the read began. `dump_cost` is what a dump cost, in microseconds of CPU.
+    /// Stores that a read was whole, so that the next sweeps may skip the namespace. `activity` is its counters at `at`
+    /// (monotonic milliseconds), before the read began. `dump_cost` is what a dump cost, in microseconds of CPU.
     pub fn store_baseline(&mut self, id: NsId, activity: Activity, at: u64, dump_cost: Option<u64>) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
             memory.store_baseline(activity, at, dump_cost);
         }
     }
 
-    /// The sweep does not read this namespace at `now` (monotonic milliseconds): its connections are as the last read found them.
+    /// The sweep does not read this namespace at `now` (monotonic milliseconds): its connections are as the last read
+    /// found them.
     pub fn skip(&mut self, id: NsId, now: u64) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
             memory.skip(now);
@@ -128,7 +131,8 @@ impl Tracker {
         self.namespaces.values_mut().for_each(NamespaceMemory::drop_judgements);
     }
 
-    /// A sweep is over: namespaces for which `keep` is false are gone, and their connections with them. See [`Tracker::end_read`] for `ended`.
+    /// A sweep is over: namespaces for which `keep` is false are gone, and their connections with them. See
+    /// [`Tracker::end_read`] for `ended`.
     pub fn retain(
         &mut self,
         keep: impl Fn(NsId) -> bool,

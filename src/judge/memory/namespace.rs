@@ -111,7 +111,8 @@ impl NamespaceMemory {
         }
         let origin = self.intern(Origin { local: socket.local.addr, uid: socket.uid, cgroup: socket.cgroup });
         if self.entries.len() == self.entries.capacity() {
-            // by an eighth, not by doubling: memory is bounded, and growth still costs constant time for each connection
+            // by an eighth, not by doubling: memory is bounded, and growth still costs constant time for each
+            // connection
             self.entries.reserve_exact((self.entries.len() / 8).max(16));
         }
         let at = self.entries.len();
@@ -138,8 +139,8 @@ impl NamespaceMemory {
         u32::try_from(at).unwrap_or(u32::MAX)
     }
 
-    /// The read is over at `now`. If it was whole, the memory drops what it did not show, because that has closed. `ended` gets each silence
-    /// that ended, by movement or by closing, in milliseconds.
+    /// The read is over at `now`. If it was whole, the memory drops what it did not show, because that has closed.
+    /// `ended` gets each silence that ended, by movement or by closing, in milliseconds.
     pub(super) fn end(&mut self, whole: bool, now: u64, mut ended: impl FnMut(&Self, &TrackedConnection, u64)) {
         self.listeners.sort_unstable();
         for &(at, silence) in &self.ended {
@@ -180,7 +181,8 @@ impl NamespaceMemory {
         self.origins = kept;
     }
 
-    /// The namespace is gone at `now`, and all its connections with it; see [`Tracker::retain`](super::Tracker::retain).
+    /// The namespace is gone at `now`, and all its connections with it; see
+    /// [`Tracker::retain`](super::Tracker::retain).
     pub(super) fn end_all(&mut self, now: u64, ended: &mut impl FnMut(&Self, &TrackedConnection, u64)) {
         self.advance_unchanged();
         self.entries.iter().for_each(|entry| ended(self, entry, entry.last_silence(now)));
@@ -204,8 +206,8 @@ impl NamespaceMemory {
         self.entries.iter_mut().for_each(TrackedConnection::clear_marks);
     }
 
-    /// What a sweep must read of the namespace, whose counters say `activity` at `now` (monotonic milliseconds). The last read may be `longest`
-    /// milliseconds old, and one lookup costs `each` nanoseconds.
+    /// What a sweep must read of the namespace, whose counters say `activity` at `now` (monotonic milliseconds). The
+    /// last read may be `longest` milliseconds old, and one lookup costs `each` nanoseconds.
     #[must_use]
     pub fn what_to_read(&self, activity: &Activity, now: u64, longest: u64, each: u64) -> WhatToRead {
         let stored = self.entries.len();
@@ -227,7 +229,8 @@ impl NamespaceMemory {
         })
     }
 
-    /// Whether the last sweep found it unchanged and read nothing: connections are as the last read found them, but for the time.
+    /// Whether the last sweep found it unchanged and read nothing: connections are as the last read found them, but for
+    /// the time.
     #[must_use]
     pub fn skipped(&self) -> bool {
         self.unchanged_at.is_some()

@@ -16,8 +16,8 @@ const MARGIN_MS: u32 = 500;
 /// By how much a clock must exceed the time between two samples if nothing restarted it.
 const JITTER_MS: u32 = MARGIN_MS / 2;
 impl TrackedConnection {
-    /// The first sample, at `now` (monotonic milliseconds). `origin` is its position among the origins of its namespace; `default_keepidle` is
-    /// the namespace's `tcp_keepalive_time` in milliseconds.
+    /// The first sample, at `now` (monotonic milliseconds). `origin` is its position among the origins of its
+    /// namespace; `default_keepidle` is the namespace's `tcp_keepalive_time` in milliseconds.
     pub(super) fn new(socket: &Socket, origin: u32, default_keepidle: Option<u32>, now: u64) -> Self {
         let mut tracked = Self::blank(socket.cookie, socket.remote, socket.local.port, origin);
         tracked.moved = Tick::after(now);
@@ -30,7 +30,8 @@ impl TrackedConnection {
         tracked
     }
 
-    /// A later sample of the same socket. Returns the silence that ended since the last one, if one did, in milliseconds.
+    /// A later sample of the same socket. Returns the silence that ended since the last one, if one did, in
+    /// milliseconds.
     pub(super) fn update(&mut self, socket: &Socket, default_keepidle: Option<u32>, now: u64) -> Option<u64> {
         let before = self.clone();
         self.take(socket, now);
@@ -57,8 +58,9 @@ impl TrackedConnection {
             return None;
         }
         let silence = before.last_silence(now);
-        // Data and answers to our own probes restart a clock. A segment each way that restarted none is a probe of the peer and its answer,
-        // because our own unanswered probes are sent alone. We do not take an idle time that is too short to measure for one.
+        // Data and answers to our own probes restart a clock. A segment each way that restarted none is a probe of the
+        // peer and its answer, because our own unanswered probes are sent alone. We do not take an idle time that is
+        // too short to measure for one.
         let was_idle = before.is(CLOCKS) && before.data_idle.min(before.heard_idle) >= MARGIN_MS;
         if sent && received && clocks_ran_on && was_idle {
             let last = std::mem::replace(&mut self.peer_probe, Tick::after(now));

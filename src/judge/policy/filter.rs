@@ -1,7 +1,7 @@
 //! Which connections are shown: a filter in the language of `ss`, and globs over owners.
 //!
-//! `sport = :8080 or dport = :8080`, `dst 10.0.0.0/8 and not dport = :443`. Operators: `= == != < <= > >=` and their words
-//! (`eq ne lt le gt ge`), `and or not`, `& | !`, parentheses; terms side by side mean `and`.
+//! `sport = :8080 or dport = :8080`, `dst 10.0.0.0/8 and not dport = :443`. Operators: `= == != < <= > >=` and their
+//! words (`eq ne lt le gt ge`), `and or not`, `& | !`, parentheses; terms side by side mean `and`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

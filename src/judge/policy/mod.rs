@@ -149,10 +149,10 @@ pub enum LocalScope {
 /// What makes a connection overdue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OverdueBy {
-    /// The kernel's clocks, at one look: they do not show the other end's probes, and `why` says so.
+    /// The kernel's clocks, in one sweep. They do not show the peer's probes, and `why` says so.
     #[default]
     Clocks,
-    /// The silence that we have ourselves watched for the whole idle timeout.
+    /// An idle time that we have ourselves watched for the whole idle timeout.
     Watch,
 }
 
@@ -171,7 +171,7 @@ pub struct Policy {
     pub local_scope: LocalScope,
     /// What makes a connection overdue.
     pub overdue_by: OverdueBy,
-    /// Which connections are looked at.
+    /// Which connections are counted and shown.
     pub select: Select,
     /// How many connections are kept in detail, worst first.
     pub max_findings: usize,
@@ -204,16 +204,18 @@ impl Policy {
         std::iter::once(&self.default_path).chain(self.rules.iter().map(|rule| &rule.path))
     }
 
-    /// The longest time between two reads of a namespace that has connections: a quarter of the shortest idle timeout, two minutes at most.
+    /// The longest time between two reads of a namespace that has connections: a quarter of the shortest idle timeout,
+    /// two minutes at most.
     ///
-    /// An option that a program sets on an open connection moves no counter. This bound makes it known long before it matters.
+    /// An option that a program sets on an open connection moves no counter. This bound makes it known long before it
+    /// matters.
     #[must_use]
     pub fn longest_between_reads(&self) -> Duration {
         let shortest = self.paths().map(|path| path.idle_timeout).min().unwrap_or_default();
         (shortest / 4).min(LONGEST_BETWEEN_READS)
     }
 
-    /// Whether an owner's connections are left alone.
+    /// Whether an owner's connections are not judged.
     #[must_use]
     pub fn ignores(&self, owner: &Owner) -> bool {
         self.ignore.iter().any(|rule| rule.matches(owner))

@@ -4,7 +4,8 @@ use super::*;
 
 type Reading = (Sample, Clues);
 
-/// A socket whose last data (both ways) and last acknowledgement were at these times, and which sent this number of segments without data.
+/// A socket whose last data (both ways) and last acknowledgement were at these times, and which sent this number of
+/// segments without data.
 fn read(at: u32, deadline: u32, data: u32, ack: u32, bare: u8) -> Reading {
     let clues = Clues { acknowledged: at - ack, data_idle: at - data, never_probed: false, default_keepidle: None };
     let sample = Sample {
