@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{AgentConfig, AgentSource, UsageError};
 use crate::host::own_process::{self, ServiceManager};
+use crate::host::privileges;
 use crate::web::{self, Access};
 
 mod answers;
@@ -43,12 +44,15 @@ pub fn run(source: AgentSource, config: AgentConfig) -> Result<()> {
     let descriptors = own_process::raise_descriptor_limit();
     let listener = own_process::listen(config.listen_address)
         .with_context(|| format!("cannot listen on {} (--web.listen-address)", config.listen_address))?;
+    let held = privileges::reduce().context("cannot drop capabilities")?;
+    let names: Vec<_> = held.iter().flatten().copied().collect();
+    tracing::info!("holds {}", if names.is_empty() { "no capability".to_owned() } else { names.join(", ") });
     if let Some(access) = &mut access {
         access.follow_changes().context("cannot start the thread that reads the web configuration")?;
     }
     tracing::info!(address = %listener.local_addr()?, interval = ?config.interval, "serving");
     let limits = web::Limits::new(usize::try_from((descriptors / 2).min(MAX_CONNECTIONS)).unwrap_or(1));
-    let published = Arc::new(Published::new(&config, limits.clone(), access.as_ref().map(Access::currency)));
+    let published = Arc::new(Published::new(&config, limits.clone(), access.as_ref().map(Access::currency), held));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let _context = runtime.enter();
     let signals = Signals::new().context("cannot wait for signals")?;
@@ -102,7 +106,7 @@ fn serve(
     limits: web::Limits,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
-    own_process::drop_capabilities().context("cannot drop capabilities")?;
+    privileges::drop_for_this_thread().context("cannot drop capabilities")?;
     // one thread waits for all clients; pages are made on others, which inherit what it may do
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

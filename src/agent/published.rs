@@ -9,7 +9,9 @@ use super::answers::{Answers, key};
 use super::wanted::Wanted;
 use crate::config::AgentConfig;
 use crate::digest::Digest;
-use crate::host::{self, own_process};
+use crate::host;
+use crate::host::own_process;
+use crate::host::privileges::Held;
 use crate::judge::report::Report;
 use crate::logging;
 use crate::show::json::Document;
@@ -44,6 +46,8 @@ pub(super) struct Published {
     web_config_is_current: Option<Arc<AtomicBool>>,
     /// Sweeps that failed.
     failures: AtomicU64,
+    /// What the sweeps may do.
+    capabilities: Held,
 }
 
 struct State {
@@ -71,7 +75,12 @@ impl State {
 }
 
 impl Published {
-    pub fn new(config: &AgentConfig, web: web::Limits, web_config_is_current: Option<Arc<AtomicBool>>) -> Self {
+    pub fn new(
+        config: &AgentConfig,
+        web: web::Limits,
+        web_config_is_current: Option<Arc<AtomicBool>>,
+        capabilities: Held,
+    ) -> Self {
         let state = State {
             report: None,
             durations: SweepDurations::default(),
@@ -95,6 +104,7 @@ impl Published {
             config_is_current: AtomicBool::new(true),
             web_config_is_current,
             failures: AtomicU64::new(0),
+            capabilities,
         }
     }
 
@@ -238,6 +248,7 @@ impl Published {
         let counts = self.web.counts();
         let usage = own_process::usage();
         AgentState {
+            capabilities: self.capabilities,
             sweep_failures: self.failures.load(Ordering::Relaxed),
             sweep_running: self.state().running.map(|since| since.elapsed()).unwrap_or_default(),
             config_is_current: self.config_is_current.load(Ordering::Relaxed),

@@ -17,6 +17,7 @@ pub mod netns;
 mod node;
 pub mod own_process;
 pub mod owners;
+pub mod privileges;
 mod read;
 mod thread;
 mod worker;

@@ -71,14 +71,6 @@ pub fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Drops every capability of the calling thread and of those that it starts.
-pub fn drop_capabilities() -> io::Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-    let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    Ok(())
-}
-
 /// More connections may wait to be accepted than arrive in any burst; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 /// Kernel memory for what a client does not read; the kernel doubles it.

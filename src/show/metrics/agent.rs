@@ -12,6 +12,8 @@ use super::families::{self, Kind};
 /// The state of the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AgentState {
+    /// The capabilities that sweeps hold.
+    pub capabilities: [Option<&'static str>; 3],
     /// Sweeps that failed.
     pub sweep_failures: u64,
     /// How long the sweep under way has taken; zero between sweeps.
@@ -63,6 +65,7 @@ pub const PROCESS: [(&str, Kind, &str); 7] = [
 /// The text of these metrics.
 pub fn agent_text(state: &AgentState) -> prometheus::Result<String> {
     let one = |of: &families::Family, value: f64| family(of, vec![(vec![], value)]);
+    let held = state.capabilities.iter().flatten().map(|name| (vec![(*name).to_owned()], 1.0)).collect();
     let flag = |is: bool| f64::from(u8::from(is));
     let mut all: Vec<MetricFamily> = vec![
         one(&families::SWEEP_FAILURES_TOTAL, float(state.sweep_failures)),
@@ -72,6 +75,9 @@ pub fn agent_text(state: &AgentState) -> prometheus::Result<String> {
         one(&families::WEB_CONNECTIONS_EVICTED_TOTAL, float(state.web_connections_evicted)),
         one(&families::LOG_LINES_DROPPED_TOTAL, float(state.log_lines_dropped)),
     ];
+    if state.capabilities.iter().flatten().count() > 0 {
+        all.push(family(&families::CAPABILITY_INFO, held));
+    }
     if let Some(is_current) = state.web_config_is_current {
         all.push(one(&families::WEB_CONFIG_LAST_RELOAD_SUCCESSFUL, flag(is_current)));
     }

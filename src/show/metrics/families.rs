@@ -185,6 +185,14 @@ families! {
         question: "Why can namespaces not be read?",
         query: "sum by (reason) (rate(keepalive_auditor_namespace_failures_total[10m]))",
     }
+    CAPABILITY_INFO {
+        name: "capability_info",
+        kind: Kind::Gauge,
+        labels: &["capability"],
+        help: "1 for each capability that the agent's sweeps hold. Threads that answer requests hold none.",
+        question: "Which agents hold more than CAP_SYS_ADMIN?",
+        query: "keepalive_auditor_capability_info{capability!=\"CAP_SYS_ADMIN\"}",
+    }
     SWEEP_INCOMPLETE {
         name: "sweep_incomplete",
         kind: Kind::Gauge,

@@ -1,0 +1,74 @@
+//! What this process may do: at the start it keeps only what sweeps need, and threads that parse requests keep nothing.
+
+use std::io;
+
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs,
+};
+
+/// The names of the capabilities that are held, of those that have a use here.
+pub type Held = [Option<&'static str>; 3];
+
+/// What sweeps need: `setns`; the namespaces of other users' processes; their file descriptors, which name the owners of sockets that
+/// neither a cgroup nor a namespace names.
+const NEEDED: [(CapabilitySet, &str); 3] = [
+    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
+    (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
+];
+
+/// Keeps only the capabilities that sweeps need, for this thread and those that it starts, and gives up the right to gain others by
+/// executing a program. Returns what is held.
+///
+/// Call it before any other thread starts, and after ports below 1024 are bound.
+pub fn reduce() -> io::Result<Held> {
+    set_no_new_privs(true)?;
+    let held = capabilities(None)?;
+    let needed = NEEDED.iter().fold(CapabilitySet::empty(), |all, (capability, _)| all | *capability);
+    let kept = needed & held.permitted;
+    // dropping from the bounding set needs CAP_SETPCAP, which an ordinary user and most containers lack
+    for capability in (CapabilitySet::all() - kept).iter() {
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+    let _ = clear_ambient_capability_set();
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;
+    Ok(NEEDED.map(|(capability, name)| kept.contains(capability).then_some(name)))
+}
+
+/// Drops every capability of the calling thread and of those that it starts.
+pub fn drop_for_this_thread() -> io::Result<()> {
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of this thread's `status` that say what it may do.
+    fn status(key: &str) -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
+        u64::from_str_radix(&value, 16).unwrap()
+    }
+
+    #[test]
+    fn a_thread_keeps_what_sweeps_need_and_then_nothing() {
+        // capabilities are a thread's own: the other tests keep theirs
+        let thread = std::thread::spawn(|| {
+            let before = status("CapPrm:");
+            let kept = reduce().unwrap();
+            let allowed =
+                (CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH).bits();
+            assert_eq!(status("CapPrm:"), before & allowed);
+            assert_eq!(status("CapEff:"), before & allowed);
+            assert_eq!((status("CapInh:"), status("NoNewPrivs:")), (0, 1));
+            assert_eq!(kept.iter().flatten().count(), (before & allowed).count_ones() as usize);
+            drop_for_this_thread().unwrap();
+            assert_eq!((status("CapPrm:"), status("CapEff:")), (0, 0));
+            assert!(std::thread::spawn(|| status("CapPrm:")).join().unwrap() == 0, "a new thread inherits nothing");
+        });
+        thread.join().unwrap();
+    }
+}
