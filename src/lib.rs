@@ -1,7 +1,8 @@
 //! Finds TCP connections that a load balancer, NAT or firewall would drop for being idle.
 //!
 //! In the order in which data flows: [`host`] reads Linux and makes [`record`]s. [`digest`] turns them into one
-//! [`judge::report::Report`], with [`wire`] and [`judge`]. [`show`] renders the report. `ARCHITECTURE.md` has the details.
+//! [`judge::report::Report`], with [`wire`] and [`judge`]. [`show`] renders the report. `ARCHITECTURE.md` has the
+//! details.
 
 pub mod agent;
 pub mod audit;

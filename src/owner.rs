@@ -43,9 +43,10 @@ pub enum OwnerKind {
 
 /// Who owns a connection, as far as it is known. Absent is unknown, never a guess.
 ///
-/// Shapes by kind: a pod has `namespace`, `pod`, `pod_uid` (names may be missing while only the uid is known)
-/// and, where the socket shows it, `container`, `container_id`. A container has `container_id` and `container` (its first
-/// twelve digits). A unit and a netns have their name in `container`. A process of the host that runs in no unit has its program's name there.
+/// Shapes by kind: a pod has `namespace`, `pod`, `pod_uid` (names may be missing while only the uid is known) and,
+/// where the socket shows it, `container`, `container_id`. A container has `container_id` and `container` (its first
+/// twelve digits). A unit and a netns have their name in `container`. A process of the host that runs in no unit has
+/// its program's name there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
     /// What kind of owner.
@@ -74,7 +75,8 @@ impl Owner {
         self.kind != OwnerKind::Host || self.container.is_some()
     }
 
-    /// Every name that it has: of the pod (alone, and with its namespace), the namespace, the container or unit, and as it is shown.
+    /// Every name that it has: of the pod (alone, and with its namespace), the namespace, the container or unit, and as
+    /// it is shown.
     pub fn names(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let plain =
             [&self.pod, &self.namespace, &self.container].into_iter().flatten().map(|name| name.as_str().into());

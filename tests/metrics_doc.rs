@@ -1,4 +1,5 @@
-//! `docs/metrics.md` is written from the table of families: `UPDATE_GOLDENS=1 cargo test --test metrics_doc` writes it again.
+//! `docs/metrics.md` is written from the table of families: `UPDATE_GOLDENS=1 cargo test --test metrics_doc` writes it
+//! again.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,6 +1,7 @@
 //! A node of 250 pods and 20 000 processes: what naming their connections costs beside the sweep that finds them.
 //!
-//! `cargo test --release --features measure --test owners_budget -- --nocapture`, as root: it makes cgroups, which it removes.
+//! `cargo test --release --features measure --test owners_budget -- --nocapture`, as root: it makes cgroups, which it
+//! removes.
 
 mod support;
 

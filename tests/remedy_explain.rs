@@ -1,4 +1,5 @@
-//! `audit --explain` and `audit --compare` on reports made by hand: which remedies are named, and what is said of a change.
+//! `audit --explain` and `audit --compare` on reports made by hand: which remedies are named, and what is said of a
+//! change.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -202,7 +202,8 @@ kernel_test!(a_namespace_that_is_deleted_goes_at_once_and_leaves_no_series, || {
         rustix::net::netdevice::name_to_index(&socket, "veth3").is_ok()
     };
     while link() {
-        // Who holds the namespace holds it for as long as it runs; the kernel takes the dead ones of all tests down one after the other.
+        // Who holds the namespace holds it for as long as it runs; the kernel takes the dead ones of all tests down one
+        // after the other.
         assert!(start.elapsed() < Duration::from_secs(30), "the veth of a deleted namespace stays");
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -19,8 +19,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// With defaults, but that connections are long-lived at once, for what is flagged costs more than what is young, and that nothing is
-    /// skipped; over the namespaces found in these directories, and our own.
+    /// With defaults, but that connections are long-lived at once, for what is flagged costs more than what is young,
+    /// and that nothing is skipped; over the namespaces found in these directories, and our own.
     pub fn over(directories: &[&str]) -> Self {
         let netns_dir = directories.iter().map(PathBuf::from).collect();
         let common = Common { long_lived: Some(Duration::from_millis(1)), netns_dir, ..Common::default() };

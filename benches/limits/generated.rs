@@ -27,8 +27,8 @@ mod at {
     pub const LAST: [usize; 3] = [TCP_INFO + 44, TCP_INFO + 52, TCP_INFO + 56];
 }
 
-/// A node on which every pod has as many connections: a third without keepalive, a third that keeps alive every two hours, a third in time.
-/// None of them ever says anything.
+/// A node on which every pod has as many connections: a third without keepalive, a third that keeps alive every two
+/// hours, a third in time. None of them ever says anything.
 pub struct Node {
     pods: u32,
     each: u32,

@@ -1,4 +1,5 @@
-//! What a sweep costs as the node grows: in connections, in namespaces, in processes. Prints Markdown, for benches/README.md.
+//! What a sweep costs as the node grows: in connections, in namespaces, in processes. Prints Markdown, for
+//! benches/README.md.
 
 use std::fs;
 use std::process::Command;
@@ -46,7 +47,8 @@ pub fn connections() {
     }
 }
 
-/// In namespaces: empty ones, and ones with four connections each; 18 000 connections are elsewhere on the node, and not audited.
+/// In namespaces: empty ones, and ones with four connections each; 18 000 connections are elsewhere on the node, and
+/// not audited.
 pub fn namespaces() {
     let mut node = Node::new();
     node.namespaces(NETNS, 1);

@@ -1,8 +1,9 @@
-//! What is measured on: connections that other processes hold, namespaces, idle processes. All of it ends with this process.
+//! What is measured on: connections that other processes hold, namespaces, idle processes. All of it ends with this
+//! process.
 //!
-//! A connection has its near end in a namespace that is audited, and its far end, across a veth pair, in one that nobody finds: it stands
-//! for other machines. One process holds near ends, another the far ends, and no process more than its limit of descriptors allows; neither
-//! process is itself in the namespaces of its sockets.
+//! A connection has its near end in a namespace that is audited, and its far end, across a veth pair, in one that
+//! nobody finds: it stands for other machines. One process holds near ends, another the far ends, and no process more
+//! than its limit of descriptors allows; neither process is itself in the namespaces of its sockets.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -38,8 +39,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node without namespaces. Other machines' sockets are not in its table of connections: the far side gets a table of its own, where
-    /// the kernel (6.1 and later) can give it one.
+    /// A node without namespaces. Other machines' sockets are not in its table of connections: the far side gets a
+    /// table of its own, where the kernel (6.1 and later) can give it one.
     pub fn new() -> Self {
         let (own, setting) = (Netns::current(), "net.ipv4.tcp_child_ehash_entries");
         let separate = Path::new("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists();
@@ -61,7 +62,8 @@ impl Node {
         }
     }
 
-    /// Makes `count` more namespaces, found in this directory, without connections and without a link; gives their places.
+    /// Makes `count` more namespaces, found in this directory, without connections and without a link; gives their
+    /// places.
     pub fn namespaces(&mut self, directory: &str, count: usize) -> Range<usize> {
         let first = self.namespaces.len();
         let made = first..first + count;

@@ -1,4 +1,5 @@
-//! The limits on what the program may cost, measured on this machine in namespaces made for it: `just bench`, benches/README.md.
+//! The limits on what the program may cost, measured on this machine in namespaces made for it: `just bench`,
+//! benches/README.md.
 
 #![expect(clippy::panic, reason = "a benchmark that cannot measure ends, and says why")]
 

@@ -11,7 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {
     pub total: f64,
-    /// Its part in user space. The kernel samples this split at its tick, so that only a mean over many runs means something.
+    /// Its part in user space. The kernel samples this split at its tick, so that only a mean over many runs means
+    /// something.
     pub user: f64,
 }
 

@@ -56,8 +56,8 @@ fn high_water(agent: &Agent) -> f64 {
     megabytes(kibibytes * 1024)
 }
 
-/// Runs the program to its end and gives its peak, megabytes. A process of its own starts it: a program's peak is at least that of who
-/// started it, and the kernel keeps one for all children.
+/// Runs the program to its end and gives its peak, megabytes. A process of its own starts it: a program's peak is at
+/// least that of who started it, and the kernel keeps one for all children.
 fn peak_of(arguments: &[&str]) -> f64 {
     let program = command(arguments);
     let output = Command::new(env::current_exe().expect("this program has a path"))

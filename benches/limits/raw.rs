@@ -1,4 +1,5 @@
-//! The floor: the program's own request and buffer, and a loop that receives the answer and looks at nothing but its end.
+//! The floor: the program's own request and buffer, and a loop that receives the answer and looks at nothing but its
+//! end.
 
 use keepalive_auditor::host::diag::BUFFER;
 use keepalive_auditor::wire::inet_diag::Request;

@@ -1,4 +1,5 @@
-//! The command line, one argument a line: clap and the program refuse it with a sentence, or it becomes a configuration.
+//! The command line, one argument a line: clap and the program refuse it with a sentence, or it becomes a
+//! configuration.
 #![no_main]
 
 use clap::Parser as _;

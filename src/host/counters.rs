@@ -1,9 +1,11 @@
 //! The network namespace's own counters and sysctls, read by a thread that has entered it.
 //!
-//! `/proc/thread-self/net` and `/proc/sys/net` follow the reading thread's namespace, so that no other process's files are needed.
+//! `/proc/thread-self/net` and `/proc/sys/net` follow the reading thread's namespace, so that no other process's files
+//! are needed.
 //!
-//! `snmp` is read each time. `netstat` costs three times as much, so it is read again when `snmp` changed. The cost of a sysctl grows with the
-//! number of namespaces, because the kernel keeps all entries of one name in one chain: it is read in every sixteenth sweep.
+//! `snmp` is read each time. `netstat` costs three times as much, so it is read again when `snmp` changed. The cost of
+//! a sysctl grows with the number of namespaces, because the kernel keeps all entries of one name in one chain: it is
+//! read in every sixteenth sweep.
 
 use std::collections::HashMap;
 use std::{fs, io};
@@ -30,8 +32,8 @@ impl Reader {
         self.sweep += 1;
     }
 
-    /// The counters of the namespace that the thread is in, each of which may be missing; and why some could not be read. Then those that
-    /// say whether its connections changed are missing, and the others are the last known ones.
+    /// The counters of the namespace that the thread is in, each of which may be missing; and why some could not be
+    /// read. Then those that say whether its connections changed are missing, and the others are the last known ones.
     pub fn read(&mut self, id: NsId) -> (Counters, Option<io::Error>) {
         let known = self.known.get(&id).map(|&(known, _)| known);
         let is_due = self.sweep.wrapping_add(id.0).is_multiple_of(ALL_EVERY);
@@ -82,7 +84,8 @@ fn snmp() -> io::Result<Counters> {
     })
 }
 
-/// Adds `netstat`, which is read after `snmp`: a probe sent between the two is one probe too many here, and a change in the next sweep.
+/// Adds `netstat`, which is read after `snmp`: a probe sent between the two is one probe too many here, and a change in
+/// the next sweep.
 fn netstat(counters: Counters) -> io::Result<Counters> {
     let netstat = text("/proc/thread-self/net/netstat")?;
     Ok(Counters {

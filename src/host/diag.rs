@@ -1,4 +1,5 @@
-//! Asks `sock_diag` for the TCP sockets of the namespace that the thread is in, and passes on raw datagrams until the dump ends.
+//! Asks `sock_diag` for the TCP sockets of the namespace that the thread is in, and passes on raw datagrams until the
+//! dump ends.
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use super::failure;
 use crate::record::LossReason;
 use crate::wire::inet_diag::{Message, Messages, Request};
 
-/// The kernel fills at most this much for one receive of a dump; larger buffers gain nothing, 8 KiB cost 15 % more (measured).
+/// The kernel fills at most this much for one receive of a dump; larger buffers gain nothing, 8 KiB cost 15 % more
+/// (measured).
 pub const BUFFER: usize = 32 * 1024;
 /// The kernel answers a dump within milliseconds; this long means that something is wrong with it.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -75,7 +77,8 @@ impl DiagError {
     }
 }
 
-/// What a sweep knows about the kernel's `sock_diag`. It is found out again in each sweep, because a module may be loaded meanwhile.
+/// What a sweep knows about the kernel's `sock_diag`. It is found out again in each sweep, because a module may be
+/// loaded meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
     dialect: Dialect,

@@ -1,5 +1,5 @@
-//! The socket options themselves (`--exact`): `pidfd_getfd` borrows a socket from the process that holds it, and `getsockopt` reads it. Nothing
-//! changes in that process.
+//! The socket options themselves (`--exact`): `pidfd_getfd` borrows a socket from the process that holds it, and
+//! `getsockopt` reads it. Nothing changes in that process.
 
 use std::io;
 use std::os::fd::OwnedFd;

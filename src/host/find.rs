@@ -1,6 +1,8 @@
-//! Finds network namespaces: through a process in it (`/proc/PID/ns/net`), through a bind mount (`/run/netns`), or both.
+//! Finds network namespaces: through a process in it (`/proc/PID/ns/net`), through a bind mount (`/run/netns`), or
+//! both.
 //!
-//! A namespace of the last sweep that is not found is gone only if every way into it could be looked at. Otherwise it is a loss.
+//! A namespace of the last sweep that is not found is gone only if every way into it could be looked at. Otherwise it
+//! is a loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

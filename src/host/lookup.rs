@@ -1,22 +1,26 @@
 //! Asks `sock_diag` for known sockets, one by one. The kernel finds each in its table by addresses and ports.
 //!
-//! A dump walks the whole table instead: on a node with many connections, a few hundred lookups cost a fraction of that.
+//! A dump walks the whole table instead: on a node with many connections, a few hundred lookups cost a fraction of
+//! that.
 
 use super::diag::{DiagError, receive, send};
 use crate::socket::SocketName;
 use crate::wire::inet_diag::{Message, Messages, lookup};
 
-/// Requests of one send. Each answer takes 1 to 2 KiB of the socket's receive buffer, which holds some 200 KiB by default.
+/// Requests of one send. Each answer takes 1 to 2 KiB of the socket's receive buffer, which holds some 200 KiB by
+/// default.
 const BATCH: usize = 32;
 /// More than the kernel sends about one socket.
 const ANSWER: usize = 4096;
 
-/// The answers, a batch each: netlink messages one after the other, and when they were received, monotonic milliseconds.
+/// The answers, a batch each: netlink messages one after the other, and when they were received, monotonic
+/// milliseconds.
 pub type Answers = Vec<(u64, Vec<u8>)>;
 
 /// Looks up sockets of the namespace that the thread is in.
 ///
-/// `None` if one of them has closed, or cannot be found by its name because it is bound to a device. Then only a dump shows what is there.
+/// `None` if one of them has closed, or cannot be found by its name because it is bound to a device. Then only a dump
+/// shows what is there.
 pub fn look_up(sockets: &[SocketName]) -> Result<Option<Answers>, DiagError> {
     let socket = super::diag::open()?;
     let mut answers = Vec::with_capacity(sockets.len().div_ceil(BATCH));

@@ -1,4 +1,5 @@
-//! The only folder that touches Linux. A sweep turns network namespaces into a stream of records, partial failures included.
+//! The only folder that touches Linux. A sweep turns network namespaces into a stream of records, partial failures
+//! included.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

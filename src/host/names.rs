@@ -3,7 +3,8 @@
 /// Longer names are cut: no tool makes them, and each becomes a label.
 const MAX_CHARS: usize = 253;
 
-/// A name that may be printed: characters that move the cursor, end the line, or change the direction of text are replaced.
+/// A name that may be printed: characters that move the cursor, end the line, or change the direction of text are
+/// replaced.
 #[must_use]
 pub fn printable(name: &str) -> String {
     name.chars().take(MAX_CHARS).map(|c| if is_printable(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()

@@ -37,7 +37,8 @@ pub fn own() -> io::Result<NsId> {
     }
 }
 
-/// The namespace that a path is a handle of: a bind mount or a `/proc/PID/ns/net`. The path may be anything: a FIFO does not block this.
+/// The namespace that a path is a handle of: a bind mount or a `/proc/PID/ns/net`. The path may be anything: a FIFO
+/// does not block this.
 pub fn id_of(path: &Path) -> io::Result<NsId> {
     let not_one = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a network namespace");
     handle_of(path)?.ok_or_else(not_one)
@@ -49,7 +50,8 @@ pub(super) fn handle_of(path: &Path) -> io::Result<Option<NsId>> {
     Ok(if is_on_nsfs(&file)? { Some(NsId(fstat(&file)?.st_ino)) } else { None })
 }
 
-/// Moves the calling thread into a namespace, by the first way that still leads there. The thread must not do other work afterwards.
+/// Moves the calling thread into a namespace, by the first way that still leads there. The thread must not do other
+/// work afterwards.
 ///
 /// `Ok(false)`: the namespace has ended.
 pub fn enter(id: NsId, found: &Found, procfs: &Path) -> io::Result<bool> {

@@ -1,6 +1,7 @@
 //! What the node says about itself.
 
-/// The node's name where the user gave none: the environment's `NODE_NAME`, which Kubernetes can fill in, else the host name.
+/// The node's name where the user gave none: the environment's `NODE_NAME`, which Kubernetes can fill in, else the host
+/// name.
 #[must_use]
 pub fn node_name() -> String {
     let named = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());

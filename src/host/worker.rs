@@ -1,6 +1,8 @@
-//! File work that may hang, on a thread of its own: a FIFO, a dead NFS server or FUSE daemon delays a sweep by one deadline, once.
+//! File work that may hang, on a thread of its own: a FIFO, a dead NFS server or FUSE daemon delays a sweep by one
+//! deadline, once.
 //!
-//! The thread starts in the agent's own network namespace and stays there. If it hangs, it keeps no other namespace alive.
+//! The thread starts in the agent's own network namespace and stays there. If it hangs, it keeps no other namespace
+//! alive.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};

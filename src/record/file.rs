@@ -59,8 +59,8 @@ impl<W: Write + Seek> Recorder<W> {
         Ok(Self { out, end: 0 })
     }
 
-    /// Appends one record. After each sweep the file ends with an end record, which the next sweep overwrites: whoever reads the file
-    /// sees whether it was cut, even if this program is interrupted.
+    /// Appends one record. After each sweep the file ends with an end record, which the next sweep overwrites: whoever
+    /// reads the file sees whether it was cut, even if this program is interrupted.
     pub fn write(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
         if self.end > 0 {
             self.out.seek(SeekFrom::Current(-std::mem::take(&mut self.end)))?;
@@ -122,7 +122,8 @@ fn write_line(out: &mut impl Write, record: &Record<'_>) -> Result<(), RecordErr
 
 /// Reads a recording from its start: gives the header to `header` and each later record to `each`, in order.
 ///
-/// The file is untrusted: whatever it holds ends in an error, not a panic, and no line is held that is longer than a record can be.
+/// The file is untrusted: whatever it holds ends in an error, not a panic, and no line is held that is longer than a
+/// record can be.
 pub fn replay<E: From<RecordError>>(
     mut from: impl BufRead,
     mut each: impl FnMut(Record<'static>) -> Result<(), E>,

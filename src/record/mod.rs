@@ -1,11 +1,12 @@
 //! What the kernel said, verbatim: the stream that a sweep produces, and its JSONL form on disk.
 //!
-//! A fixture, a bug report and a demonstration are the same file. It holds addresses and names of the machine it was made on.
+//! A fixture, a bug report and a demonstration are the same file. It holds addresses and names of the machine it was
+//! made on.
 //!
-//! The order of a stream: one [`Header`]; then for each sweep [`Record::Sweep`], for each namespace a [`Record::Namespace`] followed by
-//! its [`Record::Datagram`]s and one [`Record::ReadEnd`], a [`Record::Loss`] wherever something could not be read, any number of
-//! [`Record::Owners`], where they were asked for [`Record::Holders`] and [`Record::Options`], and [`Record::SweepEnd`]; at
-//! last [`Record::End`].
+//! The order of a stream: one [`Header`]; then for each sweep [`Record::Sweep`], for each namespace a
+//! [`Record::Namespace`] followed by its [`Record::Datagram`]s and one [`Record::ReadEnd`], a [`Record::Loss`] wherever
+//! something could not be read, any number of [`Record::Owners`], where they were asked for [`Record::Holders`] and
+//! [`Record::Options`], and [`Record::SweepEnd`]; at last [`Record::End`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -208,7 +209,8 @@ pub struct Counters {
     pub tcp_keepalive_time: Option<u32>,
 }
 
-/// Something that a sweep could not read. A namespace that is named was there, so its connections are not known to have ended.
+/// Something that a sweep could not read. A namespace that is named was there, so its connections are not known to have
+/// ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// The namespace, where one was found.

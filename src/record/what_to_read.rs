@@ -32,8 +32,8 @@ pub trait Consumer {
     /// The cgroup v2 ids of sockets whose owner is not known yet.
     fn unknown_cgroups(&self) -> BTreeSet<u64>;
 
-    /// The inodes of sockets that only the process that holds them can name, once the owners of cgroups are known. `all`: the host has no
-    /// cgroup v2, so that this is true of every socket.
+    /// The inodes of sockets that only the process that holds them can name, once the owners of cgroups are known.
+    /// `all`: the host has no cgroup v2, so that this is true of every socket.
     fn unknown_inodes(&self, all: bool) -> BTreeSet<u32>;
 
     /// The sockets whose holders and options are wanted, once their owners are known.

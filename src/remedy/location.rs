@@ -1,4 +1,5 @@
-//! Where a remedy goes: names, host and port, checked so that every API accepts them and no template can be broken by them.
+//! Where a remedy goes: names, host and port, checked so that every API accepts them and no template can be broken by
+//! them.
 
 use std::net::IpAddr;
 
@@ -65,7 +66,8 @@ impl Location {
         Ok(Self { host, port, name, namespace, envoy, host_is_ip, external, service, service_namespace })
     }
 
-    /// The values by the names that templates use. What was neither given nor has a default is undefined there, which fails.
+    /// The values by the names that templates use. What was neither given nor has a default is undefined there, which
+    /// fails.
     pub(super) fn values(&self) -> Vec<(&'static str, Value)> {
         let text = |name, value: &Option<String>| value.clone().map(|value| (name, Value::from(value)));
         let optional = [
@@ -85,7 +87,8 @@ impl Location {
     }
 }
 
-/// Which defaults of the target were taken, so that nobody applies an example by mistake, and which flags it has no use for.
+/// Which defaults of the target were taken, so that nobody applies an example by mistake, and which flags it has no use
+/// for.
 pub(super) fn assumptions(request: &Request, target: &Target) -> Vec<String> {
     let defaults = &target.defaults;
     let port = |port: Option<u16>| port.map(|port| port.to_string());

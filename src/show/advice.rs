@@ -1,4 +1,5 @@
-//! What `--explain` says of a group of connections: the cause, which is true of all of them, and what helps besides the remedies.
+//! What `--explain` says of a group of connections: the cause, which is true of all of them, and what helps besides the
+//! remedies.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

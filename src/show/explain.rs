@@ -1,4 +1,5 @@
-//! `audit --explain`: per workload, direction, endpoint, process and cause, why connections are flagged and which remedies fit.
+//! `audit --explain`: per workload, direction, endpoint, process and cause, why connections are flagged and which
+//! remedies fit.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,8 @@ use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::{Holder, Owner};
 use crate::remedy::{self, RemedyError, target::Side};
 
-/// As many different times of one cause are groups of their own; more are one group, which names the shortest and the longest.
+/// As many different times of one cause are groups of their own; more are one group, which names the shortest and the
+/// longest.
 const MAX_TIMES: usize = 4;
 
 /// What the connections of a group share. Everything that is said of a group is true of all its members.
@@ -23,7 +25,8 @@ struct Key<'a> {
     direction: Direction,
     endpoint: ServiceEndpoint,
     program: Option<&'a str>,
-    /// Position among the processes of one owner that run this program: those of other pods of the workload are the same group.
+    /// Position among the processes of one owner that run this program: those of other pods of the workload are the
+    /// same group.
     process: usize,
     path: &'a str,
     keepalive: Keepalive,

@@ -154,7 +154,8 @@ impl Merged {
         self.nodes.insert(node);
     }
 
-    /// The table, worst rows first, after one line of counts. With `explain` each row is followed by the reason and the remedies.
+    /// The table, worst rows first, after one line of counts. With `explain` each row is followed by the reason and the
+    /// remedies.
     #[must_use]
     pub fn table(&self, explain: bool) -> String {
         let mut text = self.summary();

@@ -176,7 +176,8 @@ fn line(out: &mut impl Write, columns: &[&Column], widths: &[usize], cells: &[St
     writeln!(out, "{}", text.trim_end())
 }
 
-/// `2 of 31 connections flagged (1 overdue, 1 exposed); not flagged: 20 protected, 9 local. 5 network namespaces, 2 of them without connections.`
+/// `2 of 31 connections flagged (1 overdue, 1 exposed); not flagged: 20 protected, 9 local. 5 network namespaces, 2 of
+/// them without connections.`
 #[must_use]
 pub fn summary(report: &Report) -> String {
     let list = |flagged: bool| {

@@ -13,8 +13,8 @@ pub fn of(owner: &Owner) -> String {
     escape::line(&Owner { pod, ..owner.clone() }.to_string()).into_owned()
 }
 
-/// `web-7d4b9c6f5-x2k8p` (Deployment), `agent-x2k8p` (DaemonSet, Job) and `db-0` (`StatefulSet`) without what was appended,
-/// and `etcd-node-1`, a static pod of the node `node-1`, without the node's name.
+/// `web-7d4b9c6f5-x2k8p` (Deployment), `agent-x2k8p` (DaemonSet, Job) and `db-0` (`StatefulSet`) without what was
+/// appended, and `etcd-node-1`, a static pod of the node `node-1`, without the node's name.
 #[must_use]
 pub fn name<'a>(pod: &'a str, node: &str) -> &'a str {
     let of_node = pod.strip_suffix(node).and_then(|rest| rest.strip_suffix('-'));

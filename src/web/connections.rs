@@ -137,7 +137,8 @@ impl Connections {
 
 impl Table {
     /// Closes connections of the address that holds most of them: those that have waited longest for their client, else
-    /// those whose answers have taken longest. Several at once, because each search costs time. False when there are none.
+    /// those whose answers have taken longest. Several at once, because each search costs time. False when there are
+    /// none.
     fn evict(&mut self, count: usize) -> bool {
         let mut held: HashMap<IpAddr, usize> = HashMap::new();
         for visit in self.open.values() {

@@ -1,8 +1,10 @@
-//! Which paths a source file names, at the level of tokens: in `use` trees, inline and within macros, but not in comments or strings.
+//! Which paths a source file names, at the level of tokens: in `use` trees, inline and within macros, but not in
+//! comments or strings.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
-/// A path that a file names: `crate::`, `self::` and `super::` are resolved, a path of another crate begins with that crate.
+/// A path that a file names: `crate::`, `self::` and `super::` are resolved, a path of another crate begins with that
+/// crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     pub line: usize,

@@ -1,4 +1,5 @@
-//! The command line as people and scripts use it: help, exit statuses, and errors that say what to do. Nothing here needs privileges.
+//! The command line as people and scripts use it: help, exit statuses, and errors that say what to do. Nothing here
+//! needs privileges.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,6 @@
-//! What a cluster is given: the manifests ask for no more than they need, chart and kustomize base agree, rules and dashboards are sound.
-//! Renders are read from the golden files, which tests/deploy/render.py holds to what Helm and kustomize write.
+//! What a cluster is given: the manifests ask for no more than they need, chart and kustomize base agree, rules and
+//! dashboards are sound. Renders are read from the golden files, which tests/deploy/render.py holds to what Helm and
+//! kustomize write.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod dashboards;

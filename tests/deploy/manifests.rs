@@ -74,7 +74,8 @@ fn every_profile_is_confined_in_everything_else() {
     }
 }
 
-/// What legitimately differs between chart and kustomization, taken out: labels, the name of the configuration, checksums, and how `AppArmor` is said.
+/// What legitimately differs between chart and kustomization, taken out: labels, the name of the configuration,
+/// checksums, and how `AppArmor` is said.
 fn comparable(mut daemonset: Value) -> Value {
     let unconfined_field =
         agent(&daemonset)["securityContext"].get("appArmorProfile") == Some(&json!({"type": "Unconfined"}));

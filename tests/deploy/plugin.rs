@@ -1,5 +1,6 @@
-//! The plugin of kubectl chooses the right agents, asks them all, and merges their answers. Its kubectl is a script that answers as the
-//! API server of three nodes would, and runs the program itself, on recordings, in place of the agents.
+//! The plugin of kubectl chooses the right agents, asks them all, and merges their answers. Its kubectl is a script
+//! that answers as the API server of three nodes would, and runs the program itself, on recordings, in place of the
+//! agents.
 
 use super::path;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,5 @@
-//! The program takes what the manifests give it: every environment variable, every argument, and every configuration file.
+//! The program takes what the manifests give it: every environment variable, every argument, and every configuration
+//! file.
 
 use super::{files, path, yaml};
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! Alerts and recording rules: complete, explained in the runbook, the same in every copy, and made of metrics that exist.
+//! Alerts and recording rules: complete, explained in the runbook, the same in every copy, and made of metrics that
+//! exist.
 
 use super::{files, known_metrics, metric_names, read, yaml};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Rules and dashboards know every verdict: the flagged ones together, those that protect together, and a colour for each.
+//! Rules and dashboards know every verdict: the flagged ones together, those that protect together, and a colour for
+//! each.
 
 use super::{files, json, read, yaml};
 use keepalive_auditor::judge::verdict::Verdict;

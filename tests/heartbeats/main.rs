@@ -1,9 +1,11 @@
-//! Heartbeats and pools of real programs, as `tcp_info` showed them: what the watch makes of each at every interval of an agent.
+//! Heartbeats and pools of real programs, as `tcp_info` showed them: what the watch makes of each at every interval of
+//! an agent.
 //!
-//! `measured.tsv` was recorded on Linux 6.18 between two network namespaces, a sample each second: grpcio 1.85, `RabbitMQ` 3.10 with pika 1.4,
-//! websockets 17, `OpenSSH` 9.2, Redis 7.0, `PostgreSQL` 15 with psycopg and pgbench, nginx 1.22 with requests. A line is a sample that differs from the
-//! one before: series, milliseconds, segments sent with payload, bytes sent, bytes received, segments sent, segments received, and the milliseconds
-//! since payload last moved.
+//! `measured.tsv` was recorded on Linux 6.18 between two network namespaces, a sample each second: grpcio 1.85,
+//! `RabbitMQ` 3.10 with pika 1.4, websockets 17, `OpenSSH` 9.2, Redis 7.0, `PostgreSQL` 15 with psycopg and pgbench,
+//! nginx 1.22 with requests. A line is a sample that differs from the one before: series, milliseconds, segments sent
+//! with payload, bytes sent, bytes received, segments sent, segments received, and the milliseconds since payload last
+//! moved.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -55,7 +57,8 @@ fn totals(sample: Sample) -> Totals {
     Totals { sent: sample.sent as u16, received: sample.received as u16 }
 }
 
-/// From when on an agent with this interval would say that heartbeats refresh the path, and at how many of its samples after that it would not.
+/// From when on an agent with this interval would say that heartbeats refresh the path, and at how many of its samples
+/// after that it would not.
 fn first_refreshed(series: &Series, interval: u64, idle_timeout: Duration) -> Option<(u64, usize, Protocol)> {
     let start = series.samples[0].at;
     let sampled = |at: u64| series.samples[series.samples.partition_point(|sample| sample.at <= at) - 1];
@@ -211,7 +214,8 @@ fn random(seed: &mut u64) -> f64 {
     f64::from(u32::try_from(*seed >> 32).unwrap()) / f64::from(u32::MAX)
 }
 
-/// Not even traffic of the very size of a heartbeat counts where it comes at random: pauses of any length, from dense to rare.
+/// Not even traffic of the very size of a heartbeat counts where it comes at random: pauses of any length, from dense
+/// to rare.
 #[test]
 fn random_traffic_of_a_heartbeats_size_is_not_regular() {
     let mut seed = 12;

@@ -1,10 +1,11 @@
 //! Recordings of what kernels said, and what we make of them: each folder `tests/sweeps/<case>/` is a test.
 //!
-//! A case is a recording, `sweep.jsonl`, with the configuration file of the command that judges it: `agent.yaml`, which judges after each
-//! sweep and calls nothing overdue that it has not watched, or else `audit.yaml` (which may be missing), which judges once by the clocks.
-//! What must come out lies beside it: `table.txt`, `report.json`, the whole `metrics.txt` (without `process_*`), and for an agent
-//! `verdicts.txt`, a line a sweep. To add a case drop in a folder; `UPDATE_GOLDENS=1 cargo test --test replay` writes what comes out, and
-//! every line of it is then checked by hand: from then on it is the specification.
+//! A case is a recording, `sweep.jsonl`, with the configuration file of the command that judges it: `agent.yaml`, which
+//! judges after each sweep and calls nothing overdue that it has not watched, or else `audit.yaml` (which may be
+//! missing), which judges once by the clocks. What must come out lies beside it: `table.txt`, `report.json`, the whole
+//! `metrics.txt` (without `process_*`), and for an agent `verdicts.txt`, a line a sweep. To add a case drop in a
+//! folder; `UPDATE_GOLDENS=1 cargo test --test replay` writes what comes out, and every line of it is then checked by
+//! hand: from then on it is the specification.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod damaged;

@@ -1,4 +1,5 @@
-//! When to ask a source that may be slow, broken, or ignorant: once a sweep, seldom after failures, a few times for one name.
+//! When to ask a source that may be slow, broken, or ignorant: once a sweep, seldom after failures, a few times for one
+//! name.
 
 use std::collections::HashMap;
 

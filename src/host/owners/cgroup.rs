@@ -1,10 +1,11 @@
-//! What a cgroup path says about who lives in it: pure grammar over the layouts of kubelet, container runtimes and systemd.
+//! What a cgroup path says about who lives in it: pure grammar over the layouts of kubelet, container runtimes and
+//! systemd.
 //!
-//! Nothing here relies on where a path starts: a reader inside a cgroup namespace sees `/../../` in front, a node that is
-//! itself a container (kind, k3d) sees its own container in front.
+//! Nothing here relies on where a path starts: a reader inside a cgroup namespace sees `/../../` in front, a node that
+//! is itself a container (kind, k3d) sees its own container in front.
 //!
-//! Whoever owns a delegated cgroup may make any name below it. So a pod, and a container's id, are believed only where no user
-//! and no unit that is not a runtime stands above them.
+//! Whoever owns a delegated cgroup may make any name below it. So a pod, and a container's id, are believed only where
+//! no user and no unit that is not a runtime stands above them.
 
 use crate::host::names::printable;
 
@@ -56,8 +57,8 @@ pub(super) fn owner_of_path(path: &str) -> CgroupOwner {
     owner
 }
 
-/// Reads `/proc/PID/cgroup`: one line per hierarchy, `ID:CONTROLLERS:PATH`. The most specific line wins: on hybrid hosts the
-/// version 2 line may say less than the others.
+/// Reads `/proc/PID/cgroup`: one line per hierarchy, `ID:CONTROLLERS:PATH`. The most specific line wins: on hybrid
+/// hosts the version 2 line may say less than the others.
 pub(super) fn owner_of_process(text: &str) -> CgroupOwner {
     let mut best = (0, false, CgroupOwner::default());
     for line in text.lines() {

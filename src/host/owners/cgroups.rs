@@ -82,7 +82,8 @@ impl Cgroups {
         self.tree.as_ref()?.get(id)
     }
 
-    /// Whether there is a tree in which every container has a cgroup of its own. On a hybrid host only systemd's units have.
+    /// Whether there is a tree in which every container has a cgroup of its own. On a hybrid host only systemd's units
+    /// have.
     pub fn name_containers(&self) -> bool {
         self.tree.as_ref().is_some_and(|tree| !tree.is_hybrid())
     }

@@ -1,4 +1,5 @@
-//! The conversation with the container runtime over its CRI socket: the second source of names, asked only when the first is silent.
+//! The conversation with the container runtime over its CRI socket: the second source of names, asked only when the
+//! first is silent.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

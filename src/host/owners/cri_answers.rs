@@ -87,7 +87,8 @@ impl Answers {
         self.containers.get(id)
     }
 
-    /// The uid and name of the pod whose network namespace is bound at this file name; nobody's where two pods claim it.
+    /// The uid and name of the pod whose network namespace is bound at this file name; nobody's where two pods claim
+    /// it.
     pub fn pod_by_netns(&self, netns: &str) -> Option<(&str, &PodName)> {
         let claims = || self.sandboxes.values().filter(|sandbox| sandbox.netns.as_deref() == Some(netns));
         let newest = claims().filter(|_| !netns.is_empty()).max_by_key(|sandbox| sandbox.attempt)?;
@@ -122,7 +123,8 @@ fn word<'a>(metadata: &'a str, labels: &'a Labels, label: &str) -> &'a str {
     if metadata.is_empty() { of_label() } else { metadata }
 }
 
-/// The last part of the sandbox's network namespace path, from the OCI spec that containerd and CRI-O give in verbose answers.
+/// The last part of the sandbox's network namespace path, from the OCI spec that containerd and CRI-O give in verbose
+/// answers.
 fn netns_of(status: &PodSandboxStatusResponse) -> Option<String> {
     let info: serde_json::Value = serde_json::from_str(status.info.get("info")?).ok()?;
     let namespaces = info.pointer("/runtimeSpec/linux/namespaces")?.as_array()?;

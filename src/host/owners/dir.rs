@@ -1,4 +1,5 @@
-//! Folders and small files of trees that others write: read through file descriptors, in bounds, without following links.
+//! Folders and small files of trees that others write: read through file descriptors, in bounds, without following
+//! links.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};

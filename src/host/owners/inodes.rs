@@ -37,8 +37,8 @@ impl Inodes {
 
     /// Finds the holders of `wanted`, all in one pass. Returns what could not be read.
     ///
-    /// The first call makes a whole pass, so that a single sweep is complete. Later calls look for new connections only, and read
-    /// a bounded number of descriptors each.
+    /// The first call makes a whole pass, so that a single sweep is complete. Later calls look for new connections
+    /// only, and read a bounded number of descriptors each.
     pub fn learn(&mut self, wanted: &BTreeSet<u32>) -> Unread {
         self.known.retain(|inode, _| wanted.contains(inode));
         let mut missing: BTreeSet<u32> =

@@ -1,4 +1,5 @@
-//! Names from the folders in which kubelet keeps the logs of pods and containers. They are listed; no log is opened, no link followed.
+//! Names from the folders in which kubelet keeps the logs of pods and containers. They are listed; no log is opened, no
+//! link followed.
 
 use std::collections::HashMap;
 use std::io;

@@ -51,7 +51,8 @@ const MAX_BELIEVED: usize = 2;
 pub struct Roots {
     /// The host's procfs, usually `/proc`.
     pub procfs: PathBuf,
-    /// The host's cgroup tree, if the user named one; `None` stands for `/sys/fs/cgroup`. On a hybrid host its folder `unified` is taken.
+    /// The host's cgroup tree, if the user named one; `None` stands for `/sys/fs/cgroup`. On a hybrid host its folder
+    /// `unified` is taken.
     pub cgroup: Option<PathBuf>,
     /// The folder that holds kubelet's `pods` and `containers`, usually `/var/log`.
     pub logs: PathBuf,
@@ -61,8 +62,9 @@ pub struct Roots {
     pub cri: Option<PathBuf>,
 }
 
-/// Names owners. It stores only what keeps its meaning: pod uids, container ids and cgroup ids are never used again. Pids and
-/// inodes of namespaces are, so an owner found by them is stored only until the next sweep, for the case that it cannot be read then.
+/// Names owners. It stores only what keeps its meaning: pod uids, container ids and cgroup ids are never used again.
+/// Pids and inodes of namespaces are, so an owner found by them is stored only until the next sweep, for the case that
+/// it cannot be read then.
 #[derive(Debug)]
 pub struct Owners {
     procfs: PathBuf,
@@ -90,7 +92,8 @@ impl Owners {
         }
     }
 
-    /// Called once at the start of each sweep, before its thread enters a namespace: every source may be read once more.
+    /// Called once at the start of each sweep, before its thread enters a namespace: every source may be read once
+    /// more.
     pub fn begin_sweep(&mut self) {
         self.losses.clear();
         self.namespaces.swap(0, 1);
@@ -99,8 +102,8 @@ impl Owners {
         self.cgroups.begin_sweep(&mut self.issues, &mut self.losses);
     }
 
-    /// Whose namespace it is: from processes in it (any of them may be gone or unreadable), else from the name of its bind
-    /// mount, else the name of a program in it. `host_ns` says that it is the host's own.
+    /// Whose namespace it is: from processes in it (any of them may be gone or unreadable), else from the name of its
+    /// bind mount, else the name of a program in it. `host_ns` says that it is the host's own.
     pub fn of_namespace(&mut self, id: NsId, name: Option<&str>, pids: &[u32], host_ns: bool) -> Owner {
         if host_ns {
             return Owner::default();
@@ -155,8 +158,8 @@ impl Owners {
         owners
     }
 
-    /// Who holds the sockets with these inodes: one pass over the file descriptors of all processes. A process of no unit is named by its
-    /// program.
+    /// Who holds the sockets with these inodes: one pass over the file descriptors of all processes. A process of no
+    /// unit is named by its program.
     pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Owner> {
         let unread = self.inodes.learn(wanted);
         self.issues.note_if(unread.refused > 0, OwnerIssue::FdTables);
@@ -228,7 +231,8 @@ impl ReadProcesses {
 /// Adds the names to what a control group says.
 fn owner_of(owner: &CgroupOwner, sources: &mut Sources, issues: &mut Issues, losses: &mut Vec<Loss>) -> Owner {
     if let Some(outermost) = owner.pods.first() {
-        // of nested pods, the outermost that this node has a name for: a pod that makes control groups must not pose as another
+        // of nested pods, the outermost that this node has a name for: a pod that makes control groups must not pose as
+        // another
         let named = owner.pods.iter().find_map(|pod| Some((pod, sources.pod(&pod.uid, issues, losses)?)));
         let (pod, name) = named.map_or((outermost, None), |(pod, name)| (pod, Some(name)));
         return owner_in_pod(pod, name, sources, issues, losses);

@@ -13,8 +13,8 @@ use crate::owner::NsId;
 /// `/proc/PID/cgroup` has one line per hierarchy. There are at most 16 hierarchies, and a path may have 4096 bytes.
 const MAX_CGROUP_FILE: u64 = 64 << 10;
 
-/// A process, by its folder in procfs. Once the process is gone every read fails, even if its pid is used again. The descriptor keeps
-/// neither the process nor its namespaces alive.
+/// A process, by its folder in procfs. Once the process is gone every read fails, even if its pid is used again. The
+/// descriptor keeps neither the process nor its namespaces alive.
 pub(super) struct Process(OwnedFd);
 
 impl Process {

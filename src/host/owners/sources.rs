@@ -1,6 +1,7 @@
 //! Which source is asked for a name, when, and which one is believed.
 //!
-//! The log folders come first. The container runtime is asked for what they do not have, and is believed if both have it.
+//! The log folders come first. The container runtime is asked for what they do not have, and is believed if both have
+//! it.
 
 use std::path::PathBuf;
 

@@ -59,8 +59,8 @@ impl Tree {
         self.walked = false;
     }
 
-    /// Makes sure that every id is known, or known to be absent, by at most one walk in each sweep. After an error, what the walk found until
-    /// then is known, and so is what was known before.
+    /// Makes sure that every id is known, or known to be absent, by at most one walk in each sweep. After an error,
+    /// what the walk found until then is known, and so is what was known before.
     pub fn learn(&mut self, ids: &BTreeSet<u64>, files: &mut Worker) -> io::Result<()> {
         self.absent.retain(|id| ids.contains(id));
         let news = ids.iter().any(|id| !self.known.contains_key(id) && !self.absent.contains(id));

@@ -41,7 +41,8 @@ pub struct HalfClosed {
 }
 
 impl HalfClosed {
-    /// From a socket of a dump; `None` for any other state, and for a socket that no process holds: the kernel ends that one itself.
+    /// From a socket of a dump; `None` for any other state, and for a socket that no process holds: the kernel ends
+    /// that one itself.
     #[must_use]
     pub fn of(socket: &Socket) -> Option<Self> {
         let waits = match socket.state {

@@ -1,12 +1,13 @@
 //! The application's own heartbeats, recognised by size and rhythm: payload itself is never read.
 //!
-//! A pool that asks something every 15 s has the rhythm of a heartbeat. What differs is the size: a heartbeat is one frame each way whose length its
-//! protocol fixes, and TLS adds a constant. So a connection has heartbeats if
+//! A pool that asks something every 15 s has the rhythm of a heartbeat. What differs is the size: a heartbeat is one
+//! frame each way whose length its protocol fixes, and TLS adds a constant. So a connection has heartbeats if
 //! - its exchanges have the sizes of one of the known [kinds],
 //! - they are regular, and both directions keep pace,
 //! - both were watched for long enough ([`Heartbeats::refresh`]).
 //!
-//! Other payload proves nothing and disproves nothing: the time in which it moves does not count as watched. A pool never begins a watch.
+//! Other payload proves nothing and disproves nothing: the time in which it moves does not count as watched. A pool
+//! never begins a watch.
 
 use std::time::Duration;
 
@@ -78,7 +79,8 @@ pub struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// Whether they keep a path with this idle timeout fresh: no gap is longer than half of it, and they were watched for all of it.
+    /// Whether they keep a path with this idle timeout fresh: no gap is longer than half of it, and they were watched
+    /// for all of it.
     #[must_use]
     pub fn refresh(&self, idle_timeout: Duration) -> bool {
         let limit = u64::try_from(idle_timeout.as_millis()).unwrap_or(u64::MAX);
@@ -143,7 +145,8 @@ impl HeartbeatWatch {
         let count = u32::from(beats.sent.max(beats.received)).max(1);
         let period = gap / count;
         let longest = self.longest.ms();
-        // Several beats between two samples: their gaps are unseen, but their number shows the period. Two timers may be out of step.
+        // Several beats between two samples: their gaps are unseen, but their number shows the period. Two timers may
+        // be out of step.
         let bound = if count > 1 { gap.min(period.saturating_mul(2)) } else { gap };
         let slack = |of: u32| of / 8 + of / (2 * count) + SAME_BEAT_MS / 2;
         let near = |one: u32| one.abs_diff(longest) <= slack(longest);
@@ -188,7 +191,8 @@ fn beats(kind: Kind, moved: Totals, movement: &Movement) -> Option<Beats> {
     let (out, into) = kind.sizes();
     let (sent, received) = (u16::from(movement.segments_sent?), moved.received / into);
     let all = moved.sent == out * sent && moved.received == into * received;
-    // A beat comes with an acknowledgement, seldom with a retransmission. More segments may carry more bytes than 16 bits count.
+    // A beat comes with an acknowledgement, seldom with a retransmission. More segments may carry more bytes than 16
+    // bits count.
     let most = u32::from(sent.max(received)) * 4 + 4;
     let segments = u32::from(received)..=most;
     (all && segments.contains(&movement.segments_received)).then_some(Beats { sent, received })

@@ -1,5 +1,5 @@
-//! The DaemonSet of deploy/, rendered by kustomize and translated as kubelet translates it. A field that this does not know is an
-//! error, so that manifest and test cannot drift apart.
+//! The DaemonSet of deploy/, rendered by kustomize and translated as kubelet translates it. A field that this does not
+//! know is an error, so that manifest and test cannot drift apart.
 
 use std::fs;
 use std::path::Path;

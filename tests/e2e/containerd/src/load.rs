@@ -1,4 +1,5 @@
-//! What the test's pods run: listen, or dial with or without keepalive, and hold the connections for as long as the pod lives.
+//! What the test's pods run: listen, or dial with or without keepalive, and hold the connections for as long as the pod
+//! lives.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The agent on a real node: a containerd with the CRI plugin and CNI, pods made through CRI, the agent one of them.
 //!
-//! One program with several parts: `supervise` makes a node of namespaces and removes every trace of it, `inside` is the test
-//! on that node, and `load` is what the test's pods run.
+//! One program with several parts: `supervise` makes a node of namespaces and removes every trace of it, `inside` is
+//! the test on that node, and `load` is what the test's pods run.
 
 mod cri;
 mod deploy;

@@ -1,4 +1,5 @@
-//! The program's own CRI messages against `k8s-cri`'s, which are generated from Kubernetes' interface: what the one writes the other reads.
+//! The program's own CRI messages against `k8s-cri`'s, which are generated from Kubernetes' interface: what the one
+//! writes the other reads.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -9,8 +10,9 @@ use prost::Message;
 #[path = "../../../../src/host/owners/cri_messages.rs"]
 mod ours;
 
-/// Both directions. `whole` has every field set; `read` is what the program reads of it, and `reduced` the same in `k8s-cri`'s words.
-/// Literals of `ours` name every field, so a field that is added there does not compile here until it is compared.
+/// Both directions. `whole` has every field set; `read` is what the program reads of it, and `reduced` the same in
+/// `k8s-cri`'s words. Literals of `ours` name every field, so a field that is added there does not compile here until
+/// it is compared.
 fn agree<O, T>(whole: &T, read: &O, reduced: &T)
 where
     O: Message + Default + PartialEq + Debug,

@@ -1,5 +1,5 @@
-//! A node of namespaces: everything that is started on it dies with its first process, everything that is mounted or networked
-//! goes with its namespaces; folders and cgroups are removed by the supervisor, which stays outside.
+//! A node of namespaces: everything that is started on it dies with its first process, everything that is mounted or
+//! networked goes with its namespaces; folders and cgroups are removed by the supervisor, which stays outside.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,8 +33,8 @@ pub struct Node<'a> {
     pub cgroups: Cgroups,
 }
 
-/// Runs the test on a node of its own, and removes the node however the test ends. On a machine with cgroup version 1 beside
-/// version 2 it is run again on a node that knows version 2 only.
+/// Runs the test on a node of its own, and removes the node however the test ends. On a machine with cgroup version 1
+/// beside version 2 it is run again on a node that knows version 2 only.
 pub fn supervise(auditor: &Path) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "this test makes namespaces and cgroups: run it as root");
     let auditor = auditor.canonicalize().with_context(|| format!("the program under test, {}", auditor.display()))?;

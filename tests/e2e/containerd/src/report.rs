@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// The connections of a report, one line each: owner, direction, keepalive, verdict. Those of the agent's own HTTP are left out.
+/// The connections of a report, one line each: owner, direction, keepalive, verdict. Those of the agent's own HTTP are
+/// left out.
 pub fn lines(report: &Value) -> Result<Vec<String>> {
     let connections = report["connections"].as_array().context("a report has connections")?;
     let mut lines: Vec<String> = connections.iter().filter(|connection| !is_http(connection)).map(line).collect();

@@ -1,4 +1,5 @@
-//! runc without limits, for a node whose cgroup version 2 lacks the controllers that the machine has bound to version 1.
+//! runc without limits, for a node whose cgroup version 2 lacks the controllers that the machine has bound to version
+//! 1.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;

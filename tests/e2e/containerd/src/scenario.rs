@@ -1,4 +1,5 @@
-//! The test itself: pods of every kind that must be told apart, and what the agent says of them from inside its own pods.
+//! The test itself: pods of every kind that must be told apart, and what the agent says of them from inside its own
+//! pods.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -102,8 +103,8 @@ fn expected(profile: &str) -> Vec<&'static str> {
     lines
 }
 
-/// A static pod whose manifest gives a uid is renamed: kubelet makes it another sandbox, one attempt more, and the runtime goes on
-/// listing the old one. Then its container fails once, so that there are two of one name.
+/// A static pod whose manifest gives a uid is renamed: kubelet makes it another sandbox, one attempt more, and the
+/// runtime goes on listing the old one. Then its container fails once, so that there are two of one name.
 async fn renamed(cri: &mut Cri, cgroup: &str, first: Pod) -> Result<Running> {
     let pod = Pod { name: "proxy".to_owned(), attempt: 1, ..first.clone() };
     first.run(cri, cgroup).await?.stop(cri).await?;
@@ -164,7 +165,8 @@ fn audits(scratch: &Path, auditor: &Path, proxy: &Running) -> Result<()> {
     let report: Value = serde_json::from_str(&audit(&["--format=json", &logs, &endpoint])?)?;
     let seen = report::lines(&report)?;
     ensure!(seen == all, "by CRI: expected\n  {}\nseen\n  {}", all.join("\n  "), seen.join("\n  "));
-    // the pod as the owner of its namespace has only its uid to be named by; the runtime's list has another order each time
+    // the pod as the owner of its namespace has only its uid to be named by; the runtime's list has another order each
+    // time
     let file = scratch.join("sweep.jsonl").display().to_string();
     for _ in 0..8 {
         audit(&[&logs, &endpoint, "--record", &file])?;
@@ -188,7 +190,8 @@ fn audits(scratch: &Path, auditor: &Path, proxy: &Running) -> Result<()> {
 
 /// A pod is deleted: its network namespace and its series go.
 async fn ends(cri: &mut Cri, cart: Running, netns: &OsString, agents: &[(&str, Running)]) -> Result<()> {
-    // one end of this pair lives in the pod's namespace and dies with it, and so does the other; CNI does not know of it
+    // one end of this pair lives in the pod's namespace and dies with it, and so does the other; CNI does not know of
+    // it
     node::command(
         "ip",
         &["link", "add", "probe", "type", "veth", "peer", "name", "probe", "netns", &netns.to_string_lossy()],
