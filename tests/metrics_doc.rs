@@ -13,13 +13,16 @@ use keepalive_auditor::show::metrics::{Detail, Limits, SweepDurations, View, tex
 const HEAD: &str = "\
 # Metrics
 
-The agent serves these on `/metrics`, in Prometheus' text format. This page is written from `src/show/metrics/families.rs`.
+The agent serves these on `/metrics`, in Prometheus' text format. \
+This page is written from `src/show/metrics/families.rs`.
 
 - Series of connections and pods are built from the last sweep: a pod that is gone leaves no series.
-- A connection outside any pod has empty `namespace` and `pod`. Its `container` is the systemd unit, the container id (12 digits) or the name
+- A connection outside any pod has empty `namespace` and `pod`. Its `container` is the systemd unit, the container id \
+(12 digits) or the name
   of the network namespace.
 - `endpoint` is the listening end: the remote `ip:port` of an outbound connection, the local `:port` of an inbound one.
-- With `metrics_detail: workload` the connections of a workload's pods on one node are summed: `pod` and `container` are empty, and `workload` is
+- With `metrics_detail: workload` the connections of a workload's pods on one node are summed: \
+`pod` and `container` are empty, and `workload` is
   one more label.
 - Other labels never contain an address, an ephemeral port, a cookie or a pid.
 - [runbook.md](runbook.md) explains the alerts, [scaling.md](scaling.md) the number of series.

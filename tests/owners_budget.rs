@@ -97,7 +97,8 @@ fn run_pod(cgroups: &Cgroups, logs: &Path, pod: usize) -> Pod {
     let [pause, app, sidecar] = cgroups.pod(pod);
     let netns = Netns::named(&format!("cni-{pod}"));
     let script = format!(
-        "(echo 0 >{app}/cgroup.procs; i=3; while [ $i -lt {PROCESSES_PER_POD} ]; do sleep 3600 & i=$((i+1)); done; exec sleep 3600) &
+        "(echo 0 >{app}/cgroup.procs; i=3; while [ $i -lt {PROCESSES_PER_POD} ]; do sleep 3600 & i=$((i+1)); done; \
+         exec sleep 3600) &
          (echo 0 >{sidecar}/cgroup.procs; exec sleep 3600) &
          echo 0 >{pause}/cgroup.procs; exec sleep 3600",
         app = app.display(),
@@ -242,7 +243,8 @@ fn names_cost_less_than_a_tenth() {
     let (sweep, naming) = (median(sweeps), median(namings));
     let share = |naming: Duration, sweep: Duration| 100.0 * naming.as_secs_f64() / sweep.as_secs_f64();
     println!(
-        "{PODS} pods, {running} processes, {} connections: a sweep takes {:.1} ms, naming {:.1} ms of them ({:.1} %); the first {:.1} ms, naming \
+        "{PODS} pods, {running} processes, {} connections: a sweep takes {:.1} ms, naming {:.1} ms of them ({:.1} %); \
+         the first {:.1} ms, naming \
          {:.1} ms ({:.1} %)",
         6 * PODS,
         milliseconds(sweep),

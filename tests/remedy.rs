@@ -68,7 +68,10 @@ fn document(request: &Request) -> Value {
 /// The four options of a listener, in Gloo's or Envoy's spelling of the value.
 fn socket_options(value_key: &str) -> Value {
     let state = "STATE_PREBIND";
-    let option = |description, level, name, value| json!({ "description": description, "level": level, "name": name, value_key: value, "state": state });
+    let option = |description, level, name, value| {
+        json!({ "description": description, "level": level, "name": name,
+        value_key: value, "state": state })
+    };
     json!([
         option("SO_KEEPALIVE", 1, 9, 1),
         option("TCP_KEEPIDLE", 6, 4, 300),

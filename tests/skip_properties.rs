@@ -282,7 +282,8 @@ proptest! {
 
     #[test]
     fn an_option_that_is_set_on_a_silent_connection_is_seen_in_time(
-        kinds in vec(prop::option::of(options()), 1..6), sweeps in sweeps(), number in any::<usize>(), options in in_time(),
+        kinds in vec(prop::option::of(options()), 1..6), sweeps in sweeps(), number in any::<usize>(),
+            options in in_time(),
         lookup_cost in lookup_cost(),
     ) {
         let mut namespace = Namespace::new(&kinds);

@@ -72,7 +72,8 @@ pub fn measure() {
         let series = page.lines().filter(|line| !line.starts_with('#')).count();
         let connections = PODS * each;
         println!(
-            "{PODS} pods, {connections} connections: {series} series, {} bytes, {used:.1} ms of CPU, the client's included",
+            "{PODS} pods, {connections} connections: {series} series, {} bytes, {used:.1} ms of CPU, the client's \
+             included",
             page.len()
         );
         row(&format!("5 GET /metrics, {PODS} pods, {connections} connections"), took * 1e3, 5.0, "ms");

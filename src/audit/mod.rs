@@ -152,7 +152,8 @@ fn finish(args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) ->
     is_read(written.and_then(|()| out.flush()))?;
     match missed {
         Some(limit) if !failed => bail!(
-            "--fail-on {limit} found nothing, but the sweep is incomplete: see the warnings. --allow-incomplete accepts what was read"
+            "--fail-on {limit} found nothing, but the sweep is incomplete: see the warnings. --allow-incomplete \
+             accepts what was read"
         ),
         _ => Ok(failed),
     }

@@ -174,7 +174,8 @@ impl Finder {
         }
         let directories: Vec<_> = self.mounts.iter().map(|(directory, _)| directory.display().to_string()).collect();
         format!(
-            "cannot read {what}: it is not audited unless it is mounted in {} or shared with a process that can be read. \
+            "cannot read {what}: it is not audited unless it is mounted in {} or shared with a process that can be \
+             read. \
              Run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
             directories.join(" or "),
         )
@@ -260,7 +261,8 @@ impl Processes {
             read.failure = Some((LossReason::Missing, detail));
         } else if read.failure.is_none() && !init {
             let detail = format!(
-                "{} hides the processes of other users (it has no process 1; see hidepid in proc(5)): their network namespaces are not \
+                "{} hides the processes of other users (it has no process 1; see hidepid in proc(5)): their network \
+                 namespaces are not \
                  audited. Run as root or with CAP_SYS_PTRACE",
                 procfs.display()
             );

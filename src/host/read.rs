@@ -106,7 +106,8 @@ fn entering(name: &str, error: &std::io::Error) -> String {
         return format!("{name}: {error}");
     }
     format!(
-        "{name}: permission denied. CAP_SYS_ADMIN is missing (and CAP_SYS_PTRACE, for namespaces that are found through another \
+        "{name}: permission denied. CAP_SYS_ADMIN is missing (and CAP_SYS_PTRACE, for namespaces that are found \
+         through another \
          user's process): run as root"
     )
 }

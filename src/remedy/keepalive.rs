@@ -91,7 +91,8 @@ impl KeepaliveSettings {
         let (detection, limit) = (self.detection(), decimal(budget));
         (Duration::from_secs(detection) >= budget).then(|| {
             format!(
-                "A live connection is protected, but a dead peer is noticed only after {detection} s, later than the path's {limit} s."
+                "A live connection is protected, but a dead peer is noticed only after {detection} s, later than the \
+                 path's {limit} s."
             )
         })
     }
@@ -177,7 +178,8 @@ mod tests {
         let error = derive(Some(700), None, None, 350).expect_err("is too late");
         assert_eq!(
             error.to_string(),
-            "--idle 700s cannot protect a path that drops idle connections after 350s: the kernel's timer fires up to an \
+            "--idle 700s cannot protect a path that drops idle connections after 350s: the kernel's timer fires up to \
+             an \
              eighth late, so the first probe may come only after 787.5s; use at most 311s"
         );
     }

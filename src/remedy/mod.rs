@@ -62,7 +62,8 @@ pub enum RemedyError {
     },
     /// Probes that come after the path has dropped the connection.
     #[error(
-        "--idle {idle}s cannot protect a path that drops idle connections after {budget}s: the kernel's timer fires up to an \
+        "--idle {idle}s cannot protect a path that drops idle connections after {budget}s: the kernel's timer fires \
+         up to an \
          eighth late, so the first probe may come only after {latest}s; use at most {most}s"
     )]
     TooLate {
@@ -77,7 +78,8 @@ pub enum RemedyError {
     },
     /// A layer 7 timeout: probes carry no payload.
     #[error(
-        "no keepalive helps with --profile {profile}: its idle timeout counts payload bytes only; let the application send \
+        "no keepalive helps with --profile {profile}: its idle timeout counts payload bytes only; let the application \
+         send \
          something more often than every {seconds}s, or raise the timeout"
     )]
     Helpless {
@@ -88,7 +90,8 @@ pub enum RemedyError {
     },
     /// An idle timeout that no whole second fits below.
     #[error(
-        "no keepalive protects a path that drops idle connections after {0:?}: the kernel counts whole seconds and its timer \
+        "no keepalive protects a path that drops idle connections after {0:?}: the kernel counts whole seconds and \
+         its timer \
          fires up to an eighth late"
     )]
     NoRoom(Duration),

@@ -16,10 +16,12 @@ pub fn why(cause: Cause, findings: &[&Finding], node: Option<u32>) -> String {
     let mut text = match cause {
         Cause::Unanswered => unanswered(findings),
         Cause::PayloadOnly => format!(
-            "The path ({path}) counts only data: it drops a connection after {limit} s without data. TCP keepalive does not help there."
+            "The path ({path}) counts only data: it drops a connection after {limit} s without data. TCP keepalive \
+             does not help there."
         ),
         Cause::KeepaliveOff => format!(
-            "Keepalive is off: the local side never probes, and the path ({path}) drops a connection that is idle for {limit} s."
+            "Keepalive is off: the local side never probes, and the path ({path}) drops a connection that is idle for \
+             {limit} s."
         ),
         _ => late(cause, findings, limit),
     };
@@ -57,7 +59,8 @@ fn unanswered(findings: &[&Finding]) -> String {
     let blackholed = findings.iter().filter(|finding| finding.verdict == Verdict::Blackholed).count();
     if blackholed == findings.len() {
         format!(
-            "They were idle for longer than the path ({path}) keeps them, then sent, and nothing is acknowledged: the path has dropped them."
+            "They were idle for longer than the path ({path}) keeps them, then sent, and nothing is acknowledged: the \
+             path has dropped them."
         )
     } else {
         format!("What the local side sent is not answered: the path ({path}) or the peer is gone.")
@@ -67,7 +70,8 @@ fn unanswered(findings: &[&Finding]) -> String {
 fn late(cause: Cause, findings: &[&Finding], limit: f64) -> String {
     let path = findings.first().map_or("", |first| &first.path.name);
     let too_late = format!(
-        "too late for the path ({path}), which drops a connection that is idle for {limit} s (the kernel's timer may take an eighth more)"
+        "too late for the path ({path}), which drops a connection that is idle for {limit} s (the kernel's timer may \
+         take an eighth more)"
     );
     let seconds: BTreeSet<u64> = findings.iter().filter_map(|finding| probes_after_seconds(finding)).collect();
     let after = match (seconds.first(), seconds.last()) {
@@ -81,10 +85,12 @@ fn late(cause: Cause, findings: &[&Finding], limit: f64) -> String {
         }
         Cause::KeepidleTooLong => format!("Keepalive is on, but its first probe comes after {after}: {too_late}."),
         Cause::KeepintvlTooLong => format!(
-            "Keepalive is on, but a probe may come only after {after}, because KEEPIDLE or KEEPINTVL is so long: {too_late}."
+            "Keepalive is on, but a probe may come only after {after}, because KEEPIDLE or KEEPINTVL is so long: \
+             {too_late}."
         ),
         _ => format!(
-            "Keepalive is on, but no probe comes before the path ({path}) drops an idle connection ({limit} s): an option was set late, or \
+            "Keepalive is on, but no probe comes before the path ({path}) drops an idle connection ({limit} s): an \
+             option was set late, or \
              unsent data holds the probe back."
         ),
     }
@@ -95,18 +101,21 @@ pub fn help(cause: Cause, limit: f64) -> Vec<String> {
     match cause {
         Cause::Unanswered => {
             let lines = [
-                "What bounds such hangs is TCP_USER_TIMEOUT: the kernel ends the connection when what was sent is not acknowledged for so long.",
+                "What bounds such hangs is TCP_USER_TIMEOUT: the kernel ends the connection when what was sent is not \
+                 acknowledged for so long.",
                 "  libpq: tcp_user_timeout=30000 (milliseconds)",
                 "  HAProxy: `tcp-ut 30s` on bind and server lines",
                 "  Netty: EpollChannelOption.TCP_USER_TIMEOUT",
                 "  gRPC: the keepalive timeout (its channel sets TCP_USER_TIMEOUT to it)",
                 "  Go: net.Dialer.Control with unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 30000)",
-                "  any program: setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, …), or a timeout of its own for each request",
+                "  any program: setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, …), or a timeout of its own for each \
+                 request",
             ];
             lines.map(str::to_owned).to_vec()
         }
         Cause::PayloadOnly => vec![format!(
-            "What helps: a heartbeat of the application at most every {} s (HTTP/2 or gRPC PING, AMQP heartbeat, SSH ServerAliveInterval, \
+            "What helps: a heartbeat of the application at most every {} s (HTTP/2 or gRPC PING, AMQP heartbeat, SSH \
+             ServerAliveInterval, \
                  WebSocket ping), or a higher limit on the path.",
             limit / 2.0
         )],

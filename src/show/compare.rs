@@ -126,7 +126,8 @@ impl fmt::Display for Told<'_> {
             *self.change;
         writeln!(
             f,
-            "  newly protected {new_protected}, new but unprotected {new_unprotected}, mended while open {mended}, old and unprotected \
+            "  newly protected {new_protected}, new but unprotected {new_unprotected}, mended while open {mended}, \
+             old and unprotected \
              {old_unprotected}, unprotected and closed since {gone_unprotected}"
         )?;
         let effect = self.change.effect();
@@ -149,17 +150,23 @@ impl fmt::Display for Told<'_> {
                 }
                 (Effect::Took | Effect::InPlace, survivors) => write!(
                     f,
-                    " Must Envoy be restarted? No: the Envoy that still holds {survivors} from before {opened} protected ones."
+                    " Must Envoy be restarted? No: the Envoy that still holds {survivors} from before {opened} \
+                     protected ones."
                 )?,
                 (Effect::Failed | Effect::Partly, _) if self.direction == Direction::Inbound => f.write_str(
-                    " Must Envoy be restarted? Yes, if the setting has reached it (config_dump): this listener still has the \
+                    " Must Envoy be restarted? Yes, if the setting has reached it (config_dump): this listener still \
+                     has the \
                      sockets that it was made with.",
                 )?,
                 (Effect::Failed | Effect::Partly, _) => f.write_str(
-                    " Must Envoy be restarted? A cluster takes the setting without: look whether it has reached this proxy \
+                    " Must Envoy be restarted? A cluster takes the setting without: look whether it has reached this \
+                     proxy \
                      (config_dump).",
                 )?,
-                (Effect::Unseen, _) => f.write_str(" Must Envoy be restarted? Open a connection through it and compare again.")?,
+                (Effect::Unseen, _) => f.write_str(
+                    " Must Envoy be restarted? Open a connection through it and \
+                    compare again.",
+                )?,
             }
         }
         if old_unprotected > 0 {
@@ -180,7 +187,8 @@ impl fmt::Display for Told<'_> {
             };
             write!(
                 f,
-                "\n  {old_unprotected} {since}: a socket takes its keepalive when it is opened. What ages them out: {what}."
+                "\n  {old_unprotected} {since}: a socket takes its keepalive when it is opened. What ages them out: \
+                 {what}."
             )?;
         }
         Ok(())

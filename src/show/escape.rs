@@ -35,7 +35,8 @@ pub fn html(text: &str) -> String {
 /// What a terminal or browser acts on instead of showing it: controls, line separators and changes of direction.
 fn is_control(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

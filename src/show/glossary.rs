@@ -111,7 +111,8 @@ fn of_keepalive(keepalive: Keepalive) -> &'static str {
              net.ipv4.tcp_keepalive_time of the network namespace (new connections only)."
         }
         Keepalive::Off => {
-            "The socket has no keepalive timer, so it sends no probes. A sysctl does not help: the program or its proxy\n\
+            "The socket has no keepalive timer, so it sends no probes. A sysctl does not help: the program or its \
+             proxy\n\
              must turn SO_KEEPALIVE on. `keepalive-auditor remedy --list` shows how."
         }
         Keepalive::Unknown => {
@@ -134,7 +135,8 @@ fn of_verdict(verdict: Verdict) -> &'static str {
              `blackholed`."
         }
         Verdict::Overdue => {
-            "Keepalive is off or late, and no segment was seen for the idle timeout of the path. The path has probably\n\
+            "Keepalive is off or late, and no segment was seen for the idle timeout of the path. The path has \
+             probably\n\
              dropped the connection: the next write meets a reset, or no answer at all.\n\
              What to do: turn keepalive on; keepalive-auditor audit --explain shows how."
         }
@@ -160,7 +162,8 @@ fn of_verdict(verdict: Verdict) -> &'static str {
         }
         Verdict::Protected => "Keepalive of the local side probes before the idle timeout of the path.",
         Verdict::Local => {
-            "Both ends are on this node, with no middlebox between them. Nothing can drop the connection for being idle.\n\
+            "Both ends are on this node, with no middlebox between them. Nothing can drop the connection for being \
+             idle.\n\
              --local-scope namespace judges connections between namespaces of the node, too."
         }
     }

@@ -66,7 +66,10 @@ fn sweep(report: &Report) -> Value {
         },
         "connections": report.connections,
         "ignored": report.ignored,
-        "half_closed": Waits::ALL.map(|waits| (waits.name(), report.half_closed(waits))).into_iter().collect::<BTreeMap<_, _>>(),
+        "half_closed": Waits::ALL
+            .map(|waits| (waits.name(), report.half_closed(waits)))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
         "half_closed_by_owner": report.half_closed.iter().map(|((owner, waits), count)| json!({
             "owner": **owner,
             "state": waits.name(),

@@ -322,9 +322,13 @@ mod tests {
 
     fn connection(pod: &str, verdict: &str, idle: f64) -> Value {
         json!({
-            "owner": { "kind": "pod", "namespace": "shop", "pod": pod, "pod_uid": null, "container": "app", "container_id": null },
-            "direction": "outbound", "endpoint": "10.20.0.7:443", "keepalive": "off", "path": "nlb", "idle_timeout_seconds": 350.0,
-            "wire_idle_seconds": idle, "verdict": verdict, "why": format!("idle for {idle} s"), "process": { "pid": 1, "comm": "java" },
+            "owner": {
+                "kind": "pod", "namespace": "shop", "pod": pod, "pod_uid": null,
+                "container": "app", "container_id": null,
+            },
+            "direction": "outbound", "endpoint": "10.20.0.7:443", "keepalive": "off",
+            "path": "nlb", "idle_timeout_seconds": 350.0, "wire_idle_seconds": idle,
+            "verdict": verdict, "why": format!("idle for {idle} s"), "process": { "pid": 1, "comm": "java" },
         })
     }
 

@@ -22,10 +22,13 @@ nav{display:flex;flex-wrap:wrap;gap:1rem;margin:.5rem 0 1rem}
 ul.verdicts{display:flex;flex-wrap:wrap;gap:.5rem;padding:0;margin:0 0 .8rem;list-style:none}
 ul.verdicts li{border:1px solid var(--line);border-radius:.4rem;padding:.2rem .7rem}
 ul.verdicts b{font-size:1.15rem;margin-right:.4rem;font-variant-numeric:tabular-nums}
-.zero{color:var(--muted)}.bad b,td.bad{color:var(--bad)}.warn b,td.warn{color:var(--warn)}.ok b{color:var(--ok)}.zero b{color:inherit}
+.zero{color:var(--muted)}.bad b,td.bad{color:var(--bad)}.warn b,td.warn{color:var(--warn)}.ok b{color:var(--ok)}.zero \
+b{color:inherit}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}
-th,td{text-align:left;padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
-th{font-size:.8rem;color:var(--muted);font-weight:600}td.why{white-space:normal;min-width:22rem;width:60%;color:var(--muted)}
+th,td{text-align:left;padding:.25rem .7rem .25rem 0;border-bottom:1px solid \
+var(--line);vertical-align:top;white-space:nowrap}
+th{font-size:.8rem;color:var(--muted);font-weight:600}\
+td.why{white-space:normal;min-width:22rem;width:60%;color:var(--muted)}
 td:first-child{font-weight:600}.number{text-align:right;font-variant-numeric:tabular-nums}
 code{font:13px ui-monospace,monospace}.warning{border-left:3px solid var(--warn);padding:.3rem .8rem;margin:.5rem 0}
 ";
@@ -37,11 +40,15 @@ pub fn html(node: &str, report: Option<(&Report, &mut dyn Iterator<Item = Findin
     let node = html_text(node);
     let _ = write!(
         out,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <meta http-equiv=\"refresh\" content=\"15\"><title>keepalive-auditor · {node}</title><style>{STYLE}</style></head><body><header>\
-         <h1>keepalive-auditor on {node}</h1><p>TCP connections that no keepalive protects · version {} · this page reloads every 15 s</p></header>\
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\">\
+         <meta http-equiv=\"refresh\" content=\"15\"><title>keepalive-auditor · \
+         {node}</title><style>{STYLE}</style></head><body><header>\
+         <h1>keepalive-auditor on {node}</h1><p>TCP connections that no keepalive protects · version {} · this page \
+         reloads every 15 s</p></header>\
          <nav><a href=\"/metrics\">Metrics</a><a href=\"/api/v1/report\">Report (JSON)</a>\
-         <a href=\"/api/v1/report?verdict=overdue,unanswered,blackholed\">Overdue and worse (JSON)</a><a href=\"/healthz\">Health</a></nav><main>",
+         <a href=\"/api/v1/report?verdict=overdue,unanswered,blackholed\">Overdue and worse (JSON)</a><a \
+         href=\"/healthz\">Health</a></nav><main>",
         env!("CARGO_PKG_VERSION")
     );
     match report {
@@ -72,7 +79,8 @@ fn body(out: &mut String, report: &Report, findings: &mut dyn Iterator<Item = Fi
     }
     out.push_str(
         "<div class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>Verdict</th><th>Owner</th><th>Endpoint</th>\
-         <th>Keepalive</th><th class=\"number\">Idle</th><th class=\"number\">Limit</th><th>Why</th></tr></thead><tbody>",
+         <th>Keepalive</th><th class=\"number\">Idle</th><th \
+         class=\"number\">Limit</th><th>Why</th></tr></thead><tbody>",
     );
     flagged.for_each(|finding| row(out, &finding));
     out.push_str("</tbody></table></div>");
@@ -90,7 +98,8 @@ fn row(out: &mut String, finding: &Finding) {
     };
     let _ = write!(
         out,
-        "<tr><td class=\"{}\">{}</td><td>{}</td><td><span title=\"{word}\">{arrow}</span> <code>{}</code></td><td>{}</td>\
+        "<tr><td class=\"{}\">{}</td><td>{}</td><td><span title=\"{word}\">{arrow}</span> \
+         <code>{}</code></td><td>{}</td>\
          <td class=\"number\">{idle}</td><td class=\"number\">{}</td><td class=\"why\">{}</td></tr>",
         class(finding.verdict),
         finding.verdict.name(),

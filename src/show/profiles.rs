@@ -64,7 +64,8 @@ pub fn explain(profile: &Profile) -> String {
         RefreshedBy::Payload => "payload only: TCP keepalive does not help",
     };
     format!(
-        "A known middlebox: use it with --profile {}.\n\nIdle timeout: {idle}\nConfigurable: {range}\nRefreshed by: {refreshed}\n\
+        "A known middlebox: use it with --profile {}.\n\nIdle timeout: {idle}\nConfigurable: {range}\nRefreshed by: \
+         {refreshed}\n\
          At expiry:    {expiry}\nSource:       {source}",
         profile.name
     )

@@ -53,7 +53,8 @@ pub(super) const COLUMNS: [Column; 17] = [
     }),
     narrow(
         "OWNER",
-        "Who holds the connection: namespace/pod (container), a systemd unit, a container, a network namespace or host.",
+        "Who holds the connection: namespace/pod (container), a systemd unit, a container, a network namespace or \
+         host.",
         |finding| finding.owner.to_string(),
     ),
     narrow("DIR", "in: the connection was accepted here. out: it was opened here.", |finding| {
@@ -72,7 +73,8 @@ pub(super) const COLUMNS: [Column; 17] = [
     ),
     wide(
         "KEEPIDLE",
-        "The idle time before the first probe. `>=` marks a lower bound that was inferred from the timer. With --exact:\n\
+        "The idle time before the first probe. `>=` marks a lower bound that was inferred from the timer. With \
+         --exact:\n\
          KEEPIDLE, KEEPINTVL and KEEPCNT of the socket.",
         keepidle,
     ),
@@ -81,7 +83,8 @@ pub(super) const COLUMNS: [Column; 17] = [
     })),
     number(narrow(
         "WIRE IDLE",
-        "The time since the last segment of any kind, probes and their answers included. `?`: the kernel does not report it.",
+        "The time since the last segment of any kind, probes and their answers included. `?`: the kernel does not \
+         report it.",
         |finding| idle(finding.wire_idle),
     )),
     number(narrow("LIMIT", "The idle timeout of the path.", |finding| Limit(finding.path.idle_timeout).to_string())),

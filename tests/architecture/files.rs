@@ -35,7 +35,6 @@ fn every_file_opens_with_its_subject() {
 }
 
 #[test]
-#[ignore = "not yet true of every file"]
 fn no_line_is_longer_than_120_columns() {
     let files: Vec<_> = ["src", "tests", "benches", "fuzz"].into_iter().flat_map(rust_files).collect();
     assert!(files.len() > 100, "only {} files found", files.len());

@@ -70,7 +70,8 @@ prop_compose! {
         peer_keepalive in prop::option::of(prop::sample::select(Keepalive::ALL.to_vec())),
     ) -> Facts {
         Facts {
-            timer, keepidle, probes_after, next_probe, probing, wire_idle, data_idle, last_heard, watched, age, unanswered, expired, local,
+            timer, keepidle, probes_after, next_probe, probing, wire_idle, data_idle, last_heard, watched, age,
+                unanswered, expired, local,
             peer_probes, heartbeats, peer_keepalive,
         }
     }
@@ -119,13 +120,15 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
     #[test]
-    fn more_evidence_of_protection_never_makes_a_verdict_worse(facts in facts(), criteria in criteria(), better in ms()) {
+    fn more_evidence_of_protection_never_makes_a_verdict_worse(facts in facts(), criteria in criteria(), better in
+        ms()) {
         let before = verdict(&criteria, &facts);
         let fresh = PeerProbes { ago: 0, period: None, late: false };
         let known = [
             // the local side probes in time
             Facts {
-                timer: KeepaliveTimer::Armed, keepidle: Some(15_000), probes_after: None, next_probe: Some(0), wire_idle: Some(0), ..facts
+                timer: KeepaliveTimer::Armed, keepidle: Some(15_000), probes_after: None, next_probe: Some(0),
+                    wire_idle: Some(0), ..facts
             },
             // the peer's probes were just seen
             Facts { peer_probes: Some(fresh), ..facts },
@@ -162,7 +165,8 @@ proptest! {
             prop_assert!(seen.watched >= LIMIT_MS && seen.watched >= 10 * seen.longest_gap, "{seen:?}");
         }
         // and they count where only payload does
-        let good = Facts { heartbeats: Some(HEARTBEATS), expired: false, unanswered: Unanswered::default(), local: false, ..facts };
+        let good = Facts { heartbeats: Some(HEARTBEATS), expired: false, unanswered: Unanswered::default(), local:
+            false, ..facts };
         let payload = Criteria { refreshed_by: RefreshedBy::Payload, ..criteria };
         prop_assert_eq!(verdict(&payload, &good), Verdict::AppProtected);
         for bad in [
@@ -187,7 +191,8 @@ proptest! {
     }
 
     #[test]
-    fn a_masked_timer_without_history_is_undetermined_where_segments_refresh_the_path(facts in facts(), criteria in criteria()) {
+    fn a_masked_timer_without_history_is_undetermined_where_segments_refresh_the_path(facts in facts(), criteria in
+        criteria()) {
         let facts = Facts { timer: KeepaliveTimer::Unknown, ..facts };
         prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Unknown);
         let criteria = Criteria { refreshed_by: RefreshedBy::Segment, ..criteria };

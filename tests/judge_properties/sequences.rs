@@ -177,7 +177,11 @@ proptest! {
         follow(&mut connection, &looks, |connection, tracked, now| {
             let (keepidle, probes_after) = bounds(tracked);
             if keepidle + SAME + APART < best.0 || probes_after + SAME + APART < best.1 {
-                wrong.get_or_insert(format!("{best:?} became {:?} at {now} ms: {:?}", bounds(tracked), connection.socket()));
+                wrong.get_or_insert(format!(
+                    "{best:?} became {:?} at {now} ms: {:?}",
+                    bounds(tracked),
+                    connection.socket()
+                ));
             }
             best = (best.0.max(keepidle), best.1.max(probes_after));
         });
@@ -201,7 +205,8 @@ proptest! {
         let limit = Duration::from_secs(limit);
         let mut last = (0, None);
         follow(&mut connection, &looks, |_, tracked, now| last = (bounds(tracked).1, Some(facts(tracked, now))));
-        prop_assert!(last.0 + SAME >= longest && last.0 <= longest, "{} of {options:?}, sweeps each {pause} ms", last.0);
+        prop_assert!(last.0 + SAME >= longest && last.0 <= longest,
+            "{} of {options:?}, sweeps each {pause} ms", last.0);
         // and no false comfort: half a second is what the clocks do not tell
         if !in_time(longest - SAME.min(longest), limit) {
             prop_assert_eq!(keepalive(limit, &last.1.unwrap()), Keepalive::Late, "{:?} for {:?}", last.1, limit);
@@ -228,7 +233,8 @@ proptest! {
 
     #[test]
     fn keepidle_is_known_from_the_first_look_at_a_fresh_connection(
-        options in options(), first in prop::sample::select(vec![None, Some(0), Some(1), Some(2)]), pause in 200..15_000_u64,
+        options in options(), first in prop::sample::select(vec![None, Some(0), Some(1), Some(2)]),
+            pause in 200..15_000_u64,
     ) {
         let options = sound(Options { keepidle: options.keepidle.max(4_000), ..options });
         // at once or later: the first data, and the first look before half of the first period is over
@@ -237,7 +243,8 @@ proptest! {
         let pause = at + BLIND + pause.min(options.keepidle / 4);
         // any pace afterwards, in silence: KEEPIDLE is known before the first probe
         let mut connection = Connection::open(options);
-        let looks = [(pause, action.into_iter().collect()), (options.keepidle * 3 / 4, vec![]), (options.keepidle, vec![])];
+        let looks = [(pause, action.into_iter().collect()), (options.keepidle * 3 / 4, vec![]),
+            (options.keepidle, vec![])];
         let mut all = Vec::new();
         follow(&mut connection, &looks, |_, tracked, _| all.push(bounds(tracked).0));
         prop_assert!(all[0] + at + SAME >= options.keepidle && all[0] <= options.keepidle, "{all:?} of {options:?}");
@@ -281,7 +288,8 @@ proptest! {
         gone in prop::option::of((0..40_usize, 0..40_000_u64)), quiet in vec(5_000..30_000_u64, 12),
     ) {
         let limit = Duration::from_secs(limit);
-        let mut connection = options.map_or_else(Connection::without_keepalive, |options| Connection::open(sound(options)));
+        let mut connection = options.map_or_else(Connection::without_keepalive, |options|
+            Connection::open(sound(options)));
         // the last of them speaks into the void
         let mut looks: Looks = looks.into_iter().chain(quiet.into_iter().map(|pause| (pause, Vec::new()))).collect();
         let last = looks.len() - 12;

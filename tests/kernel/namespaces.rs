@@ -84,11 +84,13 @@ kernel_test!(every_connection_that_ss_shows_is_reported, || {
             .lines()
             .map(|line| {
                 let words: Vec<_> = line.split_whitespace().collect();
-                let plain = |end: &str| end.replace("[::ffff:", "").replace(if end.contains("[::ffff:") { "]" } else { "\0" }, "");
+                let plain = |end: &str| end.replace("[::ffff:", "").replace(if end.contains("[::ffff:")
+                    { "]" } else { "\0" }, "");
                 (plain(words[2]), plain(words[3]))
             })
             .collect();
-        let told: BTreeSet<_> = report.rows_of(netns.inode).map(|row| (row.local.clone(), row.remote.clone())).collect();
+        let told: BTreeSet<_> = report.rows_of(netns.inode)
+            .map(|row| (row.local.clone(), row.remote.clone())).collect();
         checks.equal("count", report.rows_of(netns.inode).count(), text.lines().count());
         checks.equal("tuples", told, shown);
     }
@@ -108,7 +110,8 @@ kernel_test!(the_timer_column_is_written_as_ss_writes_it, || {
         // A second may pass between the two; it does not pass between them every time.
         let agree = (0..20).any(|_| {
             let shown = client.run("ss", &["-Htno", "sport", "=", &port]);
-            let timer = shown.split_once("timer:(").map(|(_, rest)| rest.split(')').next().unwrap_or_default().to_owned());
+            let timer = shown.split_once("timer:(")
+                .map(|(_, rest)| rest.split(')').next().unwrap_or_default().to_owned());
             let table = run(&["audit", "--all", "--netns", "client"]).stdout;
             let line = table.lines().find(|line| line.contains(&format!("10.99.1.1:{port}"))).map(str::to_owned);
             match (&timer, &line) {

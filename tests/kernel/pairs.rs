@@ -138,7 +138,8 @@ kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair
                 let case = format!("{case} {role} {name}");
                 if let Some(row) = checks.end(&case, &report, end, keepalive, verdict) {
                     checks.that(row.peer.on_node, || format!("{case}: the other end is on this node: {row:?}"));
-                    checks.equal(&format!("{case}: the other's keepalive"), row.peer.keepalive.as_deref(), Some(other.0));
+                    checks.equal(&format!("{case}: the other's keepalive"), row.peer.keepalive.as_deref(),
+                        Some(other.0));
                 }
             }
         }
@@ -171,7 +172,8 @@ kernel_test!(a_port_used_towards_several_destinations_never_pairs_wrongly, || {
     let report = audit(&APART);
     for (case, connection) in held.iter().filter(|(case, _)| *case != "beside it") {
         checks.end(&format!("{case} client"), &report, &connection.client, "off", "exposed");
-        let server = if case.contains("96::2") || case.contains("96.0.2") { ("on", "protected") } else { ("off", "exposed") };
+        let is_on = case.contains("96::2") || case.contains("96.0.2");
+        let server = if is_on { ("on", "protected") } else { ("off", "exposed") };
         checks.end(&format!("{case} server"), &report, &connection.server, server.0, server.1);
     }
     checks.finish();

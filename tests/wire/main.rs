@@ -130,8 +130,8 @@ fn the_request_for_both_families_is_a_struct_inet_diag_req() {
         &[0; 16],                  // id.idiag_dst
         &[0; 4],                   // id.idiag_if
         &[0; 8],                   // id.idiag_cookie
-        &0x522_u32.to_le_bytes(), // idiag_states: 1 << each of TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_CLOSE_WAIT, TCP_LISTEN
-        &0_u32.to_le_bytes(),     // idiag_dbs
+        &0x522_u32.to_le_bytes(),  // idiag_states: bits of ESTABLISHED, FIN_WAIT2, CLOSE_WAIT and LISTEN
+        &0_u32.to_le_bytes(),      // idiag_dbs
     ]
     .concat();
     assert_eq!(Request::BothFamilies.to_bytes(), expected);
@@ -150,13 +150,13 @@ fn the_request_for_one_family_is_a_struct_inet_diag_req_v2() {
             &[6],                      // sdiag_protocol: IPPROTO_TCP
             &[0b10],                   // idiag_ext: 1 << (INET_DIAG_INFO - 1)
             &[0],                      // pad
-            &0x522_u32.to_le_bytes(), // idiag_states: 1 << each of TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_CLOSE_WAIT, TCP_LISTEN
-            &[0; 2],                  // id.idiag_sport
-            &[0; 2],                  // id.idiag_dport
-            &[0; 16],                 // id.idiag_src
-            &[0; 16],                 // id.idiag_dst
-            &[0; 4],                  // id.idiag_if
-            &[0; 8],                  // id.idiag_cookie
+            &0x522_u32.to_le_bytes(),  // idiag_states: bits of ESTABLISHED, FIN_WAIT2, CLOSE_WAIT and LISTEN
+            &[0; 2],                   // id.idiag_sport
+            &[0; 2],                   // id.idiag_dport
+            &[0; 16],                  // id.idiag_src
+            &[0; 16],                  // id.idiag_dst
+            &[0; 4],                   // id.idiag_if
+            &[0; 8],                   // id.idiag_cookie
         ]
         .concat();
         assert_eq!(request.to_bytes(), expected);
@@ -238,7 +238,8 @@ proptest! {
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
         end in any::<prop::sample::Index>(),
     ) {
-        let mut datagram = [established_ipv4(), bytes(include_str!("listener-ipv6.hex")), message(3, 2, &[0; 4])].concat();
+        let listener = bytes(include_str!("listener-ipv6.hex"));
+        let mut datagram = [established_ipv4(), listener, message(3, 2, &[0; 4])].concat();
         for (at, value) in changes {
             let at = at.index(datagram.len());
             datagram[at] = value;

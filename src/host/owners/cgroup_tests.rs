@@ -276,7 +276,8 @@ fn the_most_specific_line_wins() {
         ),
         // an unknown controller's own grouping says nothing
         (
-            "8:pids:/\n4:memory:/process_api/8bf9b50fe7cf1e4ea27481554499301d\n1:name=systemd:/system.slice/a.service\n",
+            "8:pids:/\n4:memory:/process_api/8bf9b50fe7cf1e4ea27481554499301d\n\
+                 1:name=systemd:/system.slice/a.service\n",
             CgroupOwner { unit: Some("a.service".to_owned()), ..CgroupOwner::default() },
         ),
         // where two say equally much, systemd's own hierarchy and version 2 come first
@@ -299,7 +300,11 @@ proptest::proptest! {
     }
 
     #[test]
-    fn what_is_found_was_written(prefix in "(/[a-z.-]{0,12}){0,3}", uid in "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", id in "[0-9a-f]{64}") {
+    fn what_is_found_was_written(
+        prefix in "(/[a-z.-]{0,12}){0,3}",
+        uid in "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        id in "[0-9a-f]{64}",
+    ) {
         let found = owner_of_path(&format!("{prefix}/kubepods/pod{uid}/{id}"));
         let expected = InPod { uid, container_id: Some(id) };
         proptest::prop_assert_eq!(found.pods.last(), Some(&expected));

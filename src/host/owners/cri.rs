@@ -58,7 +58,8 @@ impl Cri {
         self.patience.asked(key, answer.is_ok());
         answer
             .inspect_err(|status| {
-                tracing::debug!(socket = %self.socket.display(), status = status.message(), "asking the container runtime");
+                tracing::debug!(socket = %self.socket.display(), status = status.message(), "asking the container \
+                    runtime");
             })
             .is_ok()
     }

@@ -67,12 +67,14 @@ impl fmt::Display for OwnerIssue {
                  processes can be read (host PID namespace, CAP_SYS_PTRACE)"
             }
             Self::CgroupIds => {
-                "this kernel is a 32-bit one, whose cgroup ids do not name directories: containers of one pod are told apart only \
+                "this kernel is a 32-bit one, whose cgroup ids do not name directories: containers of one pod are \
+                 told apart only \
                  where /proc/PID/fd of their processes can be read"
             }
             Self::FdTables => {
                 "the file descriptors of some processes cannot be read, so their sockets are named by their network \
-                 namespace alone: run as root with CAP_SYS_PTRACE, and where processes have other users with CAP_DAC_READ_SEARCH"
+                 namespace alone: run as root with CAP_SYS_PTRACE, and where processes have other users with \
+                 CAP_DAC_READ_SEARCH"
             }
             Self::Cri => {
                 "the container runtime does not answer on --cri-endpoint: names come from the log directories alone"

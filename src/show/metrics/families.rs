@@ -76,7 +76,8 @@ families! {
         name: "flagged_connections",
         kind: Kind::Gauge,
         labels: &["namespace", "pod", "container", "direction", "endpoint", "path", "verdict"],
-        help: "Flagged connections by owner, service endpoint, path and verdict. Endpoints past --top-endpoints count as `other`.",
+        help: "Flagged connections by owner, service endpoint, path and verdict. Endpoints past --top-endpoints count \
+            as `other`.",
         question: "Which ten endpoints have the most flagged connections?",
         query: "topk(10, sum by (namespace, endpoint) (keepalive_auditor_flagged_connections))",
     }
@@ -100,7 +101,8 @@ families! {
         name: "half_closed_connections",
         kind: Kind::Gauge,
         labels: &["namespace", "pod", "container", "state"],
-        help: "Sockets held by a process that wait for one side to close, `close_wait` or `fin_wait2`. They are not judged.",
+        help: "Sockets held by a process that wait for one side to close, `close_wait` or `fin_wait2`. They are not \
+            judged.",
         question: "Which pods leak connections that their peers have closed?",
         query: "topk(10, keepalive_auditor_half_closed_connections{state=\"close_wait\"})",
     }
@@ -205,7 +207,8 @@ families! {
         name: "sweep_blind",
         kind: Kind::Gauge,
         labels: &[],
-        help: "1 if the last sweep could not list namespaces or could read none, so that its counts mean nothing, else 0.",
+        help: "1 if the last sweep could not list namespaces or could read none, so that its counts mean nothing, \
+            else 0.",
         question: "On which nodes does a count of zero mean nothing?",
         query: "keepalive_auditor_sweep_blind == 1",
     }

@@ -68,7 +68,8 @@ fn run_on_a_node(auditor: &Path, cgroups: Cgroups) -> Result<()> {
             .spawn()
             .context("setpriv and unshare (util-linux) make the node")?;
         let ended = tokio::select! {
-            ended = node.wait() => ended.map(|status| format!("the test ended with {status}")).map_err(anyhow::Error::from),
+            ended = node.wait() => ended.map(|status| format!("the test ended with \
+                {status}")).map_err(anyhow::Error::from),
             _ = terminate.recv() => Ok("the test was terminated".to_owned()),
             _ = interrupt.recv() => Ok("the test was interrupted".to_owned()),
         };
