@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper::http::uri::PathAndQuery;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -45,6 +47,16 @@ impl Cri {
     /// Allows one more conversation.
     pub fn begin_sweep(&mut self) {
         self.patience.begin_sweep();
+    }
+
+    /// Whether something listens on the socket. A runtime that restarted made a new socket, and a mount of the old one stays dead: nobody
+    /// would notice while the log folders have all the names.
+    pub fn is_reachable(&self) -> bool {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let connected = SocketAddrUnix::new(&self.socket)
+            .and_then(|address| connect(&socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?, &address));
+        // a full queue of a listener that is there
+        connected.is_ok() || connected == Err(Errno::AGAIN)
     }
 
     /// Asks the runtime, which does not know `key` yet, unless it was asked in this sweep, or often enough before.
@@ -141,9 +153,21 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_nobody_listens_on_any_more_is_dead() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let socket = folder.path().join("cri.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("bind");
+        let cri = Cri::new(&socket);
+        assert!(cri.is_reachable());
+        drop(listener);
+        assert!(socket.exists() && !cri.is_reachable());
+    }
+
+    #[test]
     fn a_socket_that_is_not_there_is_no_answer() {
         let mut cri = Cri::new(Path::new("/nonexistent/cri.sock"));
         cri.begin_sweep();
+        assert!(!cri.is_reachable());
         assert!(!cri.ask_for("u1", false));
         assert!(cri.ask_for("u2", false), "it is not asked twice, and one failure is told once");
     }

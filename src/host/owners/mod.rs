@@ -99,6 +99,7 @@ impl Owners {
         self.namespaces.swap(0, 1);
         self.namespaces[0].clear();
         self.sources.begin_sweep(&mut self.losses);
+        self.issues.note_if(!self.sources.cri_is_reachable(), OwnerIssue::Cri);
         self.cgroups.begin_sweep(&mut self.issues, &mut self.losses);
     }
 

@@ -10,6 +10,10 @@ impl Cri {
         match *self {}
     }
 
+    pub fn is_reachable(&self) -> bool {
+        match *self {}
+    }
+
     pub fn pod_by_uid(&self, _uid: &str) -> Option<&PodName> {
         match *self {}
     }

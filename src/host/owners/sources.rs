@@ -52,6 +52,11 @@ impl Sources {
         self.cri.iter_mut().for_each(Cri::begin_sweep);
     }
 
+    /// False where a runtime was named and nothing listens on its socket, whether or not a name is missing.
+    pub fn cri_is_reachable(&self) -> bool {
+        self.cri.as_ref().is_none_or(Cri::is_reachable)
+    }
+
     /// The name of the pod with this uid.
     pub fn pod(&mut self, uid: &str, issues: &mut Issues, losses: &mut Vec<Loss>) -> Option<PodName> {
         let known = |sources: &Self| {

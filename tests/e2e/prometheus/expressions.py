@@ -11,11 +11,11 @@ from servers import faster
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 RULES = sorted((ROOT / "deploy/prometheus").glob("*.yaml"))
 # What Grafana fills in when "All" is chosen, and a rate interval that suits scrapes every second.
-VARIABLES = {"$__rate_interval": "10s"} | {f"${name}": ".*" for name in ("cluster", "namespace", "workload", "pod", "container")}
+VARIABLES = {"$__rate_interval": "10s"} | {f"${name}": ".*" for name in ("cluster", "node", "namespace", "workload", "pod", "container")}
 
 
-def filled(expr):
-    for name, value in VARIABLES.items():
+def filled(expr, chosen=None):
+    for name, value in (VARIABLES | (chosen or {})).items():
         expr = expr.replace(name, value)
     if "$" in expr:
         raise ValueError(f"an unknown variable in {expr}")
@@ -34,12 +34,13 @@ def dashboards():
     return [json.loads(path.read_text()) for path in sorted((ROOT / "deploy/dashboards").glob("*.json"))]
 
 
-def of_panels():
-    """(where, expression, whether Grafana asks for the present moment only)."""
+def of_panels(chosen=None):
+    """(where, expression, whether Grafana asks for the present moment only). `chosen` are variables by the dashboard's title."""
     for dashboard in dashboards():
+        variables = (chosen or {}).get(dashboard["title"])
         for panel in dashboard["panels"]:
             for target in panel.get("targets", []):
-                yield f"{dashboard['title']} / {panel['title']} {target['refId']}", filled(target["expr"]), target["instant"]
+                yield f"{dashboard['title']} / {panel['title']} {target['refId']}", filled(target["expr"], variables), target["instant"]
 
 
 def of_dashboards():

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
-    ContainerConfig, CreateContainerRequest, ListPodSandboxRequest, PodSandboxConfig, PodSandboxState,
+    ContainerConfig, CreateContainerRequest, ExecSyncRequest, ListPodSandboxRequest, PodSandboxConfig, PodSandboxState,
     PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StatusRequest,
     StopContainerRequest, StopPodSandboxRequest,
 };
@@ -67,6 +67,18 @@ impl Cri {
         let request = StartContainerRequest { container_id: container_id.clone() };
         self.0.start_container(request).await.with_context(|| format!("StartContainer {name}"))?;
         Ok(container_id)
+    }
+
+    /// Runs a command in a container, as `kubectl exec` does; gives what it wrote to stdout and stderr, and its exit status.
+    pub async fn exec(&mut self, container: &str, command: &[&str]) -> Result<(String, String, i32)> {
+        let request = ExecSyncRequest {
+            container_id: container.to_owned(),
+            cmd: command.iter().map(|word| (*word).to_owned()).collect(),
+            timeout: 60,
+        };
+        let answer = self.0.exec_sync(request).await.context("ExecSync")?.into_inner();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((text(&answer.stdout), text(&answer.stderr), answer.exit_code))
     }
 
     /// Ends a container, which the runtime goes on listing.

@@ -69,6 +69,8 @@ struct ContainerSpec {
     _pull: IgnoredAny,
     #[serde(default, rename = "ports")]
     _ports: IgnoredAny,
+    #[serde(default, rename = "startupProbe")]
+    _startup: IgnoredAny,
     #[serde(default, rename = "livenessProbe")]
     _liveness: IgnoredAny,
     #[serde(default, rename = "readinessProbe")]
@@ -113,6 +115,9 @@ struct SecurityContext {
     read_only_root_filesystem: bool,
     capabilities: Capabilities,
     seccomp_profile: SeccompProfile,
+    // no AppArmor where this runs
+    #[serde(default, rename = "appArmorProfile")]
+    _app_armor: IgnoredAny,
 }
 
 #[derive(Deserialize)]

@@ -179,6 +179,11 @@ impl Running {
         self.start(cri, &self.pod.sandbox(root), &container, 1).await
     }
 
+    /// The id of its first container.
+    pub fn container(&self) -> &str {
+        &self.containers[0].0
+    }
+
     /// Ends it; the runtime goes on listing it, and its logs stay.
     pub async fn stop(&self, cri: &mut Cri) -> Result<()> {
         cri.stop_sandbox(&self.sandbox).await

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -52,7 +53,7 @@ pub fn run(node: &Node<'_>, auditor: &Path) -> Result<()> {
 async fn scenario(node: &Node<'_>, auditor: &Path) -> Result<()> {
     let Node { scratch, cgroup, .. } = *node;
     node::furnish(node)?;
-    let _containerd = node::start_containerd(node)?;
+    let mut containerd = node::start_containerd(node)?;
     let mut cri = Cri::connect().await?;
     let base = Path::new("deploy/kustomize/base");
     image::import(scratch, image::LOAD, &std::env::current_exe()?, "e2e", &["load", "pause"])?;
@@ -89,8 +90,10 @@ async fn scenario(node: &Node<'_>, auditor: &Path) -> Result<()> {
     }
     for (profile, agent) in &agents {
         reports(profile, agent).await?;
+        audit_inside(&mut cri, profile, agent).await?;
     }
     audits(scratch, auditor, &proxy)?;
+    let mut cri = runtime_restarts(node, &mut containerd).await?;
     ends(&mut cri, cart, &netns, &agents).await?;
     let cart = Pod::new("shop", "cart-0", vec![dial("app", "1", "off")])?;
     succeeds(&mut cri, cgroup, cart, &agents).await
@@ -137,6 +140,65 @@ async fn reports(profile: &str, agent: &Running) -> Result<()> {
     }
     println!("{profile}: the pod's own sysctl is in /metrics");
     Ok(())
+}
+
+/// An audit that is executed inside the agent's container judges by the same settings: it says what the agent says, and warns of nothing.
+async fn audit_inside(cri: &mut Cri, profile: &str, agent: &Running) -> Result<()> {
+    let command = ["/keepalive-auditor", "audit", "--all", "--format=json"];
+    let (report, said, status) = cri.exec(agent.container(), &command).await?;
+    ensure!(status == 0, "{profile}: the audit inside the pod ended with {status}: {said}");
+    ensure!(
+        !said.contains("cgroup"),
+        "{profile}: the audit inside the pod warns of the cgroup tree that is mounted:\n{said}"
+    );
+    let (seen, expected) = (report::lines(&serde_json::from_str(&report)?)?, expected(profile));
+    ensure!(
+        seen == expected,
+        "{profile}: an audit inside the pod: expected\n  {}\nseen\n  {}\nit says\n{said}",
+        expected.join("\n  "),
+        seen.join("\n  ")
+    );
+    println!("{profile}: an audit inside the pod equals the agent's report");
+    Ok(())
+}
+
+/// The runtime restarts: an agent that mounts the directory of its socket asks the new one.
+async fn runtime_restarts(node: &Node<'_>, containerd: &mut Child) -> Result<Cri> {
+    let endpoint = crate::cri::SOCKET;
+    let failures =
+        |page: &str| page.lines().any(|line| line.starts_with(r#"keepalive_auditor_owner_troubles_total{kind="cri"}"#));
+    let mut cri = Cri::connect().await?;
+    let mut pod = deploy::agent(Path::new("tests/e2e/containerd/cri"), "agent-cri", node.scratch)?;
+    pod.containers[0].env.extend(SETTINGS.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let agent = pod.run(&mut cri, node.cgroup).await?;
+    until("cri", &agent, |_| Ok(true)).await?;
+    ensure!(
+        !failures(&http::get(&agent.ip, "/metrics")?),
+        "the runtime answers on {endpoint}, and the agent reports it dead"
+    );
+    containerd.kill()?;
+    containerd.wait()?;
+    let since = Instant::now();
+    while !failures(&http::get(&agent.ip, "/metrics")?) {
+        ensure!(since.elapsed() < PATIENCE, "nobody listens on {endpoint}, and the agent does not report it");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("a dead socket of the runtime is reported although the log folders have all names");
+    *containerd = node::start_containerd(node)?;
+    let mut cri = Cri::connect().await?;
+    let (report, said, status) = cri
+        .exec(agent.container(), &["/keepalive-auditor", "audit", "--all", "--format=json", "--pod-logs=/empty"])
+        .await?;
+    ensure!(status == 0 && !said.contains("does not answer"), "after the runtime's restart: {status}: {said}");
+    let seen = report::lines(&serde_json::from_str(&report)?)?;
+    ensure!(
+        seen.iter().any(|line| line.starts_with("shop/web-0 (istio-proxy)")),
+        "by the restarted runtime:\n  {}",
+        seen.join("\n  ")
+    );
+    println!("after a restart the runtime's new socket gives the names");
+    agent.remove(&mut cri).await?;
+    Ok(cri)
 }
 
 /// The audit narrows by these names, and finds them without logs and without `/proc` by asking the runtime.
