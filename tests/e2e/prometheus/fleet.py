@@ -12,6 +12,7 @@ import argparse
 import collections
 import http.server
 import json
+import os
 import pathlib
 import re
 import statistics
@@ -252,6 +253,22 @@ def time_rules(prometheus, rounds):
     return {key: statistics.median(times[-rounds:]) for key, times in taken.items()}
 
 
+def cpu_seconds(process):
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cost_of_rules(prometheus, rules):
+    """Processor seconds of each rule's expression, asked three times: what a rule costs on a machine that does other things as well."""
+    for path in sorted(rules.glob("*.yaml")):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in group["rules"]:
+                before = cpu_seconds(prometheus.process)
+                for _ in range(3):
+                    prometheus.api("query", query=f"count({rule['expr']})")
+                yield rule.get("alert") or rule["record"], (cpu_seconds(prometheus.process) - before) / 3
+
+
 def time_panels(prometheus, started, pods):
     """Seconds of each panel as Grafana asks for it: instantly, or over the whole run. The dashboard Pod has one workload chosen."""
     names = "|".join(pod.name for pod in pods if pod.workload == pods[0].workload)
@@ -297,6 +314,10 @@ def measure(arguments, directory, servers, endings):
         print(f"  group {sum(s for (g, *_), s in rules.items() if g == group):8.3f} s  {group}")
     total = sum(rules.values())
     print(f"  all rules together {total:.3f} s")
+    costs = list(cost_of_rules(prometheus, arguments.rules))
+    for name, seconds in sorted(costs, key=lambda entry: -entry[1])[:8]:
+        print(f"  processor {seconds:5.2f} s  {name}")
+    print(f"  processor time of all rules together, scrapes meanwhile included: {sum(seconds for _, seconds in costs):.2f} s")
     panels = sorted(time_panels(prometheus, started, pods), key=lambda entry: -entry[1])
     for where, seconds in panels if arguments.all else panels[:8]:
         print(f"  panel {seconds:8.3f} s  {where}")
