@@ -232,6 +232,18 @@ def harm():
             "cps",
             empty=NO_EVENT,
         ),
+        p.timeseries(
+            "Half-closed connections",
+            "Sockets that wait for one side to close. close_wait: the peer has closed, the program has not. They are counted, not judged; growth is a leak in the program.",
+            [
+                p.target(
+                    'topk(10, sum by (namespace, state) (keepalive_auditor_half_closed_connections{cluster=~"$cluster", namespace=~"$namespace"}))',
+                    "{{namespace}} {{state}}",
+                )
+            ],
+            width=24,
+            empty="No half-closed connection",
+        ),
     ]
 
 

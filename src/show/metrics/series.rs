@@ -160,14 +160,18 @@ impl<'a> Series<'a> {
     fn half_closed(&mut self) -> MetricFamily {
         let mut counts: BTreeMap<Values, u64> = BTreeMap::new();
         for ((owner, waits), count) in &self.report.half_closed {
-            let [namespace, pod, container, _workload] = self.owner(owner);
-            *counts.entry(vec![namespace, pod, container, waits.name().to_owned()]).or_default() += count;
+            let [namespace, pod, container, workload] = self.owner(owner);
+            let mut values = vec![namespace, pod, container, waits.name().to_owned()];
+            if self.limits.detail == Detail::Workload {
+                values.push(workload);
+            }
+            *counts.entry(values).or_default() += count;
         }
         let mut series = Vec::new();
         for (values, count) in counts {
             self.push(&mut series, values, float(count));
         }
-        family(&families::HALF_CLOSED_CONNECTIONS, series)
+        family(&self.labelled(&families::HALF_CLOSED_CONNECTIONS, &HALF_CLOSED_CONNECTIONS), series)
     }
 
     fn pods(&mut self) -> Vec<MetricFamily> {
@@ -209,6 +213,8 @@ const FLAGGED_CONNECTIONS: Family = Family {
     labels: &["namespace", "pod", "container", "direction", "endpoint", "path", "verdict", "workload"],
     ..families::FLAGGED_CONNECTIONS
 };
+const HALF_CLOSED_CONNECTIONS: Family =
+    Family { labels: &["namespace", "pod", "container", "state", "workload"], ..families::HALF_CLOSED_CONNECTIONS };
 const FLAGGED_WIRE_IDLE_SECONDS_MAX: Family = Family {
     labels: &["namespace", "pod", "container", "direction", "workload"],
     ..families::FLAGGED_WIRE_IDLE_SECONDS_MAX
@@ -220,6 +226,7 @@ mod tests {
 
     use super::super::{SweepDurations, View, text};
     use super::*;
+    use crate::judge::report::Waits;
 
     fn pod(name: &str, container: &str) -> Arc<Owner> {
         let text = |text: &str| Some(text.to_owned());
@@ -236,7 +243,8 @@ mod tests {
             [pod("web-7d4b9c6f5-x2k8p", "app"), pod("web-7d4b9c6f5-zz5wq", "app"), pod("etcd-n1", "etcd"), unit.into()];
         let tallies = owners.map(|owner| ((owner, Direction::Outbound), tally.clone())).into();
         let pods = [(pod("quiet-0", "app"), PodCounters::default())].into();
-        Report { node: "n1".to_owned(), tallies, pods, ..Report::default() }
+        let half_closed = [((pod("etcd-n1", "etcd"), Waits::CloseWait), 2)].into();
+        Report { node: "n1".to_owned(), tallies, pods, half_closed, ..Report::default() }
     }
 
     /// The series of a family at a level of detail.
@@ -261,6 +269,19 @@ mod tests {
         assert_eq!(series(Detail::Container, "connections").len(), 4);
         assert!(series(Detail::Container, "connections").iter().all(|series| !series.contains("workload=")));
         assert_eq!(series(Detail::Namespace, "connections").len(), 2);
+    }
+
+    #[test]
+    fn half_closed_connections_have_their_owner_and_state_at_each_detail() {
+        let rest = r#"state="close_wait""#;
+        for (detail, labels) in [
+            (Detail::Container, format!(r#"namespace="shop",pod="etcd-n1",container="etcd",{rest}}} 2"#)),
+            (Detail::Pod, format!(r#"namespace="shop",pod="etcd-n1",container="",{rest}}} 2"#)),
+            (Detail::Workload, format!(r#"namespace="shop",pod="",container="",{rest},workload="etcd"}} 2"#)),
+            (Detail::Namespace, format!(r#"namespace="shop",pod="",container="",{rest}}} 2"#)),
+        ] {
+            assert_eq!(series(detail, "half_closed_connections"), [labels], "{detail:?}");
+        }
     }
 
     #[test]
