@@ -9,6 +9,7 @@ mod exact;
 mod explain;
 mod half_closed;
 mod harness;
+mod heartbeats;
 mod hosts;
 mod keepidle;
 
