@@ -10,16 +10,16 @@ use rustix::thread::{
 /// The names of the capabilities that are held, of those that have a use here.
 pub type Held = [Option<&'static str>; 3];
 
-/// What sweeps need: `setns`; the namespaces of other users' processes; their file descriptors, which name the owners of sockets that
-/// neither a cgroup nor a namespace names.
+/// What sweeps need: `setns`; the namespaces of other users' processes; their file descriptors, which name the owners
+/// of sockets that neither a cgroup nor a namespace names.
 const NEEDED: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
     (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
     (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
 ];
 
-/// Keeps only the capabilities that sweeps need, for this thread and those that it starts, and gives up the right to gain others by
-/// executing a program. Returns what is held.
+/// Keeps only the capabilities that sweeps need, for this thread and those that it starts, and gives up the right to
+/// gain others by executing a program. Returns what is held.
 ///
 /// Call it before any other thread starts, and after ports below 1024 are bound.
 pub fn reduce() -> io::Result<Held> {

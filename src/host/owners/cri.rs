@@ -49,8 +49,8 @@ impl Cri {
         self.patience.begin_sweep();
     }
 
-    /// Whether something listens on the socket. A runtime that restarted made a new socket, and a mount of the old one stays dead: nobody
-    /// would notice while the log folders have all the names.
+    /// Whether something listens on the socket. A runtime that restarted made a new socket, and a mount of the old one
+    /// stays dead: nobody would notice while the log folders have all the names.
     pub fn is_reachable(&self) -> bool {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let connected = SocketAddrUnix::new(&self.socket)

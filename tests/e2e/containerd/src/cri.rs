@@ -69,7 +69,8 @@ impl Cri {
         Ok(container_id)
     }
 
-    /// Runs a command in a container, as `kubectl exec` does; gives what it wrote to stdout and stderr, and its exit status.
+    /// Runs a command in a container, as `kubectl exec` does; gives what it wrote to stdout and stderr, and its exit
+    /// status.
     pub async fn exec(&mut self, container: &str, command: &[&str]) -> Result<(String, String, i32)> {
         let request = ExecSyncRequest {
             container_id: container.to_owned(),

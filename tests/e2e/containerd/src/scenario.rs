@@ -142,7 +142,8 @@ async fn reports(profile: &str, agent: &Running) -> Result<()> {
     Ok(())
 }
 
-/// An audit that is executed inside the agent's container judges by the same settings: it says what the agent says, and warns of nothing.
+/// An audit that is executed inside the agent's container judges by the same settings: it says what the agent says, and
+/// warns of nothing.
 async fn audit_inside(cri: &mut Cri, profile: &str, agent: &Running) -> Result<()> {
     let command = ["/keepalive-auditor", "audit", "--all", "--format=json"];
     let (report, said, status) = cri.exec(agent.container(), &command).await?;
