@@ -115,7 +115,7 @@ fn nothing_flagged_needs_no_explanation() {
 }
 
 #[test]
-fn istio_gateway_inbound_is_mended_downstream() {
+fn istio_gateway_inbound_is_fixed_downstream() {
     let gateway = pod("istio-ingressgateway-6b8c9d7f4b-zz5wq", "istio-proxy");
     let text = explained(vec![inbound(gateway, 1, 8443)], &[(1, "envoy")]);
     assert_eq!(named(&text), ["gloo-mesh", "istio-gateway"]);
@@ -136,7 +136,7 @@ fn a_sidecar_is_told_from_a_gateway_by_its_port() {
 }
 
 #[test]
-fn istio_outbound_is_mended_upstream_for_the_endpoint() {
+fn istio_outbound_is_fixed_upstream_for_the_endpoint() {
     let text = explained(vec![finding(pod("web-0", "istio-proxy"), 1, 5432)], &[(1, "envoy")]);
     assert_eq!(named(&text), ["gloo-mesh", "istio-destination-rule", "istio-mesh"]);
     let command = "remedy istio-destination-rule --idle-timeout 5m50s --host 10.20.0.5 --port 5432 --namespace shop";
@@ -153,7 +153,7 @@ fn a_bare_envoy_is_known_by_its_executable() {
 }
 
 #[test]
-fn an_application_is_mended_in_its_language() {
+fn an_application_is_fixed_in_its_language() {
     for (program, remedy) in [("python3.11", "python"), ("node", "node"), ("java", "java"), ("nginx", "nginx")] {
         let text = explained(vec![finding(pod("web-0", "app"), 1, 443)], &[(1, program)]);
         assert_eq!(named(&text).first(), Some(&remedy), "{text}");
@@ -170,7 +170,7 @@ fn an_unknown_application_is_offered_every_language() {
 }
 
 #[test]
-fn late_is_mended_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
+fn late_is_fixed_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
     let finding_of_pod = late(finding(pod("web-0", "app"), 1, 5432));
     let findings = held(vec![finding_of_pod], &[(1, "ruby")]);
     let report = Report { node_tcp_keepalive_time: Some(300), ..report(findings) };
@@ -301,13 +301,10 @@ fn a_change_that_took_effect_leaves_old_connections_as_they_were() {
     let text = compare(&report(before), &report(after));
     assert!(text.contains("It took effect"), "{text}");
     assert!(
-        text.contains("Must Envoy be restarted? No: the Envoy that still holds 1 from before opens protected ones."),
+        text.contains("Envoy needs no restart: the Envoy that still holds 1 from before opens protected ones."),
         "{text}"
     );
-    assert!(
-        text.contains("1 opened before the change stay as they are") && text.contains("What ages them out: "),
-        "{text}"
-    );
+    assert!(text.contains("1 opened before the change stay as they are") && text.contains("They end with "), "{text}");
 }
 
 #[test]
@@ -315,14 +312,14 @@ fn a_listener_that_did_not_take_it_needs_a_restart() {
     let gateway = |number| inbound(pod("gw-0", "istio-proxy"), number, 8443);
     let text = compare(&report(vec![gateway(1)]), &report(vec![gateway(1), gateway(2)]));
     assert!(text.contains("It did not take effect"), "{text}");
-    assert!(text.contains("Must Envoy be restarted? Yes"), "{text}");
+    assert!(text.contains("Restart Envoy if the setting has reached it"), "{text}");
 }
 
 #[test]
 fn without_a_new_connection_nothing_is_claimed() {
     assert_eq!(one_change(vec![proxy(1)], vec![proxy(1)]).effect(), compare::Effect::Unseen);
-    let mended = one_change(vec![proxy(1)], vec![on(proxy(1))]);
-    assert_eq!((mended.effect(), mended.mended, mended.new_protected), (compare::Effect::InPlace, 1, 0));
+    let fixed = one_change(vec![proxy(1)], vec![on(proxy(1))]);
+    assert_eq!((fixed.effect(), fixed.fixed_in_place, fixed.new_protected), (compare::Effect::InPlace, 1, 0));
     let partly = one_change(vec![], vec![proxy(1), on(proxy(2))]);
     assert_eq!(partly.effect(), compare::Effect::Partly);
 }
@@ -332,7 +329,7 @@ fn a_young_unprotected_connection_counts_and_a_healthy_workload_does_not() {
     let young = Finding { verdict: Verdict::Young, ..proxy(2) };
     assert_eq!(one_change(vec![proxy(1)], vec![young]).new_unprotected, 1);
     let healthy = report(vec![on(proxy(1))]);
-    assert_eq!(compare(&healthy, &healthy), "No connection was unprotected at either look.\n");
+    assert_eq!(compare(&healthy, &healthy), "No connection was unprotected, neither before nor now.\n");
 }
 
 #[test]
@@ -346,5 +343,5 @@ fn a_restarted_pod_is_the_same_workload() {
 fn a_cookie_that_another_connection_has_is_no_match() {
     let reused = Finding { local: Endpoint { port: 50_000, ..proxy(1).local }, ..proxy(1) };
     let change = one_change(vec![proxy(1)], vec![on(reused)]);
-    assert_eq!((change.new_protected, change.mended), (1, 0));
+    assert_eq!((change.new_protected, change.fixed_in_place), (1, 0));
 }

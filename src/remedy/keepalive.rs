@@ -62,7 +62,7 @@ impl KeepaliveSettings {
         Ok(Self { idle, interval, probes })
     }
 
-    /// Seconds from the last segment until a dead peer is given up.
+    /// Seconds from the last segment until the kernel closes a connection to a dead peer.
     #[must_use]
     pub fn detection(self) -> u64 {
         self.idle + self.interval * self.probes
@@ -72,7 +72,7 @@ impl KeepaliveSettings {
     #[must_use]
     pub fn summary(self, budget: Duration) -> String {
         let Self { interval, probes, .. } = self;
-        format!("{}, then every {interval} s; given up after {probes}.", self.first_probe(budget))
+        format!("{}, then every {interval} s; closed after {probes} without an answer.", self.first_probe(budget))
     }
 
     /// The same where only the idle time can be set.

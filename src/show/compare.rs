@@ -13,23 +13,23 @@ use crate::socket::{Cookie, Endpoint};
 /// What became of one workload's connections with one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Opened since the first look, and protected.
+    /// Opened since the recording, and protected.
     pub new_protected: usize,
-    /// Opened since the first look, and not protected.
+    /// Opened since the recording, and not protected.
     pub new_unprotected: usize,
-    /// Unprotected at the first look, protected now.
-    pub mended: usize,
-    /// There at the first look, and unprotected still.
+    /// Unprotected in the recording, protected now.
+    pub fixed_in_place: usize,
+    /// Open in the recording, and still unprotected.
     pub old_unprotected: usize,
-    /// There at the first look and protected now; `mended` ones included.
+    /// Open in the recording and protected now; `fixed_in_place` ones included.
     pub old_protected: usize,
-    /// Unprotected at the first look, closed since.
+    /// Unprotected in the recording, closed since.
     pub gone_unprotected: usize,
-    /// A proxy holds them: Envoy in one of its dresses.
+    /// Envoy holds them, under one of its names.
     pub envoy: bool,
 }
 
-/// What two looks say of a change.
+/// What the comparison shows of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Everything opened since is protected.
@@ -65,7 +65,7 @@ pub fn changes(before: &Report, after: &Report) -> BTreeMap<Key, Change> {
             (None, _, true) => change.new_unprotected += 1,
             (Some(was), true, _) => {
                 change.old_protected += 1;
-                change.mended += usize::from(unprotected(was));
+                change.fixed_in_place += usize::from(unprotected(was));
             }
             (Some(_), _, true) => change.old_unprotected += 1,
             _ => {}
@@ -74,7 +74,7 @@ pub fn changes(before: &Report, after: &Report) -> BTreeMap<Key, Change> {
     for finding in old.into_values().filter(|finding| unprotected(finding)) {
         changes.entry(key(finding)).or_default().gone_unprotected += 1;
     }
-    changes.retain(|_, c| c.new_unprotected + c.mended + c.old_unprotected + c.gone_unprotected > 0);
+    changes.retain(|_, c| c.new_unprotected + c.fixed_in_place + c.old_unprotected + c.gone_unprotected > 0);
     changes
 }
 
@@ -83,7 +83,7 @@ pub fn changes(before: &Report, after: &Report) -> BTreeMap<Key, Change> {
 pub fn compare(before: &Report, after: &Report) -> String {
     let changes = changes(before, after);
     if changes.is_empty() {
-        return "No connection was unprotected at either look.\n".into();
+        return "No connection was unprotected, neither before nor now.\n".into();
     }
     let paragraphs = changes.iter().map(|((workload, direction, endpoint), change)| {
         let preposition = if *direction == Direction::Outbound { "to" } else { "on" };
@@ -91,7 +91,7 @@ pub fn compare(before: &Report, after: &Report) -> String {
             "{}, {} {preposition} {endpoint}\n{}\n",
             escape::line(workload),
             direction.name(),
-            Told { change, direction: *direction }
+            EffectText { change, direction: *direction }
         )
     });
     paragraphs.collect::<Vec<_>>().join("\n")
@@ -102,7 +102,7 @@ impl Change {
     #[must_use]
     pub fn effect(&self) -> Effect {
         match (self.new_protected, self.new_unprotected) {
-            (0, 0) if self.mended > 0 => Effect::InPlace,
+            (0, 0) if self.fixed_in_place > 0 => Effect::InPlace,
             (0, 0) => Effect::Unseen,
             (_, 0) => Effect::Took,
             (0, _) => Effect::Failed,
@@ -115,58 +115,51 @@ impl Change {
     }
 }
 
-struct Told<'a> {
+struct EffectText<'a> {
     change: &'a Change,
     direction: Direction,
 }
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for EffectText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Change { new_protected, new_unprotected, mended, old_unprotected, gone_unprotected, envoy, .. } =
+        let Change { new_protected, new_unprotected, fixed_in_place, old_unprotected, gone_unprotected, envoy, .. } =
             *self.change;
         writeln!(
             f,
-            "  newly protected {new_protected}, new but unprotected {new_unprotected}, mended while open {mended}, \
-             old and unprotected \
-             {old_unprotected}, unprotected and closed since {gone_unprotected}"
+            "  newly protected {new_protected}, new but unprotected {new_unprotected}, \
+             fixed while open {fixed_in_place}, old and unprotected {old_unprotected}, \
+             unprotected and closed since {gone_unprotected}"
         )?;
         let effect = self.change.effect();
         let opened = if self.direction == Direction::Outbound { "opens" } else { "accepts" };
         f.write_str(match effect {
-            Effect::Took => "  It took effect: every connection opened since the first look is protected.",
+            Effect::Took => "  It took effect: every connection opened since the recording is protected.",
             Effect::Partly => {
-                "  It took effect in part: some connections opened since the first look are protected, others are not."
+                "  It took effect in part: some connections opened since the recording are protected, others are not."
             }
-            Effect::Failed => {
-                "  It did not take effect: connections opened since the first look are still unprotected."
-            }
-            Effect::InPlace => "  It took effect on open connections; none was opened since the first look.",
-            Effect::Unseen => "  Nothing can be said yet: no connection was opened since the first look.",
+            Effect::Failed => "  It did not take effect: connections opened since the recording are still unprotected.",
+            Effect::InPlace => "  It took effect on open connections; none was opened since the recording.",
+            Effect::Unseen => "  Nothing can be said yet: no connection was opened since the recording.",
         })?;
         if envoy {
             match (effect, self.change.survivors()) {
                 (Effect::Took | Effect::InPlace, 0) => {
-                    f.write_str(" Must Envoy be restarted? No more: nothing is left from before.")?;
+                    f.write_str(" Envoy needs no restart: no connection from before is left.")?;
                 }
                 (Effect::Took | Effect::InPlace, survivors) => write!(
                     f,
-                    " Must Envoy be restarted? No: the Envoy that still holds {survivors} from before {opened} \
+                    " Envoy needs no restart: the Envoy that still holds {survivors} from before {opened} \
                      protected ones."
                 )?,
                 (Effect::Failed | Effect::Partly, _) if self.direction == Direction::Inbound => f.write_str(
-                    " Must Envoy be restarted? Yes, if the setting has reached it (config_dump): this listener still \
-                     has the \
-                     sockets that it was made with.",
+                    " Restart Envoy if the setting has reached it (config_dump): this listener still has its old \
+                     sockets.",
                 )?,
                 (Effect::Failed | Effect::Partly, _) => f.write_str(
-                    " Must Envoy be restarted? A cluster takes the setting without: look whether it has reached this \
-                     proxy \
+                    " A cluster takes the setting without a restart of Envoy: check whether it has reached this proxy \
                      (config_dump).",
                 )?,
-                (Effect::Unseen, _) => f.write_str(
-                    " Must Envoy be restarted? Open a connection through it and \
-                    compare again.",
-                )?,
+                (Effect::Unseen, _) => f.write_str(" Open a connection through Envoy and compare again.")?,
             }
         }
         if old_unprotected > 0 {
@@ -183,11 +176,11 @@ impl fmt::Display for Told<'_> {
             };
             let since = match effect {
                 Effect::Took | Effect::Partly | Effect::InPlace => "opened before the change stay as they are",
-                Effect::Failed | Effect::Unseen => "from before the first look are still open",
+                Effect::Failed | Effect::Unseen => "from before the recording are still open",
             };
             write!(
                 f,
-                "\n  {old_unprotected} {since}: a socket takes its keepalive when it is opened. What ages them out: \
+                "\n  {old_unprotected} {since}: a socket takes its keepalive when it is opened. They end with \
                  {what}."
             )?;
         }

@@ -116,8 +116,8 @@ class EnvoyTest(lab.Lab):
         self.assert_protected(new, IDLE)
 
         told = lab.auditor("audit", "--compare", recording, *self.scope(lab.GATEWAY))
-        self.assertIn("newly protected 1, new but unprotected 0, mended while open 0, old and unprotected 2", told)
-        self.assertIn("Must Envoy be restarted? No: the Envoy that still holds 2 from before", told)
+        self.assertIn("newly protected 1, new but unprotected 0, fixed while open 0, old and unprotected 2", told)
+        self.assertIn("Envoy needs no restart: the Envoy that still holds 2 from before", told)
         self.assertIn("2 opened before the change stay as they are", told)
 
         for client in clients:
@@ -140,7 +140,7 @@ class EnvoyTest(lab.Lab):
         self.assert_flagged(self.connections(lab.GATEWAY, direction="inbound", endpoint=":8443"), "off")
         told = lab.auditor("audit", "--compare", recording, *self.scope(lab.GATEWAY))
         self.assertIn("It did not take effect", told)
-        self.assertIn("Must Envoy be restarted? Yes", told)
+        self.assertIn("Restart Envoy if the setting has reached it", told)
 
 
 def add(version, side, table, target, *flags):
