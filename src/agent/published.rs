@@ -9,7 +9,6 @@ use super::answers::{Answers, key};
 use super::wanted::Wanted;
 use crate::config::AgentConfig;
 use crate::digest::Digest;
-use crate::host;
 use crate::host::own_process;
 use crate::host::privileges::Held;
 use crate::judge::report::Report;
@@ -99,7 +98,7 @@ impl Published {
             sweep_waits: AtomicBool::new(false),
             answers: Answers::default(),
             metrics: Mutex::default(),
-            node: host::node_name(),
+            node: config.config.node.clone(),
             web,
             config_is_current: AtomicBool::new(true),
             web_config_is_current,

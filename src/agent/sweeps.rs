@@ -39,13 +39,13 @@ pub(super) struct Sweeps {
 
 impl Sweeps {
     pub fn new(config: AgentConfig, published: Arc<Published>) -> Self {
-        let Config { paths, policy, .. } = config.config;
+        let Config { paths, policy, node, .. } = config.config;
         Self {
             host: Host::new(paths.clone()),
             paths,
             policy: Arc::new(policy),
             interval: config.interval,
-            node: host::node_name(),
+            node,
             published,
             failures: 0,
             hinted: false,

@@ -48,7 +48,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     }
     let mut sweeps = Sweeps {
         host: Host::new(config.paths),
-        recorder: args.record.as_deref().map(|path| recording::create(path, args.force)).transpose()?,
+        recorder: args.record.as_deref().map(|path| recording::create(path, args.force, &config.node)).transpose()?,
         span: args.watch_for.unwrap_or_default(),
         reads: Reads { options: args.exact, holders: names_programs(&args) },
     };
@@ -56,7 +56,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     let mut first = true;
     loop {
         sweeps.watch(&mut digest)?;
-        let mut result = AuditResult::new(digest, &host::node_name());
+        let mut result = AuditResult::new(digest, &config.node);
         for loss in &result.report.losses {
             tracing::warn!("{}", escape::line(loss));
         }

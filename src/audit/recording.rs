@@ -20,10 +20,10 @@ pub type FileRecorder = Recorder<BufWriter<File>>;
 const MODE: u32 = 0o600;
 
 /// Creates the recording, and writes its header. `force`: an existing recording is replaced.
-pub fn create(path: &Path, force: bool) -> Result<FileRecorder> {
+pub fn create(path: &Path, force: bool, node: &str) -> Result<FileRecorder> {
     let file = open_new(path, force).with_context(|| format!("cannot create the recording {}", path.display()))?;
     tracing::warn!("the recording {} will hold addresses and names of this machine", path.display());
-    let header = Header::new(host::kernel_release(), host::node_name(), host::wall_clock());
+    let header = Header::new(host::kernel_release(), node.to_owned(), host::wall_clock());
     Ok(Recorder::new(BufWriter::new(file), &header)?)
 }
 

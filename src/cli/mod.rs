@@ -159,6 +159,9 @@ pub struct Common {
     /// Find the kubelet's pods/ and containers/ here [default: /var/log]
     #[arg(long, global = true, value_name = "DIR", env = "KEEPALIVE_AUDITOR_POD_LOGS", hide_short_help = true)]
     pub pod_logs: Option<PathBuf>,
+    /// Report this name of the node [default: `NODE_NAME` of the environment, or the host name]
+    #[arg(long, global = true, value_name = "NAME", env = "KEEPALIVE_AUDITOR_NODE_NAME", hide_short_help = true)]
+    pub node_name: Option<String>,
     /// Ask the container runtime for names through its CRI socket
     #[arg(long, global = true, value_name = "SOCKET", env = "KEEPALIVE_AUDITOR_CRI_ENDPOINT", hide_short_help = true)]
     pub cri_endpoint: Option<PathBuf>,

@@ -34,6 +34,7 @@ pub struct ConfigFile {
     pub(super) cgroup_root: Option<PathBuf>,
     pub(super) pod_logs: Option<PathBuf>,
     pub(super) cri_endpoint: Option<PathBuf>,
+    pub(super) node_name: Option<String>,
     pub(super) interval: Option<DurationText>,
     pub(super) top_endpoints: Option<usize>,
     pub(super) max_findings: Option<usize>,

@@ -9,8 +9,8 @@ use std::time::Duration;
 mod file;
 
 use crate::cli::{self, AgentArgs, AuditArgs, Common, Format, LogFormat, MetricsDetail, ScopeArg};
-use crate::host::HostPaths;
 use crate::host::owners::Roots;
+use crate::host::{HostPaths, node_name};
 use crate::judge::policy::filter::Select;
 use crate::judge::policy::profiles::Profile;
 use crate::judge::policy::{
@@ -38,6 +38,8 @@ impl UsageError {
 pub struct Config {
     /// Where to look.
     pub paths: HostPaths,
+    /// The name of the node.
+    pub node: String,
     /// By what to judge.
     pub policy: Policy,
     /// What is logged, where it was said.
@@ -84,6 +86,7 @@ impl Config {
         let netns_dirs = configured.unwrap_or_else(|| vec!["/run/netns".into(), "/run/docker/netns".into()]);
         Ok(Self {
             paths: HostPaths { roots, netns_dirs, netns_dirs_required, named: BTreeMap::new() },
+            node: flags.node_name.clone().or_else(|| file.node_name.clone()).unwrap_or_else(node_name),
             policy,
             log_level: flags.log_level.clone().or_else(|| file.log.level.clone()),
             log_format: flags.log_format.or(file.log.format).unwrap_or_default(),
