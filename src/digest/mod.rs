@@ -7,11 +7,10 @@ use std::sync::Arc;
 use crate::judge::assess::{Assessment, NamespaceFacts, assess, silence_keepalive};
 use crate::judge::groups::OwnerOf as _;
 use crate::judge::memory::baseline::Activity;
-use crate::judge::memory::{NamespaceMemory, TrackedConnection, Tracker};
+use crate::judge::memory::{NamespaceMemory, SHORTEST_SILENCE_MS, TrackedConnection, Tracker};
 use crate::judge::pair::Pairs;
 use crate::judge::policy::Policy;
 use crate::judge::report::{Counts, Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Stale, Totals};
-use crate::judge::silence::SHORTEST_MS;
 use crate::owner::{NsId, Owner, OwnerKind};
 use crate::record::{
     Consumer, Counters, HeldSockets, Loss, LossReason, Namespace, ReadMode, Record, SocketsToRead, WhatToRead,
@@ -567,7 +566,7 @@ fn count_silence<'a>(
     now: u64,
 ) -> impl FnMut(&NamespaceMemory, &TrackedConnection, u64) + use<'a> {
     move |memory, tracked, silence| {
-        if silence >= SHORTEST_MS
+        if silence >= SHORTEST_SILENCE_MS
             && let Some(keepalive) = silence_keepalive(policy, memory, tracked, now)
         {
             totals.silences.count(keepalive, silence);

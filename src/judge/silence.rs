@@ -4,8 +4,6 @@ use super::verdict::Keepalive;
 
 /// Upper bounds of the buckets in seconds: the idle timeouts of the field (see `profiles`), from 30 s up.
 pub const BUCKETS: [u64; 15] = [30, 60, 120, 180, 240, 300, 350, 600, 900, 1200, 1800, 3600, 7200, 86_400, 432_000];
-/// Shorter silences are not counted: no middlebox drops a connection so soon, and there are very many.
-pub const SHORTEST_MS: u64 = 30_000;
 
 /// The silences of connections with one keepalive state. Counts only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

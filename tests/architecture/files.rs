@@ -50,7 +50,6 @@ fn no_line_is_longer_than_120_columns() {
 
 /// Small files have one subject each. Long ones are the exception.
 #[test]
-#[ignore = "not yet true of every file"]
 fn files_are_small() {
     let mut lines: Vec<_> =
         sources().iter().filter(|(file, _)| is_rust(file)).map(|(_, text)| text.lines().count()).collect();

@@ -7,6 +7,9 @@ use super::heartbeat::{HeartbeatWatch, Heartbeats};
 use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Cookie, Endpoint, Timer};
 
+/// Shorter silences are not counted: no middlebox drops a connection so soon, and there are very many.
+pub const SHORTEST_SILENCE_MS: u64 = 30_000;
+
 /// What is known of the keepalive timer, across samples at which another timer masks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeepaliveTimer {

@@ -21,7 +21,7 @@ mod sample;
 use crate::owner::{Holder, NsId};
 use crate::socket::{KeepaliveOptions, Socket};
 use baseline::Activity;
-pub use connection::{KeepaliveTimer, PeerProbes, TrackedConnection, Unanswered};
+pub use connection::{KeepaliveTimer, PeerProbes, SHORTEST_SILENCE_MS, TrackedConnection, Unanswered};
 pub use half_closed::{HalfClosed, Waits};
 pub use namespace::{NamespaceMemory, Origin};
 

@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use hashbrown::HashTable;
 
 use super::baseline::{Activity, Baseline, DumpCost, NextChange};
-use super::connection::TrackedConnection;
+use super::connection::{SHORTEST_SILENCE_MS, TrackedConnection};
 use super::half_closed::HalfClosed;
-use crate::judge::silence::SHORTEST_MS;
 use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
 
@@ -104,7 +103,7 @@ impl NamespaceMemory {
         if let Some(at) = self.find(socket.cookie) {
             self.cursor = at + 1;
             let silence = self.entries[at].update(socket, self.default_keepidle, now);
-            if let Some(silence) = silence.filter(|&silence| silence >= SHORTEST_MS) {
+            if let Some(silence) = silence.filter(|&silence| silence >= SHORTEST_SILENCE_MS) {
                 self.ended.push((at, silence));
             }
             return;

@@ -1,0 +1,79 @@
+//! Tests of flags, environment and file together.
+
+use super::*;
+use crate::yaml;
+
+#[test]
+fn the_first_matching_path_counts_and_of_several_limits_the_shortest() {
+    let text = r#"
+idle_timeout: 100s
+paths:
+  - name: nlb
+    cidrs: [10.20.0.0/16, "2001:db8::/32"]
+    ports: [443, "8000-8999"]
+    profile: [aws-nlb, azure-lb]
+    idle_timeout: 300s
+  - {name: rest, cidrs: [10.0.0.0/8], idle_timeout: 50s}
+"#;
+    let file = yaml::parse::<ConfigFile>(text).unwrap();
+    let policy = Config::new(&Common::default(), &file).unwrap().policy;
+    let cases = [
+        ("10.20.1.1", 443, "nlb", 240),
+        ("10.20.1.1", 8500, "nlb", 240),
+        ("10.20.1.1", 80, "rest", 50),
+        ("2001:db8::1", 443, "nlb", 240),
+        ("192.0.2.1", 443, "default", 100),
+    ];
+    for (remote, port, name, seconds) in cases {
+        let path = policy.path(remote.parse().unwrap(), port);
+        assert_eq!((path.name.as_str(), path.idle_timeout.as_secs()), (name, seconds), "{remote}:{port}");
+    }
+}
+
+#[test]
+fn the_strictest_middlebox_decides_what_refreshes_a_path() {
+    let refreshed_by = |keys: &str| {
+        let file = yaml::parse::<ConfigFile>(&format!("paths:\n  - {{name: a, {keys}}}")).unwrap();
+        Config::new(&Common::default(), &file).unwrap().policy.rules[0].path.refreshed_by
+    };
+    assert_eq!(refreshed_by("profile: aws-nlb"), RefreshedBy::Segment);
+    assert_eq!(refreshed_by("profile: aws-alb"), RefreshedBy::Payload);
+    assert_eq!(refreshed_by("profile: [aws-nlb, envoy-http]"), RefreshedBy::Payload);
+    assert_eq!(refreshed_by("idle_timeout: 5s"), RefreshedBy::Segment);
+    assert_eq!(refreshed_by("idle_timeout: 5s, refreshed_by: payload"), RefreshedBy::Payload);
+    // whoever writes it knows the listener better than the profile does
+    assert_eq!(refreshed_by("profile: aws-alb, refreshed_by: segment"), RefreshedBy::Segment);
+}
+
+#[test]
+fn a_limit_knows_where_it_comes_from_and_a_time_alone_does_not_say_what_refreshes() {
+    use LimitSource::{Configured, Default, Profile};
+    use RefreshedBy::{Payload, Segment};
+
+    let default = |profiles: &[&str], idle_timeout: Option<u64>, file: &str| {
+        let flags = Common {
+            profile: profiles.iter().map(ToString::to_string).collect(),
+            idle_timeout: idle_timeout.map(Duration::from_secs),
+            ..Common::default()
+        };
+        let path = Config::new(&flags, &yaml::parse::<ConfigFile>(file).unwrap()).unwrap().policy.default_path;
+        (path.idle_timeout.as_secs(), path.source, path.refreshed_by)
+    };
+    assert_eq!(default(&[], None, "{}"), (350, Default, Segment));
+    assert_eq!(default(&["aws-alb"], None, "{}"), (60, Profile, Payload));
+    assert_eq!(default(&["aws-alb"], Some(10), "{}"), (10, Configured, Payload));
+    assert_eq!(default(&["aws-alb"], Some(100), "{}"), (60, Profile, Payload));
+    assert_eq!(default(&[], None, "profile: aws-alb"), (60, Profile, Payload));
+    assert_eq!(default(&[], Some(10), "profile: aws-alb"), (10, Configured, Payload));
+    assert_eq!(default(&["aws-nlb"], None, "profile: aws-alb"), (350, Profile, Segment));
+    assert_eq!(default(&[], None, "refreshed_by: payload"), (350, Default, Payload));
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let file = yaml::parse::<ConfigFile>("idle_timeout: 100s\nlong_lived: 1m").unwrap();
+    let flags = Common { profile: vec!["azure-lb".to_owned()], ..Common::default() };
+    let policy = Config::new(&flags, &file).unwrap().policy;
+    assert_eq!(policy.default_path.idle_timeout.as_secs(), 240);
+    assert_eq!(policy.long_lived.as_secs(), 60);
+}
