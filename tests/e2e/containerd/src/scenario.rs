@@ -232,7 +232,7 @@ fn audits(scratch: &Path, auditor: &Path, proxy: &Running) -> Result<()> {
     // time
     let file = scratch.join("sweep.jsonl").display().to_string();
     for _ in 0..8 {
-        audit(&[&logs, &endpoint, "--record", &file])?;
+        audit(&[&logs, &endpoint, "--record", &file, "--force"])?;
         let names = report::namespaces_of(&std::fs::read_to_string(&file)?, &proxy.pod.uid)?;
         ensure!(names == ["proxy"], "by CRI the namespace of the renamed pod belongs to {names:?}");
     }
