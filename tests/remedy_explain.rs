@@ -130,7 +130,7 @@ fn istio_gateway_inbound_is_fixed_downstream() {
 }
 
 #[test]
-fn a_sidecar_is_told_from_a_gateway_by_its_port() {
+fn a_sidecar_differs_from_a_gateway_by_its_port() {
     let text = explained(vec![inbound(pod("web-0", "istio-proxy"), 1, 15006)], &[]);
     assert_eq!(named(&text), ["gloo-mesh", "istio-sidecar-inbound"]);
 }
@@ -256,7 +256,7 @@ fn processes_are_groups_of_their_own_but_the_replicas_of_a_workload_are_one() {
 }
 
 #[test]
-fn what_is_not_answered_is_told_what_bounds_it() {
+fn what_is_not_answered_is_shown_with_what_bounds_it() {
     let hangs = |verdict, keepalive| Finding { verdict, keepalive, ..finding(pod("web-0", "app"), 1, 5432) };
     for (verdict, keepalive) in [
         (Verdict::Unanswered, Keepalive::On),

@@ -261,7 +261,7 @@ kernel_test!(the_pages_are_those_of_the_contract, || {
     checks.finish();
 });
 
-kernel_test!(an_address_that_is_taken_is_told, || {
+kernel_test!(an_address_in_use_is_reported, || {
     let agent = Agent::start(&["--interval", "1s"]);
     let second = run(&["agent", "--web.listen-address", &agent.at.to_string()]);
     assert_eq!(second.code(), 1, "{second:?}");

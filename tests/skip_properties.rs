@@ -1,5 +1,5 @@
-//! Skipping a dump loses nothing: whatever happens in a namespace, a tracker that looks only when its counters or the
-//! time ask for it comes to the same judgement, sweep by sweep, as one that looks every time.
+//! Skipping a dump loses nothing: a tracker that reads a namespace only when its counters or the time require it judges
+//! as one that reads it in every sweep.
 
 #[path = "support/simulated_kernel.rs"]
 mod simulated_kernel;
@@ -42,7 +42,7 @@ enum Happens {
     To(usize, Action),
     Opens(Option<Options>),
     Closes(usize),
-    /// The program sets `SO_KEEPALIVE`: no segment tells of it.
+    /// The program sets `SO_KEEPALIVE`: no segment moves.
     TurnsOn(usize, Options),
 }
 
@@ -323,7 +323,7 @@ fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
     assert!(agent.skipped >= sweeps * 3 / 4, "{} of {sweeps} skipped", agent.skipped);
 }
 
-/// Found by the property above: of two probes the second is lost, and a connection speaks in the moment of a look.
+/// Found by the property above: of two probes the second is lost, and a connection sends in the moment of a read.
 #[test]
 fn an_acknowledgement_does_not_hide_behind_a_probe_without_an_answer() {
     let kept = Options { keepidle: 37_000, keepintvl: 7_000, slack: 65, lost: 2, ..Options::PLAIN };

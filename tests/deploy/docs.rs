@@ -26,7 +26,7 @@ fn links_lead_to_files_and_headings_that_exist() {
 }
 
 #[test]
-fn kustomizations_that_people_are_told_to_apply_exist() {
+fn kustomizations_in_the_documents_exist() {
     let install = read("docs/install.md");
     for overlay in [
         "base",

@@ -18,15 +18,15 @@ use super::simulated_kernel::{Action, Connection, Options};
 const NS: NsId = NsId(4_026_531_840);
 /// Deadlines closer than this are taken for one.
 const SAME: u64 = 500;
-/// How far the clock that dates a look is apart from it.
+/// The longest time between a sample and the clock that dates it.
 const APART: u64 = 40;
-/// A look within this before the timer fires, or before a probe is answered, tells nothing.
+/// A sample within this time before the timer fires, or before a probe is answered, proves nothing.
 const BLIND: u64 = 700;
 
-/// Pauses between looks, each with what happens in it.
+/// Pauses between samples, and what happens in each.
 type Looks = Vec<(u64, Vec<Action>)>;
 
-/// Looks at a connection with each pause, after its actions, and tells what is remembered after each look.
+/// Takes a sample after each pause and its actions, and passes on what the memory holds then.
 fn follow(
     connection: &mut Connection,
     looks: &[(u64, Vec<Action>)],
@@ -101,7 +101,7 @@ fn options() -> impl Strategy<Value = Options> {
     )
 }
 
-/// Where KEEPINTVL is the shorter one, there is time for a look between its end, slack included, and the next probe.
+/// Where KEEPINTVL is shorter, there is time for a sample between its end, slack included, and the next probe.
 fn apart(options: Options) -> Options {
     let keepidle = options.keepidle.max(4_000);
     let most = (keepidle - BLIND - 200) * 8 / 9;
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_once_inferred_is_not_forgotten(options in options(), looks in looks(traffic(), 60)) {
+    fn what_was_once_inferred_is_kept(options in options(), looks in looks(traffic(), 60)) {
         let mut connection = Connection::open(options);
         let mut best = (0, 0);
         let mut wrong = None;
@@ -207,14 +207,14 @@ proptest! {
         follow(&mut connection, &looks, |_, tracked, now| last = (bounds(tracked).1, Some(facts(tracked, now))));
         prop_assert!(last.0 + SAME >= longest && last.0 <= longest,
             "{} of {options:?}, sweeps each {pause} ms", last.0);
-        // and no false comfort: half a second is what the clocks do not tell
+        // No false comfort either: half a second is the error of the clocks.
         if !in_time(longest - SAME.min(longest), limit) {
             prop_assert_eq!(keepalive(limit, &last.1.unwrap()), Keepalive::Late, "{:?} for {:?}", last.1, limit);
         }
     }
 
     #[test]
-    fn keepidle_is_known_within_one_period_where_looks_meet_keepintvl(
+    fn keepidle_is_known_within_one_period_where_samples_meet_keepintvl(
         options in options(), before in looks(any_action(), 10), pause in 200..15_000_u64,
     ) {
         let options = sound(apart(Options { keepintvl: options.keepintvl.min(options.keepidle - 1), ..options }));
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn keepidle_is_known_from_the_first_look_at_a_fresh_connection(
+    fn keepidle_is_known_from_the_first_sample_of_a_fresh_connection(
         options in options(), first in prop::sample::select(vec![None, Some(0), Some(1), Some(2)]),
             pause in 200..15_000_u64,
     ) {
@@ -252,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn a_keepidle_changed_in_silence_shows_at_the_next_look_before_the_old_deadline(
+    fn a_keepidle_changed_in_silence_shows_in_the_next_sample_before_the_old_deadline(
         options in options(), before in looks(any_action(), 20), keepidle in 1..400_u64, wait in 0..1000_u64,
         after in vec(200..40_000_u64, 1..20),
     ) {
@@ -380,9 +380,9 @@ fn the_overshoot_of_a_keepalive_turned_on_while_idle_ends_after_two_probes() {
     }
 }
 
-/// Why one of the two bounds may stay unknown: these two kernels show the same for ever.
+/// Why one of the two bounds may stay unknown: these two kernels always look the same.
 #[test]
-fn where_no_look_meets_keepintvl_keepidle_cannot_be_known() {
+fn where_no_sample_meets_keepintvl_keepidle_cannot_be_known() {
     let options = |keepidle, keepintvl| Options { keepidle, keepintvl, connected: true, ..Options::PLAIN };
     // the first probes a minute after data; the second did so before, and got this data just after its probe at 80 s
     let (mut one, mut other) = (Connection::open(options(60_000, 1_000)), Connection::open(options(20_000, 60_000)));

@@ -210,7 +210,7 @@ kernel_test!(young_then_exposed_then_overdue_as_the_clocks_pass, || {
                     continue;
                 };
                 let idle = row.wire_idle_seconds.unwrap_or(-1.0);
-                // Ages and silences are told in fractions of a second; the verdict is of the same moment.
+                // Ages and silences are fractions of a second. The verdict is of the same moment.
                 let expected = match () {
                     () if row.age_seconds < 2.0 => "young",
                     () if idle < 4.0 => "exposed",
@@ -240,7 +240,7 @@ kernel_test!(young_then_exposed_then_overdue_as_the_clocks_pass, || {
         let outcome = run(&[&arguments[..], &APART].concat());
         checks.equal(&format!("--fail-on {fail_on} --idle-timeout {limit}"), outcome.code(), code);
     }
-    // On one node nothing between these two forgets them.
+    // Nothing on one node drops a connection between these two.
     checks.equal("--fail-on, all local", run(&["audit", "--fail-on", "exposed", "--long-lived", "1s"]).code(), 0);
     checks.finish();
 });

@@ -17,14 +17,14 @@ use crate::support::timeline::{SLACK, SocketTimeline, check_all, expect_all, rec
 /// it for the timer's slack.
 const LAST_PROBE: Duration = Duration::from_millis(4000 - 1125);
 
-/// Tells this machine's ends again, at run time.
+/// Sets the options of this machine's ends again while they are open.
 fn retime(cases: &[Case], keep: Keepalive) {
     for case in cases {
         keep.apply(&case.near.stream);
     }
 }
 
-/// Tells the other machine's ends again.
+/// Sets the options of the other machine's ends again.
 fn retime_far(cases: &[Case], keep: Keepalive) {
     for case in cases {
         keep.apply(&case.far.stream);
@@ -90,7 +90,7 @@ kernel_test!(keepidle_changed_at_run_time, || {
     checks.finish();
 });
 
-kernel_test!(probes_that_stop_leave_the_path_to_forget, || {
+kernel_test!(a_path_expires_when_the_probes_stop, || {
     let hosts = Hosts::new();
     let mut cases = hosts.four(Keepalive::Off, KEPT);
     exchange_all(&mut cases);
@@ -167,7 +167,7 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
     checks.finish();
 });
 
-kernel_test!(a_write_into_a_forgotten_path_is_blackholed_until_it_is_answered, || {
+kernel_test!(a_write_into_an_expired_path_is_blackholed_until_it_is_answered, || {
     let hosts = Hosts::new();
     let mut silent = hosts.four(Keepalive::Off, Keepalive::Off);
     let mut busy = hosts.four(Keepalive::Off, Keepalive::Off);

@@ -21,7 +21,7 @@ kernel_test!(the_options_themselves_are_read_and_inference_stays_below_them, || 
     let mut held = Vec::new();
     for idle in [32_767, 7200, 312, 311, 300, 60, 15, 2, 1] {
         if idle == 2 {
-            // Ages are told in tenths of a second. The last ones need none: a socket that is first seen between its
+            // Ages are in tenths of a second. The last ones need none: a socket that is first seen between its
             // probes, a second later, shows no bound.
             std::thread::sleep(std::time::Duration::from_millis(250));
         }

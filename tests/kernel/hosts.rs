@@ -8,7 +8,7 @@ use crate::support::netns::{Netns, addresses, join, v4, v6};
 use crate::support::rtnetlink;
 use crate::support::socket::{End, Keepalive, Server};
 
-/// The idle timeout of the path in these scenes, as [`RULES`] tells the binary.
+/// The idle timeout of the path in these scenes, as in [`RULES`].
 pub const LIMIT: Duration = Duration::from_secs(4);
 /// The time between two sweeps of [`agent`].
 pub const INTERVAL: Duration = Duration::from_millis(250);
@@ -39,7 +39,7 @@ impl Hosts {
         Self { outward: Server::dual(&far, 8080), inward: Server::dual(&near, 9090), near, far }
     }
 
-    /// A connection of each family in each role, with keepalive as this machine's end and the other's are told.
+    /// A connection of each family in each role, with these options of this machine's end and the other's.
     pub fn four(&self, near: Keepalive, far: Keepalive) -> Vec<Case> {
         let mut cases = Vec::new();
         for (family, here, there) in [("ipv4", v4(1, 1), v4(1, 2)), ("ipv6", v6(1, 1), v6(1, 2))] {

@@ -27,7 +27,7 @@ fn probing(hosts: &Hosts, idle: u32, interval: u32) -> Vec<Case> {
     cases
 }
 
-/// What is told without the options must be true of them; `read` was asked with `--exact`.
+/// What the report says without the options must be true of them. `read` comes from `--exact`.
 fn hold(checks: &mut Checks, case: &Case, told: &Row, read: &Row) {
     let truth = read.keepalive_idle_seconds.unwrap_or(-1.0);
     checks.equal(&format!("{}: kind", case.name), read.keepalive_idle_is.as_deref(), Some("exact"));
@@ -36,7 +36,7 @@ fn hold(checks: &mut Checks, case: &Case, told: &Row, read: &Row) {
     });
 }
 
-kernel_test!(one_look_after_a_probe_and_data_does_not_take_keepintvl_for_keepidle, || {
+kernel_test!(one_sample_after_a_probe_and_data_does_not_take_keepintvl_for_keepidle, || {
     let hosts = Hosts::new();
     // A probe every 6 s once it is idle, whatever KEEPIDLE is; every 2 s; and a first probe that has not come yet.
     let settings = [(2, 6, "late"), (2, 1, "on"), (60, 6, "late")];
@@ -71,7 +71,7 @@ kernel_test!(one_look_after_a_probe_and_data_does_not_take_keepintvl_for_keepidl
 
 kernel_test!(keepidle_is_found_between_the_probes_and_keepintvl_is_not_taken_for_it, || {
     let hosts = Hosts::new();
-    // Found where sweeps of 250 ms meet both KEEPINTVL and what is left of KEEPIDLE; else there is no telling.
+    // Found where sweeps of 250 ms meet both KEEPINTVL and what is left of KEEPIDLE; otherwise it stays unknown.
     let settings = [(3, 1, true, "on"), (2, 6, false, "late"), (2, 2, false, "on"), (5, 1, true, "late")];
     let mut groups: Vec<_> = settings.iter().map(|&(idle, interval, ..)| probing(&hosts, idle, interval)).collect();
     for cases in &mut groups {

@@ -1,4 +1,4 @@
-//! What only watching can tell: who keeps a connection alive, and since when nobody does.
+//! What only an agent can know that watches: who keeps a connection alive, and since when nobody does.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ kernel_test!(who_keeps_it_alive_is_seen_from_either_role, || {
     for (case, keepalive, verdict) in &cases {
         checks.end(&format!("--for: {}", case.name), &watched, &case.near, keepalive, verdict);
     }
-    // One look by the clocks cannot see the other end's probes, and says so.
+    // One sweep cannot see the peer's probes in the clocks, and says so.
     let glance = audit(&RULES);
     for (case, keepalive, verdict) in &cases {
         let judged = if *verdict == "protected" { verdict } else { &"overdue" };
@@ -205,7 +205,7 @@ kernel_test!(a_silence_that_ends_is_counted_by_its_length, || {
     exchange_all(&mut talking);
     drop(closing);
     let ended = BTreeMap::from([(vec!["off".to_owned()], 4.0), (vec!["on".to_owned()], 4.0)]);
-    // Told below if it does not come.
+    // The check below fails if it does not come.
     let _ = agent.wait(Duration::from_secs(30), |_| counts() == ended);
     let longest = silent_since.elapsed().as_secs_f64();
     checks.equal("silences that ended, by keepalive", counts(), ended.clone());
@@ -222,7 +222,7 @@ kernel_test!(a_silence_that_ends_is_counted_by_its_length, || {
         let mean = of("sum", None).unwrap_or_default() / 4.0;
         checks.that((30.5..=longest).contains(&mean), || format!("{keepalive}: {mean} s of {longest} s in the mean"));
     }
-    // What goes on, or begins anew, is not counted.
+    // A silence that goes on or begins again is not counted.
     exchange_all(&mut busy);
     let ids: Vec<_> = busy.iter().map(|case| case.near.id).collect();
     drop(busy);

@@ -1,5 +1,5 @@
-//! Which two sockets are the ends of one connection: in one namespace, across namespaces, through translation, or not
-//! to be told.
+//! Which two sockets are the ends of one connection: in one namespace, across namespaces, through translation, or
+//! unknown.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const ON: Keepalive = Keepalive::Idle(60);
 const RULES: [&str; 4] = ["--idle-timeout", "100s", "--long-lived", "1ms"];
 const APART: [&str; 6] = ["--idle-timeout", "100s", "--long-lived", "1ms", "--local-scope", "namespace"];
 
-/// Lets what was just opened be long-lived: ages are told in tenths of a second.
+/// Lets what was just opened be long-lived: ages are in tenths of a second.
 fn grow_old() {
     std::thread::sleep(Duration::from_millis(250));
 }
@@ -128,7 +128,7 @@ kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair
     }
     grow_old();
     let mut checks = Checks::default();
-    // Something on the way translates, and can forget: one node or not.
+    // NAT on the way can drop the connection, on one node or not.
     for (name, rules) in [("cluster-address", &RULES[..]), ("cluster-address-apart", &APART[..])] {
         let report = Recording::of_one_sweep(name, rules);
         for (case, connection, near, far) in &held {
@@ -158,8 +158,8 @@ kernel_test!(a_port_used_towards_several_destinations_never_pairs_wrongly, || {
     let mut checks = Checks::default();
     let mut held = Vec::new();
     for (first, second) in [("10.96.0.1:80", "10.96.0.2:80"), ("[fd96::1]:80", "[fd96::2]:80")] {
-        // From one port to two cluster addresses: which server is whose cannot be told, so nobody is protected by a
-        // guess.
+        // From one port to two cluster addresses: nobody knows which server is whose, so no end is
+        // protected by a guess.
         held.push((first, connect(&one, first, 5000, [Keepalive::Off, Keepalive::Off])));
         held.push((second, connect(&two, second, 5000, [Keepalive::Off, ON])));
     }

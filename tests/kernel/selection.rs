@@ -138,7 +138,7 @@ kernel_test!(a_name_that_is_not_there_or_cannot_be_read_is_an_error, || {
     }
 });
 
-kernel_test!(fail_on_accepts_an_incomplete_sweep_only_when_told, || {
+kernel_test!(fail_on_accepts_an_incomplete_sweep_only_with_allow_incomplete, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);

@@ -1,5 +1,5 @@
-//! What an agent that skips dumps relies on, held against the kernel's own counters: this end's probes are told apart
-//! from all else that moves.
+//! An agent that skips dumps relies on the kernel's counters: they distinguish the local side's probes from any other
+//! movement.
 //!
 //! The agent's parts run in the test, sweep by sweep, so that what one sweep did is known whatever the machine does
 //! beside it.
@@ -132,8 +132,8 @@ impl<'n> Sweeper<'n> {
         });
     }
 
-    /// The sweep that has to notice what just moved: the next one. A probe of this end that falls between a sweep's
-    /// readings of the two counters hides one other segment from that sweep; then it is the one after.
+    /// The sweep that has to notice what just moved: the next one. A probe of the local side that falls between a
+    /// sweep's readings of the two counters hides one other segment from that sweep; then it is the one after.
     fn notice(&mut self) -> Sweep {
         loop {
             let before = counters(self.netns).keepalive_probes;
@@ -230,9 +230,9 @@ kernel_test!(a_namespace_is_skipped_while_only_its_own_probes_move, || {
     checks.finish();
 });
 
-kernel_test!(what_is_overdue_is_told_by_a_look_of_the_first_sweep_after_it_is_due, || {
+kernel_test!(the_first_sweep_after_it_is_due_reads_and_reports_what_is_overdue, || {
     const LIMIT: Duration = Duration::from_secs(8);
-    // The memory counts in tenths of a second, from the first one after a look.
+    // The memory counts in tenths of a second, from the first one after a read.
     const TICK: Duration = Duration::from_millis(100);
     let hosts = Hosts::new();
     // Those that nobody keeps alive have no data at all, and so no late acknowledgement of any.
@@ -273,7 +273,7 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
     let mut checks = Checks::default();
     let mut lookups = 0;
 
-    // Probes of the other end, one connection's after the other's.
+    // Probes of the peers, one connection after the other.
     for case in &off {
         sweeper.sweep_until("a skipped look", |sweep| !sweep.looked());
         let (sent, end) = (sent_but_probes(&hosts.near), Instant::now() + PATIENCE);

@@ -19,7 +19,7 @@ use support::binary::Agent;
 use support::isolation;
 use support::metrics::Page;
 
-/// The path's idle timeout; short, so that much is forgotten in twenty minutes.
+/// The path's idle timeout. It is short, so that many connections outlive it in twenty minutes.
 const LIMIT: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_secs(2);
 

@@ -10,13 +10,13 @@ use crate::support::binary::{Report, Row};
 use crate::support::socket::Id;
 use crate::{INTERVAL, LIMIT};
 
-/// Acknowledgements come up to 40 ms after what they acknowledge; sweeps are told to the millisecond and run on a
-/// loaded machine.
+/// Acknowledgements come up to 40 ms after what they acknowledge; sweeps have times in milliseconds and run on a
+/// busy machine.
 const SLACK: Duration = Duration::from_millis(500);
 /// As the rules of the soak have it.
 const YOUNG: Duration = Duration::from_secs(5);
-/// At most so many failures are told one by one.
-const TOLD: usize = 20;
+/// The number of failures that are shown one by one.
+const SHOWN: usize = 20;
 
 /// Every judgement so far.
 pub struct Oracle {
@@ -156,7 +156,7 @@ impl Oracle {
 
     fn fail(&mut self, what: &'static str, about: String) {
         let told = self.failures.entry(what).or_default();
-        if told.len() < TOLD {
+        if told.len() < SHOWN {
             println!("{what}: {about}");
         }
         told.push(about);

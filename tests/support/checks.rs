@@ -28,7 +28,7 @@ impl Checks {
         self.that(same, || format!("{what}: expected {expected:?}, got {got:?}"));
     }
 
-    /// Checks that the report shows this end of a connection, with this keepalive and verdict.
+    /// Checks that the report shows one end of a connection, with this keepalive and verdict.
     pub fn end<'r>(
         &mut self,
         case: &str,

@@ -25,13 +25,13 @@ pub struct Options {
     pub slack: u64,
     /// From a segment to its acknowledgement.
     pub round_trip: u64,
-    /// This end connected; otherwise it accepted.
+    /// The local side connected; otherwise it accepted.
     pub connected: bool,
-    /// Of so many probes one is lost; 0: none.
+    /// One of this many probes is lost; 0: none.
     pub lost: u32,
-    /// Of so many times that the timer fires, it finds the socket in use once; 0: never.
+    /// The timer finds the socket in use once in this many times; 0: never.
     pub in_use: u32,
-    /// Of so many probes one is not sent, for want of room; 0: none.
+    /// One of this many probes is not sent, because the queue is full; 0: none.
     pub full: u32,
 }
 
@@ -49,23 +49,23 @@ impl Options {
     };
 }
 
-/// What happens, so many milliseconds after the last look; the time of the next look is as late as it comes.
+/// What happens, this many milliseconds after the last sample; the next sample is later by as much as it takes.
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code, reason = "two test programs share this file, and one lets less happen")]
 pub enum Action {
     /// We send data; it is acknowledged after a round trip.
     Sends(u64),
-    /// The other end sends data, which we acknowledge at once.
+    /// The peer sends data, which we acknowledge at once.
     Hears(u64),
-    /// The other end sends data that acknowledges nothing new: the kernel's fast path leaves the ack clock alone.
+    /// The peer sends data that acknowledges nothing new: the kernel's fast path leaves the ack clock alone.
     Streams(u64),
-    /// The other end sends data, and ours acknowledges it.
+    /// The peer sends data, and ours acknowledges it.
     Replies(u64),
-    /// The other end's window changes.
+    /// The peer's window changes.
     Window(u64),
-    /// The other end probes.
+    /// The peer probes.
     Probed(u64),
-    /// Our data waits for the other end's window for so long.
+    /// Our data waits for the peer's window for this long.
     Stalls(u64, u64),
     /// `TCP_KEEPIDLE` is set.
     Keepidle(u64, u64),

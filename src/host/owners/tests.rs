@@ -126,7 +126,7 @@ fn namespaces_outside_pods() {
 }
 
 #[test]
-fn application_and_sidecar_of_one_pod_are_told_apart() {
+fn application_and_sidecar_of_one_pod_are_two_owners() {
     let host = Host::new();
     let pod = format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
     host.pod(&format!("shop_web-0_{UID}"));

@@ -25,7 +25,7 @@ pub struct Pod {
     pub sysctls: HashMap<String, String>,
     /// How many sandboxes it had before this one.
     pub attempt: u32,
-    /// The runtime is told its names by labels alone.
+    /// The runtime gets its names by labels alone.
     pub labels_only: bool,
     pub containers: Vec<Container>,
 }
