@@ -74,7 +74,7 @@ impl Reader {
     }
 
     fn reload(&mut self, reason: &str) {
-        let config = self.source.load();
+        let config = self.source.load_again();
         self.published.set_config_is_current(config.is_ok());
         match config {
             Ok(config) => {

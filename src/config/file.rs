@@ -263,13 +263,33 @@ impl ConfigFile {
 
     /// Reads `--config`, or nothing.
     pub fn load(path: Option<&Path>) -> Result<Self, UsageError> {
+        path.map_or_else(|| Ok(Self::default()), |path| Self::parse(path, &Self::read(path)?))
+    }
+
+    /// Reads `--config` again. An empty file is an error here: a program that writes a file empties it first, and the
+    /// defaults would then replace every limit for a moment.
+    pub fn load_again(path: Option<&Path>) -> Result<Self, UsageError> {
         let Some(path) = path else { return Ok(Self::default()) };
+        let text = Self::read(path)?;
+        if text.trim().is_empty() {
+            return Err(UsageError::new(format!(
+                "the configuration file {} is empty; write a comment into it if you want every default",
+                path.display()
+            )));
+        }
+        Self::parse(path, &text)
+    }
+
+    fn read(path: &Path) -> Result<String, UsageError> {
         let file = path.to_owned();
-        let text = small_file::aside(move || small_file::read(&file)).and_then(|read| read).map_err(|error| {
+        small_file::aside(move || small_file::read(&file)).and_then(|read| read).map_err(|error| {
             let reason = words::reason(&error);
             UsageError::new(format!("cannot read the configuration file {}: {reason}", path.display()))
-        })?;
-        yaml::parse(&text).map_err(|error| UsageError::new(format!("{}: {error}", path.display())))
+        })
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, UsageError> {
+        yaml::parse(text).map_err(|error| UsageError::new(format!("{}: {error}", path.display())))
     }
 }
 

@@ -264,8 +264,8 @@ impl AgentSource {
     }
 
     /// The flags with the file as it is now.
-    pub fn load(&self) -> Result<AgentConfig, UsageError> {
-        self.with(&ConfigFile::load(self.path())?)
+    pub fn load_again(&self) -> Result<AgentConfig, UsageError> {
+        self.with(&ConfigFile::load_again(self.path())?)
     }
 }
 

@@ -35,7 +35,7 @@ fn a_changed_configuration_is_reloaded_and_a_bad_one_refused() {
     agent.signal(Signal::HUP);
     wait_until("SIGHUP reloads", || agent.metric(LIMIT) == Some(200.0));
 
-    for bad in ["idle_timeout: 200\n", "idle_timeot: 200s\n", "{", "ignore: [{pod: \"{{{{{{{{{{\"}]\n"] {
+    for bad in ["", "idle_timeout: 200\n", "idle_timeot: 200s\n", "{", "ignore: [{pod: \"{{{{{{{{{{\"}]\n"] {
         fs::write(&file, "idle_timeout: 200s\n").expect("write");
         agent.signal(Signal::HUP);
         wait_until("a good one counts", || agent.metric(CURRENT) == Some(1.0));
