@@ -3,10 +3,14 @@
 //! A fixture, a bug report and a demonstration are the same file. It holds addresses and names of the machine it was
 //! made on.
 //!
-//! The order of a stream: one [`Header`]; then for each sweep [`Record::Sweep`], for each namespace a
-//! [`Record::Namespace`] followed by its [`Record::Datagram`]s and one [`Record::ReadEnd`], a [`Record::Loss`] wherever
-//! something could not be read, any number of [`Record::Owners`], where they were asked for [`Record::Holders`] and
-//! [`Record::Options`], and [`Record::SweepEnd`]; at last [`Record::End`].
+//! The order of a stream: one [`Header`], the sweeps, and [`Record::End`]. A sweep is, in this order:
+//!
+//! 1. [`Record::Sweep`];
+//! 2. for each namespace a [`Record::Namespace`], its [`Record::Datagram`]s and one [`Record::ReadEnd`];
+//! 3. any number of [`Record::Owners`], [`Record::Holders`] and [`Record::Options`];
+//! 4. [`Record::SweepEnd`].
+//!
+//! A [`Record::Loss`] stands wherever something could not be read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

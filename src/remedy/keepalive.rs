@@ -28,8 +28,8 @@ pub struct KeepaliveSettings {
 }
 
 impl KeepaliveSettings {
-    /// Fills in what is not given, so that the first probe comes at half the budget at the latest and a dead peer is
-    /// found within it where that is possible; refuses what cannot protect.
+    /// Fills in what is not given. The first probe comes at half the budget at the latest. A dead peer is found within
+    /// the budget where that is possible. What cannot protect is refused.
     pub fn derive(
         idle: Option<Duration>,
         interval: Option<Duration>,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-/// How often one unknown name is asked for: a pod's network namespace is there before the runtime tells of its sandbox.
+/// How often one unknown name is asked for: a pod's network namespace is there before the runtime reports its sandbox.
 const MAX_TRIES: u8 = 4;
 /// After failures in a row the source is left alone for 1, 2, 4, 8 and then always 16 sweeps.
 const MAX_PAUSE: u32 = 16;
@@ -21,7 +21,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Names that a whole sweep did not want are forgotten.
+    /// Names that a whole sweep did not want are dropped.
     pub fn begin_sweep(&mut self) {
         self.asked = false;
         self.pause = self.pause.saturating_sub(1);

@@ -16,7 +16,7 @@ pub enum OwnerIssue {
     Disagree,
     /// The cgroup tree cannot be walked, or is larger than is read.
     CgroupTree,
-    /// The host has no cgroup v2: containers are told apart by the owners of socket inodes, where those can be read.
+    /// The host has no cgroup v2: the owners of socket inodes distinguish containers, where those can be read.
     NoCgroup2,
     /// The kernel is a 32-bit one, whose cgroup ids are not inodes.
     CgroupIds,

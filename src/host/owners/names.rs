@@ -11,7 +11,7 @@ pub(super) struct PodName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContainerName {
     pub pod: PodName,
-    /// The pod's uid, where the source tells it.
+    /// The pod's uid, where the source has it.
     pub uid: Option<String>,
     pub container: Option<String>,
 }

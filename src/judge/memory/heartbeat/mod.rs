@@ -15,7 +15,7 @@ pub mod kinds;
 
 use kinds::{Kind, Protocol};
 
-/// Segments this close are one beat, of which a sample saw a part: milliseconds.
+/// Segments this close are one beat, in milliseconds. A sample may see only a part of it.
 const SAME_BEAT_MS: u32 = 250;
 /// How late a busy program may send its next beat, beside a quarter of a period: milliseconds.
 const LATE_MS: u32 = 1000;
