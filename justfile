@@ -18,7 +18,7 @@ test-unprivileged:
 
 # the kernel checks on other kernels, in QEMU
 kernels:
-    bash .ci/run kernels
+    bash .ci/kernels
 
 # fuzz each target for this many seconds; with more arguments only these targets
 fuzz SECONDS="60" *TARGETS:
