@@ -166,8 +166,6 @@ pub struct TcpInfo {
     pub retransmits: Option<u8>,
     /// Probes without an answer: of keepalive, or of a closed window.
     pub probes: Option<u8>,
-    /// Segments sent and not yet acknowledged.
-    pub unacked: Option<u32>,
     /// All segments received, probes included.
     pub segs_in: Option<u32>,
     /// All segments sent, probes included.

@@ -7,11 +7,12 @@ mod simulated_kernel;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keepalive_auditor::judge::assess::assess;
 use keepalive_auditor::judge::groups::OwnerOf;
 use keepalive_auditor::judge::memory::baseline::Activity;
-use keepalive_auditor::judge::memory::{KeepaliveTimer, Tracker};
+use keepalive_auditor::judge::memory::{KeepaliveTimer, Moment, Tracker};
 use keepalive_auditor::judge::policy::{OverdueBy, Policy};
 use keepalive_auditor::judge::report::Counts;
 use keepalive_auditor::judge::verdict::Verdict;
@@ -138,25 +139,25 @@ impl Namespace {
 struct Agent {
     tracker: Tracker,
     skips: bool,
-    /// What it costs to look up a connection, nanoseconds, where a dump costs a millisecond.
-    lookup_cost: u64,
+    /// What it costs to look up a connection where a dump costs a millisecond.
+    lookup_cost: Duration,
     skipped: u32,
     looked_up: u32,
     /// Silences that ended, of connections without keepalive.
-    silences: Vec<u64>,
+    silences: Vec<Duration>,
 }
 
 impl Agent {
     /// One that dumps each time.
     fn thorough() -> Self {
-        Self { skips: false, ..Self::skipping(0) }
+        Self { skips: false, ..Self::skipping(Duration::ZERO) }
     }
 
-    fn skipping(lookup_cost: u64) -> Self {
+    fn skipping(lookup_cost: Duration) -> Self {
         Self { tracker: Tracker::default(), skips: true, lookup_cost, skipped: 0, looked_up: 0, silences: Vec::new() }
     }
 
-    fn look(&mut self, sockets: impl Iterator<Item = Socket>, now: u64) {
+    fn look(&mut self, sockets: impl Iterator<Item = Socket>, now: Moment) {
         sockets.for_each(|socket| {
             self.tracker.sample(&socket, now);
         });
@@ -168,10 +169,10 @@ impl Agent {
     }
 
     fn sweep(&mut self, namespace: &Namespace) -> Counts {
-        let (now, activity) = (namespace.now, namespace.activity());
+        let (now, activity) = (Moment::from_millis(namespace.now), namespace.activity());
         let memory = self.tracker.namespace(NS).filter(|_| self.skips);
         let what = memory.map_or(WhatToRead::Everything, |memory| {
-            memory.what_to_read(&activity, now, longest_between_reads(), self.lookup_cost)
+            memory.what_to_read(&activity, now, policy().longest_between_reads(), self.lookup_cost)
         });
         match what {
             WhatToRead::Nothing => {
@@ -190,7 +191,7 @@ impl Agent {
             _ => {
                 self.tracker.begin_dump(NS, None);
                 self.look(namespace.sockets(), now);
-                self.tracker.store_baseline(NS, activity, now, Some(1000));
+                self.tracker.store_baseline(NS, activity, now, Some(Duration::from_millis(1)));
             }
         }
         let assessment = assess(&self.tracker, &policy(), &Nobody, now);
@@ -252,8 +253,8 @@ fn happens() -> impl Strategy<Value = Happens> {
 }
 
 /// Nothing, so that lookups always pay; less than a dump for up to two connections; more than any dump.
-fn lookup_cost() -> impl Strategy<Value = u64> {
-    prop_oneof![Just(0), Just(400_000), Just(u64::MAX)]
+fn lookup_cost() -> impl Strategy<Value = Duration> {
+    prop_oneof![Just(Duration::ZERO), Just(Duration::from_micros(400)), Just(Duration::MAX)]
 }
 
 /// Twenty minutes, mostly quiet, with sweeps that come a little early or late.
@@ -306,7 +307,7 @@ proptest! {
 fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
     let kept = Options { keepidle: 60_000, keepintvl: 15_000, slack: 500, ..Options::PLAIN };
     let mut namespace = Namespace::new(&[None, Some(kept), None, Some(kept)]);
-    let mut agent = Agent::skipping(0);
+    let mut agent = Agent::skipping(Duration::ZERO);
     let mut overdue_at = None;
     let sweeps = 80;
     for _ in 0..sweeps {
@@ -328,7 +329,7 @@ fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
 fn an_acknowledgement_does_not_hide_behind_a_probe_without_an_answer() {
     let kept = Options { keepidle: 37_000, keepintvl: 7_000, slack: 65, lost: 2, ..Options::PLAIN };
     let mut namespace = Namespace::new(&[None, Some(kept)]);
-    let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(u64::MAX));
+    let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(Duration::MAX));
     let pauses = [13_000; 8].into_iter().chain([16_232, 16_125, 15_502]);
     for (sweep, pause) in pauses.enumerate() {
         let speaks = [Happens::To(0, Action::Sends(pause))];
@@ -347,7 +348,7 @@ fn an_acknowledgement_does_not_hide_behind_a_probe_without_an_answer() {
 fn probes_that_find_no_answer_are_read_in_the_sweep_that_counts_them() {
     let kept = Options { keepidle: 60_000, keepintvl: 15_000, ..Options::PLAIN };
     let mut namespace = Namespace::new(&[Some(kept), Some(kept), Some(kept)]);
-    let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(u64::MAX));
+    let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(Duration::MAX));
     let mut found = None;
     for sweep in 0..60 {
         let vanishes = [Happens::To(1, Action::Vanishes(0))];

@@ -3,11 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::judge::assess::{Assessment, NamespaceFacts, assess, silence_keepalive};
 use crate::judge::groups::OwnerOf as _;
 use crate::judge::memory::baseline::Activity;
-use crate::judge::memory::{NamespaceMemory, SHORTEST_SILENCE_MS, TrackedConnection, Tracker};
+use crate::judge::memory::{Moment, NamespaceMemory, SHORTEST_SILENCE, TrackedConnection, Tracker};
 use crate::judge::pair::Pairs;
 use crate::judge::policy::Policy;
 use crate::judge::report::{Counts, Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Stale, Totals};
@@ -21,10 +22,10 @@ mod owners;
 
 use owners::KnownOwners;
 
-/// The cost of one lookup, nanoseconds, until this node has measured it (measured elsewhere: 2.3 µs).
-const LOOKUP_NS: u64 = 2500;
-/// How long a namespace that cannot be read is reported as it was last seen, milliseconds.
-const KEEP_UNREAD: u64 = 10 * 60 * 1000;
+/// The cost of one lookup until this node has measured it (measured elsewhere: 2.3 µs).
+const LOOKUP_COST: Duration = Duration::from_nanos(2500);
+/// How long a namespace that cannot be read is reported as it was last seen.
+const KEEP_UNREAD: Duration = Duration::from_secs(10 * 60);
 /// A read of this many lookups measures the cost of one.
 const ENOUGH_LOOKUPS: u64 = 16;
 
@@ -43,21 +44,20 @@ pub struct Reads {
 /// Turns sweeps into reports, and stores from one to the next what the judgement needs.
 pub struct Digest {
     policy: Arc<Policy>,
-    /// How long a namespace goes unread whose counters say that nothing changed, milliseconds; 0: each sweep dumps
-    /// every one.
-    skips_for: u64,
-    /// What it costs to look up one connection, nanoseconds.
-    lookup_cost: u64,
+    /// How long a namespace goes unread whose counters say that nothing changed; zero: each sweep dumps every one.
+    skips_for: Duration,
+    /// What it costs to look up one connection.
+    lookup_cost: Duration,
     /// What to read through the processes that hold sockets.
     reads: Reads,
     tracker: Tracker,
     owners: KnownOwners,
     totals: Totals,
     sweep: Sweep,
-    /// When each namespace was last read, or found unchanged, monotonic milliseconds.
-    read_at: BTreeMap<NsId, u64>,
+    /// When each namespace was last read, or found unchanged.
+    read_at: BTreeMap<NsId, Moment>,
     /// Monotonic clock at the start of the first sweep.
-    first_clock: Option<u64>,
+    first_clock: Option<Moment>,
     /// The last sweep's judgement. Every sweep is judged once, because a judgement marks what the next one must know.
     assessment: Assessment,
     /// The policy from the next sweep on.
@@ -70,9 +70,9 @@ pub struct Digest {
 struct Sweep {
     is_under_way: bool,
     started_at: u64,
-    clock: u64,
+    clock: Moment,
     /// The latest moment in a record.
-    now: u64,
+    now: Moment,
     /// The namespaces that were read so far.
     read: BTreeSet<NsId>,
     /// The read that is under way.
@@ -97,8 +97,8 @@ struct ReadInProgress {
     id: NsId,
     /// Its counters before.
     activity: Activity,
-    /// When it began, monotonic milliseconds.
-    at: u64,
+    /// When it began.
+    at: Moment,
     /// The number of connections to look up; absent for a dump.
     looked_up: Option<u64>,
 }
@@ -109,8 +109,8 @@ impl Digest {
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
-            skips_for: 0,
-            lookup_cost: LOOKUP_NS,
+            skips_for: Duration::ZERO,
+            lookup_cost: LOOKUP_COST,
             reads: Reads::default(),
             tracker: Tracker::default(),
             owners: KnownOwners::default(),
@@ -127,7 +127,7 @@ impl Digest {
     /// [`crate::judge::memory::baseline`].
     #[must_use]
     pub fn skipping(self) -> Self {
-        Self { skips_for: millis(self.policy.longest_between_reads()), ..self }
+        Self { skips_for: self.policy.longest_between_reads(), ..self }
     }
 
     /// Sets what the next sweep reads through the processes that hold sockets.
@@ -143,8 +143,8 @@ impl Digest {
 
     fn adopt_policy(&mut self) {
         let Some(policy) = self.next_policy.take() else { return };
-        if self.skips_for > 0 {
-            self.skips_for = millis(policy.longest_between_reads());
+        if !self.skips_for.is_zero() {
+            self.skips_for = policy.longest_between_reads();
         }
         self.policy = policy;
         self.tracker.drop_judgements();
@@ -175,18 +175,19 @@ impl Digest {
         match record {
             Record::Header(_) | Record::End => {}
             Record::Sweep { started_at, clock } => {
-                self.first_clock.get_or_insert(*clock);
+                let clock = Moment::from_millis(*clock);
+                self.first_clock.get_or_insert(clock);
                 std::mem::take(&mut self.assessment).store_in(&mut self.tracker);
                 self.adopt_policy();
                 // a measurement that was too high would never be followed by another
-                self.lookup_cost = (15 * self.lookup_cost + LOOKUP_NS) / 16;
+                self.lookup_cost = (15 * self.lookup_cost + LOOKUP_COST) / 16;
                 let before = std::mem::take(&mut self.sweep);
                 // until it is read again, what the last sweep knew of a namespace holds
                 self.sweep = Sweep {
                     is_under_way: true,
                     started_at: *started_at,
-                    clock: *clock,
-                    now: *clock,
+                    clock,
+                    now: clock,
                     namespaces: before.namespaces,
                     counters: before.counters,
                     ..Sweep::default()
@@ -194,7 +195,7 @@ impl Digest {
                 self.tracker.begin_sweep();
             }
             Record::Namespace(namespace) => self.namespace(namespace),
-            Record::Datagram { clock, bytes } => self.datagram(*clock, bytes),
+            Record::Datagram { clock, bytes } => self.datagram(Moment::from_millis(*clock), bytes),
             Record::ReadEnd { interrupted, cost } => {
                 self.totals.dumps_interrupted += u64::from(*interrupted);
                 self.sweep.incomplete |= *interrupted;
@@ -204,10 +205,11 @@ impl Digest {
                 if let Some(ReadInProgress { id, activity, at, looked_up }) =
                     self.sweep.reading.take().filter(|_| whole)
                 {
-                    self.tracker.store_baseline(id, activity, at, looked_up.is_none().then_some(*cost));
+                    let cost = Duration::from_micros(*cost);
+                    self.tracker.store_baseline(id, activity, at, looked_up.is_none().then_some(cost));
                     if let Some(count) = looked_up.filter(|&count| count >= ENOUGH_LOOKUPS) {
                         // one measurement may have met a cold cache
-                        self.lookup_cost = (3 * self.lookup_cost + cost.saturating_mul(1000) / count) / 4;
+                        self.lookup_cost = (3 * self.lookup_cost + cost / u32::try_from(count).unwrap_or(u32::MAX)) / 4;
                     }
                 }
             }
@@ -233,13 +235,14 @@ impl Digest {
                 self.tracker.add_options(options.iter().map(|(inode, options)| (*inode, *options)));
                 self.sweep.losses.extend(missing.clone());
             }
-            Record::SweepEnd { clock } => self.sweep_end(*clock),
+            Record::SweepEnd { clock } => self.sweep_end(Moment::from_millis(*clock)),
         }
     }
 
     fn namespace(&mut self, namespace: &Namespace) {
+        let clock = Moment::from_millis(namespace.clock);
         let sweep = &mut self.sweep;
-        sweep.now = sweep.now.max(namespace.clock);
+        sweep.now = sweep.now.max(clock);
         sweep.read.insert(namespace.id);
         let counters = namespace.counters.unwrap_or_default();
         if namespace.counters.is_some() {
@@ -263,18 +266,14 @@ impl Digest {
         );
         if namespace.read == ReadMode::Skip {
             sweep.counts.skipped += 1;
-            self.tracker.skip(namespace.id, namespace.clock);
+            self.tracker.skip(namespace.id, clock);
             return;
         }
         sweep.damaged = false;
         let stored = self.tracker.namespace(namespace.id).map_or(0, |memory| memory.entries().len() as u64);
         let looked_up = (namespace.read == ReadMode::LookUp).then_some(stored);
-        sweep.reading = activity(&counters).map(|activity| ReadInProgress {
-            id: namespace.id,
-            activity,
-            at: namespace.clock,
-            looked_up,
-        });
+        sweep.reading =
+            activity(&counters).map(|activity| ReadInProgress { id: namespace.id, activity, at: clock, looked_up });
         let default_keepidle = counters.tcp_keepalive_time.map(|seconds| seconds.saturating_mul(1000));
         if namespace.read == ReadMode::LookUp {
             sweep.counts.looked_up += 1;
@@ -284,14 +283,14 @@ impl Digest {
         self.tracker.begin_dump(namespace.id, default_keepidle);
         if namespace.read == ReadMode::Empty {
             sweep.counts.empty += 1;
-            let mut count = count_silence(&self.policy, &mut self.totals, namespace.clock);
-            self.tracker.end_read(true, namespace.clock, &mut count);
+            let mut count = count_silence(&self.policy, &mut self.totals, clock);
+            self.tracker.end_read(true, clock, &mut count);
         } else {
             sweep.counts.dumped += 1;
         }
     }
 
-    fn datagram(&mut self, clock: u64, bytes: &[u8]) {
+    fn datagram(&mut self, clock: Moment, bytes: &[u8]) {
         self.sweep.now = self.sweep.now.max(clock);
         for message in Messages::new(bytes) {
             match message {
@@ -334,7 +333,7 @@ impl Digest {
         }
     }
 
-    fn sweep_end(&mut self, clock: u64) {
+    fn sweep_end(&mut self, clock: Moment) {
         let sweep = &mut self.sweep;
         sweep.is_under_way = false;
         let now = sweep.now.max(clock);
@@ -343,14 +342,14 @@ impl Digest {
         for &id in sweep.unread.keys() {
             let Some(memory) = self.tracker.namespace(id) else { continue };
             // of one that was never read to its end, this is what a first attempt found
-            let since = now.saturating_sub(*self.read_at.entry(id).or_insert(now));
+            let since = now.since(*self.read_at.entry(id).or_insert(now));
             if since > KEEP_UNREAD {
                 self.tracker.drop_unread(id);
                 continue;
             }
             sweep.stale.namespaces += 1;
             sweep.stale.connections += memory.entries().len() as u64;
-            sweep.stale.age = sweep.stale.age.max(since);
+            sweep.stale.age = sweep.stale.age.max(millis(since));
             self.tracker.keep_unread(id);
         }
         let mut count = count_silence(&self.policy, &mut self.totals, now);
@@ -414,8 +413,8 @@ impl Digest {
         Report {
             node: node.to_owned(),
             started_at: sweep.started_at,
-            duration: sweep.now.saturating_sub(sweep.clock),
-            watched_for: sweep.clock.saturating_sub(self.first_clock.unwrap_or(sweep.clock)),
+            duration: millis(sweep.now.since(sweep.clock)),
+            watched_for: millis(sweep.clock.since(self.first_clock.unwrap_or(sweep.clock))),
             namespaces: sweep.counts,
             connections: verdicts.iter().sum(),
             ignored,
@@ -465,12 +464,13 @@ impl Consumer for Digest {
         let (Some(activity), Some(memory)) = (activity, self.tracker.namespace(namespace.id)) else {
             return WhatToRead::Everything;
         };
-        if self.skips_for == 0 {
+        if self.skips_for.is_zero() {
             return WhatToRead::Everything;
         }
         // not all in one sweep, although all were seen first in one: up to a quarter sooner
-        let longest = self.skips_for - self.skips_for / 64 * (namespace.id.0 % 16);
-        memory.what_to_read(&activity, namespace.clock, longest, self.lookup_cost)
+        let sooner = self.skips_for / 64 * u32::from(namespace.id.0.to_le_bytes()[0] % 16);
+        let longest = self.skips_for.saturating_sub(sooner);
+        memory.what_to_read(&activity, Moment::from_millis(namespace.clock), longest, self.lookup_cost)
     }
 
     fn unknown_cgroups(&self) -> BTreeSet<u64> {
@@ -544,7 +544,7 @@ impl Digest {
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -563,13 +563,13 @@ fn activity(counters: &Counters) -> Option<Activity> {
 fn count_silence<'a>(
     policy: &'a Policy,
     totals: &'a mut Totals,
-    now: u64,
-) -> impl FnMut(&NamespaceMemory, &TrackedConnection, u64) + use<'a> {
+    now: Moment,
+) -> impl FnMut(&NamespaceMemory, &TrackedConnection, Duration) + use<'a> {
     move |memory, tracked, silence| {
-        if silence >= SHORTEST_SILENCE_MS
+        if silence >= SHORTEST_SILENCE
             && let Some(keepalive) = silence_keepalive(policy, memory, tracked, now)
         {
-            totals.silences.count(keepalive, silence);
+            totals.silences.count(keepalive, millis(silence));
         }
     }
 }

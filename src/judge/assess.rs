@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::assessor::{Assessor, route};
 use super::groups::{Groups, OwnerOf};
 use super::memory::baseline::NextChange;
-use super::memory::{NamespaceMemory, TrackedConnection, Tracker};
+use super::memory::{Moment, NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::Pairs;
 use super::policy::Policy;
 use super::report::{Counts, Finding};
@@ -35,8 +35,8 @@ pub struct Assessment {
     pairs: Pairs,
     /// By namespace, in the tracker's order.
     namespaces: Vec<NamespaceAssessment>,
-    /// When it was judged, monotonic milliseconds.
-    now: u64,
+    /// When it was judged.
+    now: Moment,
 }
 
 #[derive(Debug)]
@@ -44,13 +44,13 @@ struct NamespaceAssessment {
     id: NsId,
     /// By origin; `None` where only the inodes of its sockets name owners.
     owners: Vec<Option<Arc<Owner>>>,
-    marks: Vec<Mark>,
+    changes: Vec<StateChange>,
     next_change: NextChange,
 }
 
 /// What the memory must store of one connection.
 #[derive(Debug)]
-struct Mark {
+struct StateChange {
     at: u32,
     /// The path has dropped it.
     expired: bool,
@@ -63,7 +63,7 @@ struct Mark {
 /// What the policy selects decides what is counted and shown, never what is judged: pairs are found over all
 /// namespaces, and what a connection will be compared with later is stored for all.
 #[must_use]
-pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64) -> Assessment {
+pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Moment) -> Assessment {
     let pairs = Pairs::find(tracker);
     let mut worst = Worst::new(policy.max_findings, tracker.len());
     let mut counts = Counts::default();
@@ -71,16 +71,16 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
     for (position, (id, memory)) in (0_u32..).zip(tracker.namespaces()) {
         let assessor = Assessor { tracker, policy, pairs: &pairs, now, id, memory };
         let mut groups = Groups::new(id, memory, policy, owners);
-        let mut marks = Vec::new();
+        let mut changes = Vec::new();
         let mut next_change = NextChange::default();
         for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
             let judgement = assessor.judge(at, tracked);
             if memory.baseline().is_some() {
                 assessor.expect(&judgement, tracked, &mut next_change);
             }
-            let mark = Mark { at, expired: judgement.expires(), stale: judgement.is_stale() };
-            if mark.expired || mark.stale {
-                marks.push(mark);
+            let change = StateChange { at, expired: judgement.expires(), stale: judgement.is_stale() };
+            if change.expired || change.stale {
+                changes.push(change);
             }
             let group = groups.of(tracked);
             let shown = group.selected && policy.select.takes(|| memory.local(tracked), tracked.remote());
@@ -108,7 +108,12 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: u64
                 *counts.half_closed.entry((owner, socket.waits)).or_default() += 1;
             }
         }
-        namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut counts.tallies), marks, next_change });
+        namespaces.push(NamespaceAssessment {
+            id,
+            owners: groups.pour_into(&mut counts.tallies),
+            changes,
+            next_change,
+        });
     }
     counts.truncated = counts.connections().saturating_sub(worst.len() as u64);
     Assessment { counts, worst, pairs, namespaces, now }
@@ -150,10 +155,10 @@ impl Assessment {
     /// Stores in the tracker what the next sweep must know: which connections the path has dropped, which we watched
     /// without a movement, and when time alone will change a verdict.
     pub fn store_in(self, tracker: &mut Tracker) {
-        for NamespaceAssessment { id, marks, next_change, .. } in self.namespaces {
+        for NamespaceAssessment { id, changes, next_change, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
             memory.expect(next_change);
-            for Mark { at, expired, stale } in marks {
+            for StateChange { at, expired, stale } in changes {
                 let Some(entry) = memory.entries_mut().get_mut(at as usize) else { continue };
                 if expired {
                     entry.mark_expired();
@@ -208,7 +213,7 @@ fn finding(
         uid: memory.origin(tracked).uid,
         inode: tracked.inode,
         cookie: tracked.cookie(),
-        stale: memory.is_unread().then(|| now.saturating_sub(judgement.as_of)),
+        stale: memory.is_unread().then(|| now.as_millis().saturating_sub(judgement.as_of.as_millis())),
     }
 }
 
@@ -219,7 +224,7 @@ pub fn silence_keepalive(
     policy: &Policy,
     memory: &NamespaceMemory,
     tracked: &TrackedConnection,
-    now: u64,
+    now: Moment,
 ) -> Option<Keepalive> {
     if u128::from(tracked.age(now)) < policy.long_lived.as_millis() {
         return None;

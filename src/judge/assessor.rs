@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::lasting::lasts;
 use super::memory::baseline::NextChange;
-use super::memory::{NamespaceMemory, TrackedConnection, Tracker};
+use super::memory::{Moment, NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::{Pairs, Peer};
 use super::policy::{LocalScope, Path, Policy};
 use super::report::{Direction, PeerFacts, ServiceEndpoint};
@@ -17,8 +17,7 @@ pub(super) struct Assessor<'a> {
     pub tracker: &'a Tracker,
     pub policy: &'a Policy,
     pub pairs: &'a Pairs,
-    /// Monotonic milliseconds.
-    pub now: u64,
+    pub now: Moment,
     pub id: NsId,
     pub memory: &'a NamespaceMemory,
 }
@@ -27,7 +26,7 @@ pub(super) struct Assessor<'a> {
 pub(super) struct Judgement<'a> {
     pub facts: Facts,
     /// The moment of these facts.
-    pub as_of: u64,
+    pub as_of: Moment,
     criteria: Criteria,
     pub keepalive: Keepalive,
     pub verdict: Verdict,
@@ -96,7 +95,7 @@ impl<'a> Assessor<'a> {
     ///
     /// If the last sweep did not read the namespace, a connection that the local side keeps alive may have probed
     /// since, as its timer said. We take it as the last read found it.
-    fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, criteria: &Criteria) -> (u64, Facts) {
+    fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, criteria: &Criteria) -> (Moment, Facts) {
         let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
         if memory.is_unread() {
             let sampled_at = tracked.sampled_at(self.now);
@@ -116,7 +115,7 @@ impl<'a> Assessor<'a> {
     pub fn expect(&self, judgement: &Judgement<'_>, tracked: &TrackedConnection, expected: &mut NextChange) {
         let Judgement { facts, as_of, criteria, keepalive, verdict, .. } = judgement;
         let lasts = lasts(criteria, *keepalive, *verdict, facts, tracked.keepidle_is_final());
-        let after = |ms: Option<u64>| ms.map_or(u64::MAX, |ms| as_of.saturating_add(ms));
+        let after = |ms: Option<u64>| ms.map_or(Moment::NEVER, |ms| as_of.plus_millis(ms));
         let in_flight = tracked.timer().masks_keepalive();
         // a segment without a route is sent again, and no counter moves
         let due = if in_flight { self.now } else { after(lasts) };
@@ -146,7 +145,7 @@ pub(super) fn route<'a>(
 
 /// The facts that one socket shows.
 #[must_use]
-pub fn facts(tracked: &TrackedConnection, now: u64) -> Facts {
+pub fn facts(tracked: &TrackedConnection, now: Moment) -> Facts {
     let keepalive_timer = tracked.timer() == Timer::KeepAlive;
     let unanswered = tracked.unanswered();
     Facts {

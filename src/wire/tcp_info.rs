@@ -9,7 +9,6 @@ use crate::socket::TcpInfo;
 mod offset {
     pub const RETRANSMITS: usize = 2;
     pub const PROBES: usize = 3;
-    pub const UNACKED: usize = 24;
     pub const LAST_DATA_SENT: usize = 44;
     pub const LAST_DATA_RECV: usize = 52;
     pub const LAST_ACK_RECV: usize = 56;
@@ -34,7 +33,6 @@ pub fn read(bytes: &[u8]) -> TcpInfo {
         last_data_sent: field(offset::LAST_DATA_SENT),
         last_data_recv: field(offset::LAST_DATA_RECV),
         last_ack_recv: field(offset::LAST_ACK_RECV),
-        unacked: field(offset::UNACKED),
         segs_in: field(offset::SEGS_IN),
         segs_out: field(offset::SEGS_OUT),
         data_segs_in: field(offset::DATA_SEGS_IN),
@@ -67,7 +65,6 @@ mod tests {
         let expected = TcpInfo {
             retransmits: Some(17),
             probes: Some(19),
-            unacked: Some(24),
             last_data_sent: Some(44),
             last_data_recv: Some(52),
             last_ack_recv: Some(56),
@@ -97,7 +94,6 @@ mod tests {
                 "length {length}"
             );
             let present = [
-                (info.unacked, 28),
                 (info.last_data_sent, 48),
                 (info.last_data_recv, 56),
                 (info.last_ack_recv, 60),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use keepalive_auditor::judge::assess::facts;
-use keepalive_auditor::judge::memory::{TrackedConnection, Tracker};
+use keepalive_auditor::judge::memory::{Moment, TrackedConnection, Tracker};
 use keepalive_auditor::judge::policy::{OverdueBy, RefreshedBy};
 use keepalive_auditor::judge::verdict::{Criteria, Keepalive, Verdict, in_time, judge, keepalive};
 use keepalive_auditor::owner::NsId;
@@ -36,9 +36,10 @@ fn follow(
     for (count, (pause, actions)) in (0_u64..).zip(looks) {
         connection.run(*pause, actions);
         let now = connection.now + count * 13 % APART;
+        let moment = Moment::from_millis(now);
         memory.begin_dump(NS, None);
-        memory.sample(&connection.socket(), now);
-        memory.end_read(true, now, |_, _, _| ());
+        memory.sample(&connection.socket(), moment);
+        memory.end_read(true, moment, |_, _, _| ());
         let tracked = memory.namespace(NS).unwrap().connections().next().unwrap();
         each(connection, tracked, now);
     }
@@ -141,7 +142,7 @@ proptest! {
                 wrong.get_or_insert(format!("a probe after {probes_after} at {now} ms: {:?}", connection.socket()));
             }
             // no false alarm either
-            let facts = facts(tracked, now);
+            let facts = facts(tracked, Moment::from_millis(now));
             let silent = facts.wire_idle.is_some_and(|idle| u128::from(idle) >= limit.as_millis());
             if keepalive(limit, &facts) == Keepalive::Late && in_time(longest, limit) && !silent {
                 wrong.get_or_insert(format!("late for {limit:?} at {now} ms: {facts:?}"));
@@ -204,7 +205,9 @@ proptest! {
         let looks: Vec<_> = before.into_iter().chain(calm(&options)).chain(quiet).collect();
         let limit = Duration::from_secs(limit);
         let mut last = (0, None);
-        follow(&mut connection, &looks, |_, tracked, now| last = (bounds(tracked).1, Some(facts(tracked, now))));
+        follow(&mut connection, &looks, |_, tracked, now| {
+            last = (bounds(tracked).1, Some(facts(tracked, Moment::from_millis(now))));
+        });
         prop_assert!(last.0 + SAME >= longest && last.0 <= longest,
             "{} of {options:?}, sweeps each {pause} ms", last.0);
         // No false comfort either: half a second is the error of the clocks.
@@ -307,7 +310,7 @@ proptest! {
         let mut wrong = None;
         let mut final_verdict = None;
         follow(&mut connection, &looks, |connection, tracked, now| {
-            let facts = facts(tracked, now);
+            let facts = facts(tracked, Moment::from_millis(now));
             let verdict = judge(&criteria, keepalive(limit, &facts), &facts);
             if matches!(verdict, Verdict::Unanswered | Verdict::Blackholed) && !connection.gone {
                 wrong.get_or_insert(format!("{verdict:?} at {now} ms: {:?}", connection.socket()));
@@ -338,7 +341,7 @@ proptest! {
         };
         follow(&mut connection, &looks, |connection, tracked, now| {
             let since = *watching_since.get_or_insert(now);
-            let facts = facts(tracked, now);
+            let facts = facts(tracked, Moment::from_millis(now));
             let state = keepalive(limit, &facts);
             let verdict = judge(&criteria, state, &facts);
             let silence = now - connection.last_segment.max(since);

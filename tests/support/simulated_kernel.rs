@@ -407,7 +407,6 @@ impl Connection {
                 last_ack_recv: since(self.ack_recv),
                 retransmits: Some(self.retransmits),
                 probes: Some(self.probes_out),
-                unacked: Some(self.unacked),
                 segs_in: Some(self.segs_in),
                 segs_out: Some(self.segs_out),
                 data_segs_in: Some(self.data_in),

@@ -71,7 +71,6 @@ fn a_real_established_socket() {
             last_ack_recv: Some(2_204),
             retransmits: Some(0),
             probes: Some(0),
-            unacked: Some(0),
             segs_in: Some(3),
             segs_out: Some(4),
             data_segs_in: Some(1),

@@ -15,9 +15,13 @@
 //! The host looks them up one by one, if that costs less than the last dump did. One that it does not find makes it a
 //! dump.
 
-/// After this long a sweep dumps connections instead of looking them up, milliseconds. Only a dump shows a listener
-/// that has gone, and a connection that opened in the moment in which another closed that its peer had closed before.
-const DUMP_AFTER_MS: u64 = 600_000;
+use std::time::Duration;
+
+use super::clock::Moment;
+
+/// After this long a sweep dumps connections instead of looking them up. Only a dump shows a listener that has gone,
+/// and a connection that opened in the moment in which another closed that its peer had closed before.
+const DUMP_AFTER: Duration = Duration::from_secs(600);
 /// A sweep dumps more connections than this. A walk of the kernel's largest table costs some milliseconds, a lookup
 /// some microseconds.
 const MOST_LOOKED_UP: usize = 2000;
@@ -65,8 +69,8 @@ impl Activity {
 pub struct Baseline {
     /// The counters before it: what moved while it went on counts as movement after it.
     pub activity: Activity,
-    /// When it began, monotonic milliseconds.
-    pub at: u64,
+    /// When it began.
+    pub at: Moment,
     /// What its judgement expects.
     pub next_change: NextChange,
 }
@@ -74,11 +78,10 @@ pub struct Baseline {
 /// What is expected of connections on which nothing moves but the local side's probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextChange {
-    /// When time alone will change a verdict, monotonic milliseconds.
-    pub due: u64,
-    /// When the first keepalive timer fires, monotonic milliseconds. A probe before that comes from an option that was
-    /// set since.
-    pub probe: u64,
+    /// When time alone will change a verdict.
+    pub due: Moment,
+    /// When the first keepalive timer fires. A probe before that comes from an option that was set since.
+    pub probe: Moment,
     /// An acknowledgement is to come: of data that was in flight, or of a probe.
     pub acknowledgement: bool,
 }
@@ -86,24 +89,24 @@ pub struct NextChange {
 impl Default for NextChange {
     /// Nothing.
     fn default() -> Self {
-        Self { due: u64::MAX, probe: u64::MAX, acknowledgement: false }
+        Self { due: Moment::NEVER, probe: Moment::NEVER, acknowledgement: false }
     }
 }
 
 /// The last dump of a namespace, which may be older than the last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpCost {
-    /// When it began, monotonic milliseconds.
-    pub at: u64,
-    /// What it cost, microseconds of CPU.
-    pub cost: u64,
+    /// When it began.
+    pub at: Moment,
+    /// The CPU time that it cost.
+    pub cost: Duration,
 }
 
 impl Baseline {
-    /// Whether the namespace, with these counters at `now` (monotonic milliseconds), is still as the read found it, and
-    /// that read is not older than `longest` milliseconds.
+    /// Whether the namespace, with these counters at `now`, is still as the read found it, and that read is not older
+    /// than `longest`.
     #[must_use]
-    pub fn holds(&self, activity: &Activity, now: u64, longest: u64) -> bool {
+    pub fn holds(&self, activity: &Activity, now: Moment, longest: Duration) -> bool {
         let NextChange { due, probe, acknowledgement } = self.next_change;
         // an acknowledgement could hide behind a later probe that has no answer
         let unmoved = if acknowledgement || now < probe {
@@ -111,16 +114,23 @@ impl Baseline {
         } else {
             activity.only_probes_since(&self.activity)
         };
-        now < due && now.saturating_sub(self.at) < longest && unmoved
+        now < due && now.since(self.at) < longest && unmoved
     }
 
     /// Whether it is cheaper to look up its `stored` connections than to dump the namespace again. The namespace's
-    /// counters say `activity` at `now` (monotonic milliseconds), and one lookup costs `each` nanoseconds.
+    /// counters say `activity` at `now`, and one lookup costs `each`.
     #[must_use]
-    pub fn can_be_renewed(&self, activity: &Activity, now: u64, dump: DumpCost, stored: usize, each: u64) -> bool {
+    pub fn can_be_renewed(
+        &self,
+        activity: &Activity,
+        now: Moment,
+        dump: DumpCost,
+        stored: usize,
+        each: Duration,
+    ) -> bool {
         activity.same_connections(&self.activity)
-            && now.saturating_sub(dump.at) < DUMP_AFTER_MS
+            && now.since(dump.at) < DUMP_AFTER
             && stored <= MOST_LOOKED_UP
-            && (stored as u64).saturating_mul(each) < dump.cost.saturating_mul(1000)
+            && u32::try_from(stored).is_ok_and(|stored| each.saturating_mul(stored) < dump.cost)
     }
 }

@@ -1,14 +1,15 @@
 //! One connection as the memory stores it from sweep to sweep, and what can be said of it at any later moment.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
-use super::clock::{Period, Tick, wrap};
+use super::clock::{Moment, Period, Tick, wrap};
 use super::heartbeat::{HeartbeatWatch, Heartbeats};
 use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Cookie, Endpoint, Timer};
 
 /// Shorter silences are not counted: no middlebox drops a connection so soon, and there are very many.
-pub const SHORTEST_SILENCE_MS: u64 = 30_000;
+pub const SHORTEST_SILENCE: Duration = Duration::from_secs(30);
 
 /// What is known of the keepalive timer, across samples at which another timer masks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,14 +157,14 @@ impl TrackedConnection {
     }
 
     /// Milliseconds from the last sample to `now`.
-    fn since_sample(&self, now: u64) -> u64 {
+    fn since_sample(&self, now: Moment) -> u64 {
         u64::from(wrap(now).wrapping_sub(self.sampled_at))
     }
 
-    /// When it was last sampled, given any `now` (milliseconds) after it.
+    /// When it was last sampled, given any `now` after it.
     #[must_use]
-    pub fn sampled_at(&self, now: u64) -> u64 {
-        now.saturating_sub(self.since_sample(now))
+    pub fn sampled_at(&self, now: Moment) -> Moment {
+        now.minus_millis(self.since_sample(now))
     }
 
     /// Gives it another position among the origins of its namespace.
@@ -197,7 +198,7 @@ impl TrackedConnection {
 
     /// Milliseconds from `now` until the timer fires.
     #[must_use]
-    pub fn expires(&self, now: u64) -> u64 {
+    pub fn expires(&self, now: Moment) -> u64 {
         u64::from(self.expires).saturating_sub(self.since_sample(now))
     }
 
@@ -235,32 +236,32 @@ impl TrackedConnection {
 
     /// Lower bound of the connection's age at `now`, milliseconds.
     #[must_use]
-    pub fn age(&self, now: u64) -> u64 {
+    pub fn age(&self, now: Moment) -> u64 {
         self.born.until(now)
     }
 
     /// How long we have ourselves watched no segment move, milliseconds: a lower bound.
     #[must_use]
-    pub fn watched(&self, now: u64) -> u64 {
+    pub fn watched(&self, now: Moment) -> u64 {
         self.moved.until(now)
     }
 
     /// Time since the last payload byte in either direction, milliseconds; `None` where the kernel does not say.
     #[must_use]
-    pub fn data_idle(&self, now: u64) -> Option<u64> {
+    pub fn data_idle(&self, now: Moment) -> Option<u64> {
         self.is(CLOCKS).then(|| u64::from(self.data_idle) + self.since_sample(now))
     }
 
     /// The application's heartbeats, where samples showed some.
     #[must_use]
-    pub fn heartbeats(&self, now: u64) -> Option<Heartbeats> {
-        self.heartbeats.heartbeats(self.data_idle(now)?, now)
+    pub fn heartbeats(&self, now: Moment) -> Option<Heartbeats> {
+        self.heartbeats.heartbeats(self.data_idle(now)?, now.as_millis())
     }
 
     /// Time since the last segment from the peer that we know of, milliseconds: by the kernel's clocks, and by what
     /// samples showed.
     #[must_use]
-    pub fn last_heard(&self, now: u64) -> Option<u64> {
+    pub fn last_heard(&self, now: Moment) -> Option<u64> {
         let clock = self.is(CLOCKS).then(|| u64::from(self.heard_idle) + self.since_sample(now))?;
         Some(if self.is(HEARD_UNEXPLAINED) { clock.min(self.heard.until(now)) } else { clock })
     }
@@ -270,7 +271,7 @@ impl TrackedConnection {
     ///
     /// Once the path has dropped its state, only a segment from the peer counts.
     #[must_use]
-    pub fn wire_idle(&self, now: u64) -> Option<u64> {
+    pub fn wire_idle(&self, now: Moment) -> Option<u64> {
         let last_heard = self.last_heard(now)?;
         if self.is(EXPIRED) {
             return Some(last_heard);
@@ -280,13 +281,13 @@ impl TrackedConnection {
     }
 
     /// The wire idle time at the last sample; `now` is any later moment.
-    pub(super) fn last_silence(&self, now: u64) -> u64 {
+    pub(super) fn last_silence(&self, now: Moment) -> u64 {
         self.wire_idle(self.sampled_at(now)).unwrap_or(0)
     }
 
-    /// Nothing moved from the last sample until `held` (monotonic milliseconds) but probes of the local side. It
-    /// becomes what a sample at `held` would show, or, where the keepalive timer fired before, a sample at that moment.
-    pub(super) fn advance_unchanged(&mut self, held: u64) {
+    /// Nothing moved from the last sample until `held` but probes of the local side. It becomes what a sample at `held`
+    /// would show, or, where the keepalive timer fired before, a sample at that moment.
+    pub(super) fn advance_unchanged(&mut self, held: Moment) {
         let mut passed = u32::try_from(self.since_sample(held)).unwrap_or(u32::MAX);
         if self.keepalive_timer() == KeepaliveTimer::Armed {
             passed = passed.min(self.expires);
@@ -334,7 +335,7 @@ impl TrackedConnection {
 
     /// The peer's probes that samples showed.
     #[must_use]
-    pub fn peer_probes(&self, now: u64) -> Option<PeerProbes> {
+    pub fn peer_probes(&self, now: Moment) -> Option<PeerProbes> {
         (self.peer_probe != Tick::default()).then(|| PeerProbes {
             ago: self.peer_probe.until(now),
             period: self.peer_period.ms(),

@@ -38,7 +38,6 @@ mod tests {
         last_ack_recv: Some(300),
         retransmits: Some(0),
         probes: Some(0),
-        unacked: Some(0),
         segs_in: Some(3),
         segs_out: Some(4),
         data_segs_in: Some(1),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub mod baseline;
 mod clock;
@@ -21,7 +22,8 @@ mod sample;
 use crate::owner::{Holder, NsId};
 use crate::socket::{KeepaliveOptions, Socket};
 use baseline::Activity;
-pub use connection::{KeepaliveTimer, PeerProbes, SHORTEST_SILENCE_MS, TrackedConnection, Unanswered};
+pub use clock::Moment;
+pub use connection::{KeepaliveTimer, PeerProbes, SHORTEST_SILENCE, TrackedConnection, Unanswered};
 pub use half_closed::{HalfClosed, Waits};
 pub use namespace::{NamespaceMemory, Origin};
 
@@ -82,33 +84,36 @@ impl Tracker {
         self.namespaces.entry(id).or_default().begin(default_keepidle);
     }
 
-    /// One socket of the read under way, sampled at `now` (monotonic milliseconds). It is ignored where no read is
-    /// under way.
-    pub fn sample(&mut self, socket: &Socket, now: u64) {
+    /// One socket of the read under way, sampled at `now`. It is ignored where no read is under way.
+    pub fn sample(&mut self, socket: &Socket, now: Moment) {
         if let Some(memory) = self.current.and_then(|id| self.namespaces.get_mut(&id)) {
             memory.sample(socket, now);
         }
     }
 
-    /// The read under way is over at `now` (monotonic milliseconds). If it was whole, the memory drops what it did not
-    /// show, because that has closed. `ended` gets each silence that ended, by movement or by closing, in milliseconds.
-    pub fn end_read(&mut self, whole: bool, now: u64, ended: impl FnMut(&NamespaceMemory, &TrackedConnection, u64)) {
+    /// The read under way is over at `now`. If it was whole, the memory drops what it did not show, because that has
+    /// closed. `ended` gets each silence that ended, by movement or by closing.
+    pub fn end_read(
+        &mut self,
+        whole: bool,
+        now: Moment,
+        ended: impl FnMut(&NamespaceMemory, &TrackedConnection, Duration),
+    ) {
         if let Some(memory) = self.current.take().and_then(|id| self.namespaces.get_mut(&id)) {
             memory.end(whole, now, ended);
         }
     }
 
-    /// Stores that a read was whole, so that the next sweeps may skip the namespace. `activity` is its counters at `at`
-    /// (monotonic milliseconds), before the read began. `dump_cost` is what a dump cost, in microseconds of CPU.
-    pub fn store_baseline(&mut self, id: NsId, activity: Activity, at: u64, dump_cost: Option<u64>) {
+    /// Stores that a read was whole, so that the next sweeps may skip the namespace. `activity` is its counters at
+    /// `at`, before the read began. `dump_cost` is the CPU time that a dump cost.
+    pub fn store_baseline(&mut self, id: NsId, activity: Activity, at: Moment, dump_cost: Option<Duration>) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
             memory.store_baseline(activity, at, dump_cost);
         }
     }
 
-    /// The sweep does not read this namespace at `now` (monotonic milliseconds): its connections are as the last read
-    /// found them.
-    pub fn skip(&mut self, id: NsId, now: u64) {
+    /// The sweep does not read this namespace at `now`: its connections are as the last read found them.
+    pub fn skip(&mut self, id: NsId, now: Moment) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
             memory.skip(now);
         }
@@ -136,8 +141,8 @@ impl Tracker {
     pub fn retain(
         &mut self,
         keep: impl Fn(NsId) -> bool,
-        now: u64,
-        mut ended: impl FnMut(&NamespaceMemory, &TrackedConnection, u64),
+        now: Moment,
+        mut ended: impl FnMut(&NamespaceMemory, &TrackedConnection, Duration),
     ) {
         self.namespaces.retain(|&id, memory| {
             let keep = keep(id);

@@ -1,11 +1,13 @@
 //! The memory of one namespace: its connections, its listeners, and how to find them again.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hashbrown::HashTable;
 
 use super::baseline::{Activity, Baseline, DumpCost, NextChange};
-use super::connection::{SHORTEST_SILENCE_MS, TrackedConnection};
+use super::clock::Moment;
+use super::connection::{SHORTEST_SILENCE, TrackedConnection};
 use super::half_closed::HalfClosed;
 use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
@@ -34,13 +36,13 @@ pub struct NamespaceMemory {
     half_closed: Vec<HalfClosed>,
     /// Where the kernel's order says that the next socket is.
     cursor: usize,
-    /// Silences that ended during the read under way: position and milliseconds.
-    ended: Vec<(usize, u64)>,
+    /// Silences that ended during the read under way: position and length.
+    ended: Vec<(usize, Duration)>,
     /// The last read, if it was whole.
     baseline: Option<Baseline>,
     dump: DumpCost,
-    /// When a sweep last found it unchanged and read nothing, since the last read, monotonic milliseconds.
-    unchanged_at: Option<u64>,
+    /// When a sweep last found it unchanged and read nothing, since the last read.
+    unchanged_at: Option<Moment>,
     /// Its `tcp_keepalive_time`, milliseconds.
     default_keepidle: Option<u32>,
     /// The last sweep could not read it: each connection is as it was last seen.
@@ -87,8 +89,8 @@ impl NamespaceMemory {
         }
     }
 
-    /// One socket of the read, sampled at `now` (monotonic milliseconds).
-    pub(super) fn sample(&mut self, socket: &Socket, now: u64) {
+    /// One socket of the read, sampled at `now`.
+    pub(super) fn sample(&mut self, socket: &Socket, now: Moment) {
         match socket.state {
             State::Established => {}
             State::Listen => {
@@ -103,7 +105,8 @@ impl NamespaceMemory {
         if let Some(at) = self.find(socket.cookie) {
             self.cursor = at + 1;
             let silence = self.entries[at].update(socket, self.default_keepidle, now);
-            if let Some(silence) = silence.filter(|&silence| silence >= SHORTEST_SILENCE_MS) {
+            let silence = silence.map(Duration::from_millis);
+            if let Some(silence) = silence.filter(|&silence| silence >= SHORTEST_SILENCE) {
                 self.ended.push((at, silence));
             }
             return;
@@ -139,8 +142,8 @@ impl NamespaceMemory {
     }
 
     /// The read is over at `now`. If it was whole, the memory drops what it did not show, because that has closed.
-    /// `ended` gets each silence that ended, by movement or by closing, in milliseconds.
-    pub(super) fn end(&mut self, whole: bool, now: u64, mut ended: impl FnMut(&Self, &TrackedConnection, u64)) {
+    /// `ended` gets each silence that ended, by movement or by closing.
+    pub(super) fn end(&mut self, whole: bool, now: Moment, mut ended: impl FnMut(&Self, &TrackedConnection, Duration)) {
         self.listeners.sort_unstable();
         for &(at, silence) in &self.ended {
             ended(self, &self.entries[at], silence);
@@ -150,7 +153,7 @@ impl NamespaceMemory {
             return;
         }
         for entry in self.entries.iter().filter(|entry| !entry.seen()) {
-            ended(self, entry, entry.last_silence(now));
+            ended(self, entry, Duration::from_millis(entry.last_silence(now)));
         }
         self.entries.retain(TrackedConnection::seen);
         if self.entries.capacity() > 2 * self.entries.len() + 64 {
@@ -182,9 +185,9 @@ impl NamespaceMemory {
 
     /// The namespace is gone at `now`, and all its connections with it; see
     /// [`Tracker::retain`](super::Tracker::retain).
-    pub(super) fn end_all(&mut self, now: u64, ended: &mut impl FnMut(&Self, &TrackedConnection, u64)) {
+    pub(super) fn end_all(&mut self, now: Moment, ended: &mut impl FnMut(&Self, &TrackedConnection, Duration)) {
         self.advance_unchanged();
-        self.entries.iter().for_each(|entry| ended(self, entry, entry.last_silence(now)));
+        self.entries.iter().for_each(|entry| ended(self, entry, Duration::from_millis(entry.last_silence(now))));
     }
 
     /// The last read, if it was whole and the next sweep may skip the namespace.
@@ -194,7 +197,7 @@ impl NamespaceMemory {
     }
 
     /// Stores a whole read; see [`Tracker::store_baseline`](super::Tracker::store_baseline).
-    pub(super) fn store_baseline(&mut self, activity: Activity, at: u64, dump_cost: Option<u64>) {
+    pub(super) fn store_baseline(&mut self, activity: Activity, at: Moment, dump_cost: Option<Duration>) {
         self.baseline = Some(Baseline { activity, at, next_change: NextChange::default() });
         self.dump = dump_cost.map_or(self.dump, |cost| DumpCost { at, cost });
     }
@@ -205,10 +208,10 @@ impl NamespaceMemory {
         self.entries.iter_mut().for_each(TrackedConnection::clear_marks);
     }
 
-    /// What a sweep must read of the namespace, whose counters say `activity` at `now` (monotonic milliseconds). The
-    /// last read may be `longest` milliseconds old, and one lookup costs `each` nanoseconds.
+    /// What a sweep must read of the namespace, whose counters say `activity` at `now`. The last read may be `longest`
+    /// old, and one lookup costs `each`.
     #[must_use]
-    pub fn what_to_read(&self, activity: &Activity, now: u64, longest: u64, each: u64) -> WhatToRead {
+    pub fn what_to_read(&self, activity: &Activity, now: Moment, longest: Duration, each: Duration) -> WhatToRead {
         let stored = self.entries.len();
         match &self.baseline {
             Some(baseline) if baseline.holds(activity, now, longest) => WhatToRead::Nothing,
@@ -235,8 +238,8 @@ impl NamespaceMemory {
         self.unchanged_at.is_some()
     }
 
-    /// A sweep found it unchanged at `now` (monotonic milliseconds).
-    pub(super) fn skip(&mut self, now: u64) {
+    /// A sweep found it unchanged at `now`.
+    pub(super) fn skip(&mut self, now: Moment) {
         self.unread = false;
         self.unchanged_at = Some(now);
     }

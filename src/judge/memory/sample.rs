@@ -1,6 +1,6 @@
 //! What each sample of a socket adds to the memory of its connection.
 
-use super::clock::{Period, Tick, wrap};
+use super::clock::{Moment, Period, Tick, wrap};
 use super::connection::{
     CLOCKS, EXPIRED, FINAL, HEARD_UNEXPLAINED, LATE_PEER, STALE, TIMER_ARMED, TIMER_OFF, TURNED_ON, TrackedConnection,
     UNEXPLAINED, UNPROBED, WAITING,
@@ -16,15 +16,15 @@ const MARGIN_MS: u32 = 500;
 /// By how much a clock must exceed the time between two samples if nothing restarted it.
 const JITTER_MS: u32 = MARGIN_MS / 2;
 impl TrackedConnection {
-    /// The first sample, at `now` (monotonic milliseconds). `origin` is its position among the origins of its
-    /// namespace; `default_keepidle` is the namespace's `tcp_keepalive_time` in milliseconds.
-    pub(super) fn new(socket: &Socket, origin: u32, default_keepidle: Option<u32>, now: u64) -> Self {
+    /// The first sample, at `now`. `origin` is its position among the origins of its namespace;
+    /// `default_keepidle` is the namespace's `tcp_keepalive_time` in milliseconds.
+    pub(super) fn new(socket: &Socket, origin: u32, default_keepidle: Option<u32>, now: Moment) -> Self {
         let mut tracked = Self::blank(socket.cookie, socket.remote, socket.local.port, origin);
         tracked.moved = Tick::after(now);
         tracked.take(socket, now);
         let tcp = &socket.tcp;
         let oldest = clocks(tcp).map_or(0, |[sent, recv, ack]| sent.max(recv).max(ack));
-        tracked.born = Tick::after(now.saturating_sub(u64::from(oldest)));
+        tracked.born = Tick::after(now.minus_millis(u64::from(oldest)));
         tracked.infer_keepidle(None, tcp, default_keepidle);
         tracked.heartbeats = totals(tcp).map(HeartbeatWatch::new).unwrap_or_default();
         tracked
@@ -32,7 +32,7 @@ impl TrackedConnection {
 
     /// A later sample of the same socket. Returns the silence that ended since the last one, if one did, in
     /// milliseconds.
-    pub(super) fn update(&mut self, socket: &Socket, default_keepidle: Option<u32>, now: u64) -> Option<u64> {
+    pub(super) fn update(&mut self, socket: &Socket, default_keepidle: Option<u32>, now: Moment) -> Option<u64> {
         let before = self.clone();
         self.take(socket, now);
         self.infer_keepidle(Some(&before), &socket.tcp, default_keepidle);
@@ -78,7 +78,7 @@ impl TrackedConnection {
     }
 
     /// Copies what the kernel says now.
-    fn take(&mut self, socket: &Socket, now: u64) {
+    fn take(&mut self, socket: &Socket, now: Moment) {
         self.sampled_at = wrap(now);
         self.inode = socket.inode;
         self.expires = socket.expires;
@@ -123,7 +123,7 @@ impl TrackedConnection {
         self.set(TURNED_ON, bounds.turned_on);
     }
 
-    fn watch_heartbeats(&mut self, before: &Self, tcp: &TcpInfo, now: u64) {
+    fn watch_heartbeats(&mut self, before: &Self, tcp: &TcpInfo, now: Moment) {
         let totals = totals(tcp);
         let moments = before.data_idle(before.sampled_at(now)).zip(self.data_idle(now));
         let (Some(totals), Some((idle_before, idle_now))) = (totals, moments) else {
@@ -137,8 +137,8 @@ impl TrackedConnection {
             &Movement {
                 segments_sent: segments_out.map(|segments| segments.wrapping_sub(bare_out)),
                 segments_received: self.segs_in.since(before.segs_in),
-                before: before.sampled_at(now).saturating_sub(idle_before),
-                now: now.saturating_sub(idle_now),
+                before: before.sampled_at(now).minus_millis(idle_before).as_millis(),
+                now: now.minus_millis(idle_now).as_millis(),
             },
         );
     }
