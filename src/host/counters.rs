@@ -32,7 +32,8 @@ impl Reader {
         self.sweep += 1;
     }
 
-    /// The counters of the namespace that the thread is in, and why some could not be read. Each may be missing. Then those that say whether its connections changed are missing, and the others are the last known ones.
+    /// The counters of the namespace that the thread is in, and why some could not be read. Each may be missing. Then
+    /// those that say whether its connections changed are missing, and the others are the last known ones.
     pub fn read(&mut self, id: NsId) -> (Counters, Option<io::Error>) {
         let known = self.known.get(&id).map(|&(known, _)| known);
         let is_due = self.sweep.wrapping_add(id.0).is_multiple_of(ALL_EVERY);
