@@ -273,6 +273,8 @@ kernel_test!(
                         checks.that(!HANGING.contains(&&*row.verdict), || format!("{loss} %: {row:?}"));
                     }
                 }
+                // Leaves the processor to the connections.
+                sleep(Duration::from_millis(100));
             }
             for netns in [&hosts.far, &hosts.near] {
                 netns.run("nft", &["delete table inet loss"]);
