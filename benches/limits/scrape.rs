@@ -19,7 +19,7 @@ use crate::table::row;
 const PODS: u32 = 250;
 const REQUESTS: usize = 200;
 
-/// Serves the metrics of one report, made anew for each request as the agent makes them.
+/// Serves the metrics of one report, made again for each request as the agent makes them.
 struct Metrics {
     report: Report,
     limits: Limits,
