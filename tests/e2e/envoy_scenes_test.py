@@ -39,7 +39,7 @@ class SceneTest(lab.Lab):
 
     def each_gateway_behind_a_load_balancer_with_two_listeners(self, version):
         """EnvoyFilters with 300/20/4 on 443 and 600/75/9 on 8080: the first protects behind 350 s, the second needs 1200 s."""
-        with self.assertRaisesRegex(AssertionError, "--idle 600 s cannot protect"):
+        with self.assertRaisesRegex(AssertionError, "--idle 600s cannot protect"):
             lab.remedy("istio-gateway", "--port", "8080", "--idle", "600s", "--interval", "75s", "--probes", "9")
         filters = {
             443: ("--idle", "300s", "--interval", "20s", "--probes", "4"),
