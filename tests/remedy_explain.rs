@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use keepalive_auditor::judge::policy::{OverdueBy, Path, RefreshedBy};
-use keepalive_auditor::judge::report::{Direction, Finding, PeerFacts, Report, Unanswered};
+use keepalive_auditor::judge::report::{Direction, Finding, Millis, PeerFacts, Report, Unanswered};
 use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
 use keepalive_auditor::owner::{Holder, NsId, Owner, OwnerKind};
 use keepalive_auditor::show::compare::{self, compare};
@@ -40,10 +40,10 @@ fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         probes_after: None,
         exact: None,
         holder: None,
-        data_idle: Some(60_000),
-        wire_idle: Some(60_000),
-        watched: 0,
-        age: 600_000,
+        data_idle: Some(Millis::from_secs(60)),
+        wire_idle: Some(Millis::from_secs(60)),
+        watched: Millis::ZERO,
+        age: Millis::from_secs(600),
         waiting_for_reply: false,
         path: Arc::new(Path { name: "nlb".into(), ..Path::default() }),
         peer: PeerFacts::default(),
@@ -67,8 +67,8 @@ fn inbound(owner: Owner, number: u16, port: u16) -> Finding {
 fn late(f: Finding) -> Finding {
     Finding {
         keepalive: Keepalive::Late,
-        keepidle: Some(7_200_000),
-        probes_after: Some(7_200_000),
+        keepidle: Some(Millis::from_secs(7200)),
+        probes_after: Some(Millis::from_secs(7200)),
         timer: Timer::KeepAlive,
         ..f
     }
@@ -77,8 +77,8 @@ fn late(f: Finding) -> Finding {
 fn on(f: Finding) -> Finding {
     Finding {
         keepalive: Keepalive::On,
-        keepidle: Some(300_000),
-        probes_after: Some(300_000),
+        keepidle: Some(Millis::from_secs(300)),
+        probes_after: Some(Millis::from_secs(300)),
         verdict: Verdict::Protected,
         ..f
     }
@@ -185,8 +185,11 @@ fn late_is_fixed_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
 #[test]
 fn replicas_are_one_group_and_the_worst_comes_first() {
     let replica = |suffix: &str, number| finding(pod(&format!("web-7d4b9c6f5-{suffix}"), "app"), number, 443);
-    let overdue =
-        Finding { verdict: Verdict::Overdue, wire_idle: Some(900_000), ..finding(pod("db-0", "app"), 3, 6379) };
+    let overdue = Finding {
+        verdict: Verdict::Overdue,
+        wire_idle: Some(Millis::from_secs(900)),
+        ..finding(pod("db-0", "app"), 3, 6379)
+    };
     let text = explained(vec![replica("x2k8p", 1), replica("zz5wq", 2), overdue], &[]);
     let heads: Vec<_> = text.lines().filter(|line| line.starts_with("shop/")).collect();
     assert_eq!(
@@ -211,7 +214,7 @@ fn proxy(number: u16) -> Finding {
 
 /// A late connection that probes after so many seconds.
 fn late_after(number: u16, seconds: u64) -> Finding {
-    let after = Some(seconds * 1000);
+    let after = Some(Millis::from_secs(seconds));
     Finding { keepidle: after, probes_after: after, ..late(finding(pod("web-0", "app"), number, 5432)) }
 }
 

@@ -163,7 +163,7 @@ impl Agent {
         });
         self.tracker.end_read(true, now, |_, tracked, silence| {
             if tracked.keepalive_timer() == KeepaliveTimer::Off {
-                self.silences.push(silence);
+                self.silences.push(silence.into());
             }
         });
     }
@@ -172,7 +172,7 @@ impl Agent {
         let (now, activity) = (Moment::from_millis(namespace.now), namespace.activity());
         let memory = self.tracker.namespace(NS).filter(|_| self.skips);
         let what = memory.map_or(WhatToRead::Everything, |memory| {
-            memory.what_to_read(&activity, now, policy().longest_between_reads(), self.lookup_cost)
+            memory.what_to_read(&activity, now, policy().longest_between_reads().into(), self.lookup_cost)
         });
         match what {
             WhatToRead::Nothing => {

@@ -10,13 +10,13 @@ use crate::config::{AgentConfig, Config};
 use crate::digest::Digest;
 use crate::host::{self, Host, HostPaths};
 use crate::judge::policy::Policy;
-use crate::judge::report::Report;
+use crate::judge::report::{Millis, Report};
 use crate::show::escape;
 
 /// At least this many slow dumps in one sweep are worth a hint.
 const MANY_DUMPS: u64 = 20;
-/// A shorter sweep is not slow, milliseconds.
-const LONG_SWEEP_MS: u64 = 100;
+/// A shorter sweep is not slow.
+const LONG_SWEEP: Millis = Millis::new(100);
 /// After this many failures in a row the memory itself may be what breaks sweeps: it is dropped.
 const MAX_FAILURES: u32 = 5;
 
@@ -153,8 +153,8 @@ impl Sweeps {
 /// Whether a sweep spends its time on walks and not on connections: one connection costs about a microsecond
 /// (benches/README.md).
 fn walks_dominate(report: &Report) -> bool {
-    let connections_take = report.connections / 1000;
-    report.namespaces.dumped >= MANY_DUMPS && report.duration >= LONG_SWEEP_MS.max(4 * connections_take)
+    let connections_take = Millis::new(report.connections / 1000);
+    report.namespaces.dumped >= MANY_DUMPS && report.duration >= LONG_SWEEP.max(connections_take.saturating_mul(4))
 }
 
 fn log(report: &Report) {
@@ -166,7 +166,7 @@ fn log(report: &Report) {
         skipped = report.namespaces.skipped,
         empty = report.namespaces.empty,
         failed = report.namespaces.failed,
-        milliseconds = report.duration,
+        milliseconds = report.duration.get(),
         "swept"
     );
     for loss in &report.losses {

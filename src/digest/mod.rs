@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::judge::assess::{Assessment, NamespaceFacts, assess, silence_keepalive};
 use crate::judge::groups::OwnerOf as _;
 use crate::judge::memory::baseline::Activity;
-use crate::judge::memory::{Moment, NamespaceMemory, SHORTEST_SILENCE, TrackedConnection, Tracker};
+use crate::judge::memory::{Millis, Moment, NamespaceMemory, SHORTEST_SILENCE, TrackedConnection, Tracker};
 use crate::judge::pair::Pairs;
 use crate::judge::policy::Policy;
 use crate::judge::report::{Counts, Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Stale, Totals};
@@ -25,7 +25,7 @@ use owners::KnownOwners;
 /// The cost of one lookup until this node has measured it (measured elsewhere: 2.3 µs).
 const LOOKUP_COST: Duration = Duration::from_nanos(2500);
 /// How long a namespace that cannot be read is reported as it was last seen.
-const KEEP_UNREAD: Duration = Duration::from_secs(10 * 60);
+const KEEP_UNREAD: Millis = Millis::from_secs(10 * 60);
 /// A read of this many lookups measures the cost of one.
 const ENOUGH_LOOKUPS: u64 = 16;
 
@@ -349,7 +349,7 @@ impl Digest {
             }
             sweep.stale.namespaces += 1;
             sweep.stale.connections += memory.entries().len() as u64;
-            sweep.stale.age = sweep.stale.age.max(millis(since));
+            sweep.stale.age = sweep.stale.age.max(since);
             self.tracker.keep_unread(id);
         }
         let mut count = count_silence(&self.policy, &mut self.totals, now);
@@ -413,8 +413,8 @@ impl Digest {
         Report {
             node: node.to_owned(),
             started_at: sweep.started_at,
-            duration: millis(sweep.now.since(sweep.clock)),
-            watched_for: millis(sweep.clock.since(self.first_clock.unwrap_or(sweep.clock))),
+            duration: sweep.now.since(sweep.clock),
+            watched_for: sweep.clock.since(self.first_clock.unwrap_or(sweep.clock)),
             namespaces: sweep.counts,
             connections: verdicts.iter().sum(),
             ignored,
@@ -470,7 +470,7 @@ impl Consumer for Digest {
         // not all in one sweep, although all were seen first in one: up to a quarter sooner
         let sooner = self.skips_for / 64 * u32::from(namespace.id.0.to_le_bytes()[0] % 16);
         let longest = self.skips_for.saturating_sub(sooner);
-        memory.what_to_read(&activity, Moment::from_millis(namespace.clock), longest, self.lookup_cost)
+        memory.what_to_read(&activity, Moment::from_millis(namespace.clock), longest.into(), self.lookup_cost)
     }
 
     fn unknown_cgroups(&self) -> BTreeSet<u64> {
@@ -544,10 +544,6 @@ impl Digest {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// What the counters say of the connections; `None` where one of them is missing.
 fn activity(counters: &Counters) -> Option<Activity> {
     Some(Activity {
@@ -564,12 +560,12 @@ fn count_silence<'a>(
     policy: &'a Policy,
     totals: &'a mut Totals,
     now: Moment,
-) -> impl FnMut(&NamespaceMemory, &TrackedConnection, Duration) + use<'a> {
+) -> impl FnMut(&NamespaceMemory, &TrackedConnection, Millis) + use<'a> {
     move |memory, tracked, silence| {
         if silence >= SHORTEST_SILENCE
             && let Some(keepalive) = silence_keepalive(policy, memory, tracked, now)
         {
-            totals.silences.count(keepalive, millis(silence));
+            totals.silences.count(keepalive, silence);
         }
     }
 }

@@ -58,7 +58,7 @@ struct StateChange {
     stale: bool,
 }
 
-/// Judges every connection that the last sweep showed. `now` is the monotonic clock in milliseconds.
+/// Judges every connection that the last sweep showed. `now` is the monotonic clock.
 ///
 /// What the policy selects decides what is counted and shown, never what is judged: pairs are found over all
 /// namespaces, and what a connection will be compared with later is stored for all.
@@ -99,7 +99,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
                 let endpoint = judgement.endpoint(tracked);
                 group.flag(direction, endpoint, judgement.path, verdict, judgement.facts.wire_idle);
             }
-            let idle = judgement.idle().unwrap_or(0);
+            let idle = judgement.idle().unwrap_or_default();
             worst.offer(Rank::new(verdict, idle, position, tracked.cookie(), at));
         }
         for socket in memory.half_closed().iter().filter(|socket| policy.select.takes(|| socket.local, socket.remote)) {
@@ -213,7 +213,7 @@ fn finding(
         uid: memory.origin(tracked).uid,
         inode: tracked.inode,
         cookie: tracked.cookie(),
-        stale: memory.is_unread().then(|| now.as_millis().saturating_sub(judgement.as_of.as_millis())),
+        stale: memory.is_unread().then(|| now.since(judgement.as_of)),
     }
 }
 
@@ -226,7 +226,7 @@ pub fn silence_keepalive(
     tracked: &TrackedConnection,
     now: Moment,
 ) -> Option<Keepalive> {
-    if u128::from(tracked.age(now)) < policy.long_lived.as_millis() {
+    if tracked.age(now) < policy.long_lived.into() {
         return None;
     }
     let (_, path) = route(policy, memory, tracked);

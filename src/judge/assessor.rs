@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::lasting::lasts;
 use super::memory::baseline::NextChange;
-use super::memory::{Moment, NamespaceMemory, TrackedConnection, Tracker};
+use super::memory::{Millis, Moment, NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::{Pairs, Peer};
 use super::policy::{LocalScope, Path, Policy};
 use super::report::{Direction, PeerFacts, ServiceEndpoint};
@@ -36,8 +36,8 @@ pub(super) struct Judgement<'a> {
 }
 
 impl Judgement<'_> {
-    /// For how long nothing has refreshed the path, milliseconds.
-    pub fn idle(&self) -> Option<u64> {
+    /// For how long nothing has refreshed the path.
+    pub fn idle(&self) -> Option<Millis> {
         self.criteria.idle(&self.facts)
     }
 
@@ -115,7 +115,7 @@ impl<'a> Assessor<'a> {
     pub fn expect(&self, judgement: &Judgement<'_>, tracked: &TrackedConnection, expected: &mut NextChange) {
         let Judgement { facts, as_of, criteria, keepalive, verdict, .. } = judgement;
         let lasts = lasts(criteria, *keepalive, *verdict, facts, tracked.keepidle_is_final());
-        let after = |ms: Option<u64>| ms.map_or(Moment::NEVER, |ms| as_of.plus_millis(ms));
+        let after = |span: Option<Millis>| span.map_or(Moment::NEVER, |span| as_of.plus(span));
         let in_flight = tracked.timer().masks_keepalive();
         // a segment without a route is sent again, and no counter moves
         let due = if in_flight { self.now } else { after(lasts) };
@@ -150,8 +150,8 @@ pub fn facts(tracked: &TrackedConnection, now: Moment) -> Facts {
     let unanswered = tracked.unanswered();
     Facts {
         timer: tracked.keepalive_timer(),
-        keepidle: tracked.keepidle().map(u64::from),
-        probes_after: tracked.probes_after().map(u64::from),
+        keepidle: tracked.keepidle(),
+        probes_after: tracked.probes_after(),
         next_probe: keepalive_timer.then(|| tracked.expires(now)),
         probing: keepalive_timer && unanswered.probes > 0,
         wire_idle: tracked.wire_idle(now),
@@ -170,7 +170,7 @@ pub fn facts(tracked: &TrackedConnection, now: Moment) -> Facts {
 
 /// The facts of one end, with what its peer on this node shows, so that both rows show one idle time.
 fn shared(own: Facts, other: &Facts) -> Facts {
-    let shorter = |own: Option<u64>, other: Option<u64>| own.into_iter().chain(other).min();
+    let shorter = |own: Option<Millis>, other: Option<Millis>| own.into_iter().chain(other).min();
     Facts {
         wire_idle: shorter(own.wire_idle, other.wire_idle),
         data_idle: shorter(own.data_idle, other.data_idle),

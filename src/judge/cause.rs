@@ -1,5 +1,6 @@
 //! Why a connection is flagged: a closed set, decided from what a finding says.
 
+use super::memory::Millis;
 use super::policy::RefreshedBy;
 use super::report::Finding;
 use super::verdict::{Keepalive, Verdict, in_time};
@@ -43,7 +44,7 @@ impl Cause {
     /// Of a flagged connection; `None` where nothing is flagged.
     #[must_use]
     pub fn of(finding: &Finding) -> Option<Self> {
-        let late = |ms: Option<u64>| ms.is_some_and(|ms| !in_time(ms, finding.path.idle_timeout));
+        let late = |span: Option<Millis>| span.is_some_and(|span| !in_time(span, finding.path.idle_timeout));
         Some(match finding.verdict {
             verdict if !verdict.flagged() => return None,
             Verdict::Blackholed | Verdict::Unanswered => Self::Unanswered,
@@ -61,8 +62,8 @@ impl Cause {
 /// by some milliseconds.
 #[must_use]
 pub fn probes_after_seconds(finding: &Finding) -> Option<u64> {
-    const CLOCKS_MS: u64 = 20;
-    finding.probes_after.map(|ms| ms.saturating_sub(CLOCKS_MS).div_ceil(1000))
+    const CLOCKS: Millis = Millis::new(20);
+    finding.probes_after.map(|after| after.saturating_sub(CLOCKS).get().div_ceil(1000))
 }
 
 /// Whether the first probe comes after the namespace's `tcp_keepalive_time`.

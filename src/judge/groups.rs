@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::memory::{NamespaceMemory, TrackedConnection};
+use super::memory::{Millis, NamespaceMemory, TrackedConnection};
 use super::policy::{Path, Policy};
 use super::report::{Direction, MAX_ENDPOINTS, ServiceEndpoint, Tally};
 use super::verdict::{Keepalive, Verdict};
@@ -46,7 +46,7 @@ pub(super) struct Group<'a> {
 #[derive(Default)]
 struct Counts<'a> {
     by_state: [[u64; Verdict::COUNT]; Keepalive::COUNT],
-    flagged_wire_idle_max: Option<u64>,
+    flagged_wire_idle_max: Option<Millis>,
     endpoints: HashMap<FlaggedKey, (&'a Arc<Path>, u64)>,
 }
 
@@ -107,14 +107,14 @@ impl<'a> Group<'a> {
         self.counts[direction as usize].by_state[keepalive as usize][verdict as usize] += 1;
     }
 
-    /// Counts the endpoint of a connection that is flagged; `wire_idle` is milliseconds.
+    /// Counts the endpoint of a connection that is flagged.
     pub fn flag(
         &mut self,
         direction: Direction,
         endpoint: ServiceEndpoint,
         path: &'a Arc<Path>,
         verdict: Verdict,
-        wire_idle: Option<u64>,
+        wire_idle: Option<Millis>,
     ) {
         let counts = &mut self.counts[direction as usize];
         counts.flagged_wire_idle_max = counts.flagged_wire_idle_max.max(wire_idle);

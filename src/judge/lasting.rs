@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::memory::Millis;
 use super::policy::{OverdueBy, RefreshedBy};
 use super::verdict::{Criteria, Facts, Keepalive, Verdict};
 
-/// How long a verdict stays what it is while nothing moves but the local side's probes, milliseconds; `None`: without
-/// end.
+/// How long a verdict stays what it is while nothing moves but the local side's probes; `None`: without end.
 ///
 /// `keepidle_is_final`: more samples show nothing more of KEEPIDLE.
 #[must_use]
@@ -16,26 +16,26 @@ pub fn lasts(
     verdict: Verdict,
     facts: &Facts,
     keepidle_is_final: bool,
-) -> Option<u64> {
+) -> Option<Millis> {
     if facts.unanswered.count() > 0 {
         // retransmissions and probes without a route move no counter, and time alone makes them unanswered
-        return Some(0);
+        return Some(Millis::ZERO);
     }
-    let until = |limit: Duration, ms: u64| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_sub(ms);
+    let until = |limit: Duration, passed| Millis::from(limit).saturating_sub(passed);
     let timer = match keepalive {
         Keepalive::On if keepidle_is_final => None,
         // the next firing may show that KEEPIDLE is longer, or is the probe that ends an idle time
-        Keepalive::On | Keepalive::Late => Some(facts.next_probe.unwrap_or(0)),
+        Keepalive::On | Keepalive::Late => Some(facts.next_probe.unwrap_or_default()),
         Keepalive::Off => None,
-        Keepalive::Unknown => Some(0),
+        Keepalive::Unknown => Some(Millis::ZERO),
     };
     let verdict = match verdict {
-        Verdict::Blackholed | Verdict::Unanswered | Verdict::Undetermined => Some(0),
+        Verdict::Blackholed | Verdict::Unanswered | Verdict::Undetermined => Some(Millis::ZERO),
         Verdict::AppProtected => facts.heartbeats.map(|heartbeats| until(criteria.idle_timeout / 2, heartbeats.ago)),
         Verdict::Young => Some(until(criteria.long_lived, facts.age)),
         Verdict::Exposed => criteria.idle(facts).map(|idle| {
             let by_watching = criteria.refreshed_by == RefreshedBy::Segment && criteria.overdue_by == OverdueBy::Watch;
-            let watched = if by_watching { until(criteria.idle_timeout, facts.watched) } else { 0 };
+            let watched = if by_watching { until(criteria.idle_timeout, facts.watched) } else { Millis::ZERO };
             until(criteria.idle_timeout, idle).max(watched)
         }),
         Verdict::PeerProtected => facts.peer_probes.map(|probes| until(criteria.idle_timeout, probes.ago)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 pub use super::memory::heartbeat::Heartbeats;
 pub use super::memory::heartbeat::kinds::Protocol as HeartbeatsOf;
-pub use super::memory::{PeerProbes, Unanswered, Waits};
+pub use super::memory::{Millis, PeerProbes, Unanswered, Waits};
 pub use super::policy::{LimitSource, OverdueBy, Path, RefreshedBy};
 use super::silence::SilenceHistogram;
 use super::verdict::{Keepalive, Verdict};
@@ -65,7 +65,7 @@ pub struct PeerFacts {
     pub keepalive: Option<Keepalive>,
 }
 
-/// One established connection, judged. Times are milliseconds.
+/// One established connection, judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     /// The network namespace it lives in.
@@ -83,30 +83,30 @@ pub struct Finding {
     /// The timer that the kernel reports.
     pub timer: Timer,
     /// Until it fires; absent without a timer.
-    pub expires: Option<u64>,
+    pub expires: Option<Millis>,
     /// What the local side sent and the peer has not answered.
     pub unanswered: Unanswered,
     /// What the local side does.
     pub keepalive: Keepalive,
     /// Lower bound of KEEPIDLE.
-    pub keepidle: Option<u64>,
+    pub keepidle: Option<Millis>,
     /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and
     /// KEEPINTVL.
-    pub probes_after: Option<u64>,
+    pub probes_after: Option<Millis>,
     /// The socket options themselves, where they were asked for and could be read.
     pub exact: Option<KeepaliveOptions>,
     /// The process that holds the socket, where it was asked for and could be found.
     pub holder: Option<Arc<Holder>>,
     /// Since the last payload byte.
-    pub data_idle: Option<u64>,
+    pub data_idle: Option<Millis>,
     /// Since the last segment that we know of.
-    pub wire_idle: Option<u64>,
+    pub wire_idle: Option<Millis>,
     /// Since the last segment from the peer that we know of.
-    pub last_heard: Option<u64>,
+    pub last_heard: Option<Millis>,
     /// How long we have watched nothing move.
-    pub watched: u64,
+    pub watched: Millis,
     /// Lower bound of the age.
-    pub age: u64,
+    pub age: Millis,
     /// We sent last, and nothing came back since.
     pub waiting_for_reply: bool,
     /// The path it takes.
@@ -128,7 +128,7 @@ pub struct Finding {
     /// The socket's cookie.
     pub cookie: Cookie,
     /// For how long its namespace could not be read: it is reported as it was last seen.
-    pub stale: Option<u64>,
+    pub stale: Option<Millis>,
 }
 
 impl Finding {
@@ -176,8 +176,8 @@ pub struct Stale {
     pub namespaces: u64,
     /// Their connections.
     pub connections: u64,
-    /// Since the oldest of these reads, milliseconds.
-    pub age: u64,
+    /// Since the oldest of these reads.
+    pub age: Millis,
 }
 
 /// The counts of one owner's connections in one direction.
@@ -185,8 +185,8 @@ pub struct Stale {
 pub struct Tally {
     /// By keepalive state and verdict, in the order of their `ALL`.
     pub counts: [[u64; Verdict::COUNT]; Keepalive::COUNT],
-    /// The longest wire idle of a flagged connection, milliseconds.
-    pub flagged_wire_idle_max: Option<u64>,
+    /// The longest wire idle of a flagged connection.
+    pub flagged_wire_idle_max: Option<Millis>,
     /// Flagged connections by endpoint, path and verdict. Past [`MAX_ENDPOINTS`] distinct ones the rest count under
     /// `None`.
     pub endpoints: BTreeMap<(Option<ServiceEndpoint>, Arc<Path>, Verdict), u64>,
@@ -270,10 +270,10 @@ pub struct Report {
     pub node: String,
     /// Wall clock at the start, milliseconds since the Unix epoch.
     pub started_at: u64,
-    /// How long the sweep took, milliseconds.
-    pub duration: u64,
-    /// How long connections were watched before this judgement, milliseconds.
-    pub watched_for: u64,
+    /// How long the sweep took.
+    pub duration: Millis,
+    /// How long connections were watched before this judgement.
+    pub watched_for: Millis,
     /// What became of the namespaces.
     pub namespaces: NamespaceCounts,
     /// Established connections that were judged.

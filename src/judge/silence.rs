@@ -1,5 +1,6 @@
 //! The lengths of ended silences: they show an operator which idle timeout would hurt.
 
+use super::memory::Millis;
 use super::verdict::Keepalive;
 
 /// Upper bounds of the buckets in seconds: the idle timeouts of the field (see `profiles`), from 30 s up.
@@ -19,14 +20,12 @@ pub struct Silences {
 pub struct SilenceHistogram(pub [Silences; Keepalive::COUNT]);
 
 impl SilenceHistogram {
-    /// Counts one silence of `ms` milliseconds that has ended.
-    pub fn count(&mut self, keepalive: Keepalive, ms: u64) {
+    /// Counts one silence that has ended.
+    pub fn count(&mut self, keepalive: Keepalive, silence: Millis) {
         let silences = &mut self.0[keepalive as usize];
-        let bucket = BUCKETS.partition_point(|&bound| bound * 1000 < ms);
+        let bucket = BUCKETS.partition_point(|&bound| Millis::from_secs(bound) < silence);
         silences.counts[bucket] += 1;
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 ms")]
-        let seconds = ms as f64 / 1000.0;
-        silences.sum += seconds;
+        silences.sum += silence.as_secs_f64();
     }
 }
 
@@ -38,7 +37,7 @@ mod tests {
     fn a_silence_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
         let mut histogram = SilenceHistogram::default();
         for ms in [30_000, 350_000, 350_001, 500_000_000] {
-            histogram.count(Keepalive::Off, ms);
+            histogram.count(Keepalive::Off, Millis::new(ms));
         }
         let counts = histogram.0[Keepalive::Off as usize].counts;
         assert_eq!((counts[0], counts[6], counts[7], counts[15]), (1, 1, 1, 1));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::heartbeat::Heartbeats;
 use super::memory::keepidle::SAME_MS;
-use super::memory::{KeepaliveTimer, PeerProbes, Unanswered};
+use super::memory::{KeepaliveTimer, Millis, PeerProbes, Unanswered};
 use super::policy::{OverdueBy, Path, Policy, RefreshedBy};
 use crate::socket::KeepaliveOptions;
 
@@ -105,30 +105,30 @@ impl Verdict {
     }
 }
 
-/// What is known of one connection. Milliseconds.
+/// What is known of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Whether a keepalive timer is armed.
     pub timer: KeepaliveTimer,
     /// Lower bound of KEEPIDLE.
-    pub keepidle: Option<u64>,
+    pub keepidle: Option<Millis>,
     /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and
     /// KEEPINTVL.
-    pub probes_after: Option<u64>,
+    pub probes_after: Option<Millis>,
     /// Until the keepalive timer fires, where the kernel reports that timer.
-    pub next_probe: Option<u64>,
+    pub next_probe: Option<Millis>,
     /// The local side's keepalive probes go out without an answer: no clock shows them.
     pub probing: bool,
     /// Since the last segment of any kind that we know of; `None` where the kernel does not say.
-    pub wire_idle: Option<u64>,
+    pub wire_idle: Option<Millis>,
     /// Since the last payload byte in either direction.
-    pub data_idle: Option<u64>,
+    pub data_idle: Option<Millis>,
     /// Since the last segment from the peer that we know of.
-    pub last_heard: Option<u64>,
+    pub last_heard: Option<Millis>,
     /// How long we have watched nothing move.
-    pub watched: u64,
+    pub watched: Millis,
     /// Lower bound of the connection's age.
-    pub age: u64,
+    pub age: Millis,
     /// What the local side sent and the peer has not answered.
     pub unanswered: Unanswered,
     /// It was idle for longer than the path keeps its state, and nothing was heard from the peer since.
@@ -157,7 +157,8 @@ impl Facts {
             && let Some(idle) = options.tcp_keepidle
         {
             let longest = options.tcp_keepintvl.map_or(idle, |interval| interval.max(idle));
-            (self.keepidle, self.probes_after) = (Some(u64::from(idle) * 1000), Some(u64::from(longest) * 1000));
+            (self.keepidle, self.probes_after) =
+                (Some(Millis::from_secs(idle.into())), Some(Millis::from_secs(longest.into())));
         }
         self
     }
@@ -182,9 +183,9 @@ const UNANSWERED: u32 = 2;
 /// This many probes without an answer are no ordinary loss.
 const UNANSWERED_PROBES: u8 = 3;
 /// Three probes take longer than this: a count of them beside a later segment from the peer is out of date.
-const PROBES_TAKE_MS: u64 = 2_000;
+const PROBES_TAKE: Millis = Millis::from_secs(2);
 /// An answer takes less than this: what we have watched unanswered for so long is not just on its way.
-const ANSWER_MS: u64 = 1_000;
+const ANSWER: Millis = Millis::from_secs(1);
 /// This many retransmissions in a row are no ordinary loss.
 const UNANSWERED_RETRANSMITS: u8 = 6;
 
@@ -200,15 +201,15 @@ impl Criteria {
         }
     }
 
-    /// Whether a time, in milliseconds, has reached the idle timeout.
+    /// Whether an idle time has reached the idle timeout.
     #[must_use]
-    pub fn reached(&self, ms: u64) -> bool {
-        u128::from(ms) >= self.idle_timeout.as_millis()
+    pub fn reached(&self, idle: Millis) -> bool {
+        idle >= self.idle_timeout.into()
     }
 
-    /// For how long nothing has refreshed the path, milliseconds.
+    /// For how long nothing has refreshed the path.
     #[must_use]
-    pub fn idle(&self, facts: &Facts) -> Option<u64> {
+    pub fn idle(&self, facts: &Facts) -> Option<Millis> {
         match self.refreshed_by {
             RefreshedBy::Segment => facts.wire_idle,
             RefreshedBy::Payload => facts.data_idle,
@@ -230,11 +231,11 @@ impl Criteria {
     /// Whether what the local side sent finds no answer, and loss does not explain it.
     fn is_unanswered(&self, facts: &Facts) -> bool {
         let Unanswered { probes, retransmits, .. } = facts.unanswered;
-        let not_heard = |ms: u64| facts.last_heard.is_none_or(|last| last >= ms);
+        let not_heard = |span| facts.last_heard.is_none_or(|last| last >= span);
         let silent = facts.last_heard.is_some_and(|last| self.reached(last));
         facts.unanswered.count() >= UNANSWERED && silent
             || retransmits >= UNANSWERED_RETRANSMITS
-            || probes >= UNANSWERED_PROBES && not_heard(PROBES_TAKE_MS)
+            || probes >= UNANSWERED_PROBES && not_heard(PROBES_TAKE)
     }
 
     /// Whether the application's heartbeats keep the path fresh.
@@ -259,7 +260,7 @@ impl Criteria {
 fn is_lost(facts: &Facts) -> bool {
     match facts.unanswered.count() {
         0 => false,
-        1 => facts.watched >= ANSWER_MS,
+        1 => facts.watched >= ANSWER,
         _ => true,
     }
 }
@@ -267,8 +268,8 @@ fn is_lost(facts: &Facts) -> bool {
 /// The timer wheel fires late by up to an eighth of the timeout (measured: KEEPIDLE 140 s probes after 155 s). Only
 /// KEEPIDLE × 9/8 below the idle timeout is in time.
 #[must_use]
-pub fn in_time(keepidle: u64, idle_timeout: Duration) -> bool {
-    u128::from(keepidle) * 9 < idle_timeout.as_millis() * 8
+pub fn in_time(keepidle: impl Into<Millis>, idle_timeout: Duration) -> bool {
+    u128::from(keepidle.into().get()) * 9 < idle_timeout.as_millis() * 8
 }
 
 /// The local side's keepalive by the path's idle timeout.
@@ -278,9 +279,9 @@ pub fn keepalive(idle_timeout: Duration, facts: &Facts) -> Keepalive {
         KeepaliveTimer::Unknown => Keepalive::Unknown,
         KeepaliveTimer::Off => Keepalive::Off,
         KeepaliveTimer::Armed => {
-            let late = |ms: u64| !in_time(ms, idle_timeout);
-            let idle = facts.wire_idle.filter(|_| !facts.probing || facts.expired).unwrap_or(0);
-            let reached = u128::from(idle) >= idle_timeout.as_millis();
+            let late = |span: Millis| !in_time(span, idle_timeout);
+            let idle = facts.wire_idle.filter(|_| !facts.probing || facts.expired).unwrap_or_default();
+            let reached = idle >= idle_timeout.into();
             // the idle time at a timer that is due is no bound: it may be late, or try again
             let next = facts.next_probe.filter(|&next| next > SAME_MS.into()).map(|next| next.saturating_add(idle));
             let bounds = [facts.keepidle, facts.probes_after, next];
@@ -307,7 +308,7 @@ pub fn judge(criteria: &Criteria, keepalive: Keepalive, facts: &Facts) -> Verdic
         Verdict::PeerProtected
     } else if criteria.app_protects(facts) {
         Verdict::AppProtected
-    } else if u128::from(facts.age) < criteria.long_lived.as_millis() {
+    } else if facts.age < criteria.long_lived.into() {
         Verdict::Young
     } else if criteria.has_expired(facts) {
         Verdict::Overdue

@@ -1,5 +1,6 @@
 //! The worst connections of a sweep, in the order in which they are shown, in bounded memory.
 
+use super::memory::Millis;
 use super::verdict::Verdict;
 use crate::socket::Cookie;
 
@@ -23,9 +24,9 @@ const LONGEST_MS: u64 = (1 << SILENCE_BITS) - 1;
 const _: () = assert!((Verdict::COUNT - 1) >> (u64::BITS - SILENCE_BITS) == 0, "every verdict must fit into its bits");
 
 impl Rank {
-    /// Of a connection with this verdict and silence, milliseconds.
-    pub fn new(verdict: Verdict, silence: u64, namespace: u32, cookie: Cookie, at: u32) -> Self {
-        let severity = (verdict as u64) << SILENCE_BITS | (LONGEST_MS - silence.min(LONGEST_MS));
+    /// Of a connection with this verdict and silence.
+    pub fn new(verdict: Verdict, silence: Millis, namespace: u32, cookie: Cookie, at: u32) -> Self {
+        let severity = (verdict as u64) << SILENCE_BITS | (LONGEST_MS - silence.get().min(LONGEST_MS));
         Self { severity, namespace, cookie, at }
     }
 }
@@ -88,7 +89,7 @@ mod tests {
     fn rank(number: u32) -> Rank {
         Rank::new(
             Verdict::ALL[number as usize % Verdict::COUNT],
-            u64::from(number) % 13,
+            Millis::new(u64::from(number) % 13),
             1,
             Cookie(number.into()),
             number,
@@ -113,14 +114,14 @@ mod tests {
     #[test]
     fn verdicts_count_before_silence_and_longer_silence_before_shorter() {
         let ranks = [
-            Rank::new(Verdict::Blackholed, 0, 9, Cookie(9), 9),
-            Rank::new(Verdict::Overdue, u64::MAX, 9, Cookie(9), 9),
-            Rank::new(Verdict::Overdue, 2, 9, Cookie(9), 9),
-            Rank::new(Verdict::Overdue, 1, 1, Cookie(3), 2),
-            Rank::new(Verdict::Overdue, 1, 2, Cookie(1), 2),
-            Rank::new(Verdict::Overdue, 1, 2, Cookie(2), 1),
-            Rank::new(Verdict::Exposed, 1, 0, Cookie(0), 0),
-            Rank::new(Verdict::Local, 0, 0, Cookie(0), 0),
+            Rank::new(Verdict::Blackholed, Millis::new(0), 9, Cookie(9), 9),
+            Rank::new(Verdict::Overdue, Millis::new(u64::MAX), 9, Cookie(9), 9),
+            Rank::new(Verdict::Overdue, Millis::new(2), 9, Cookie(9), 9),
+            Rank::new(Verdict::Overdue, Millis::new(1), 1, Cookie(3), 2),
+            Rank::new(Verdict::Overdue, Millis::new(1), 2, Cookie(1), 2),
+            Rank::new(Verdict::Overdue, Millis::new(1), 2, Cookie(2), 1),
+            Rank::new(Verdict::Exposed, Millis::new(1), 0, Cookie(0), 0),
+            Rank::new(Verdict::Local, Millis::new(0), 0, Cookie(0), 0),
         ];
         assert!(ranks.is_sorted());
     }

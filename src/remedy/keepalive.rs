@@ -48,7 +48,7 @@ impl KeepaliveSettings {
             let detection = interval.unwrap_or(1) * probes.unwrap_or(1);
             last.checked_sub(detection).filter(|room| *room > 0).map_or(at_most, |room| room.min(at_most))
         });
-        if !in_time(idle * 1000, budget) {
+        if !in_time(Duration::from_secs(idle), budget) {
             return Err(RemedyError::TooLate {
                 idle,
                 latest: decimal(Duration::from_secs(idle) * 9 / 8),
@@ -156,7 +156,7 @@ mod tests {
     fn every_budget_of_two_seconds_or_more_has_a_keepalive_that_protects() {
         for budget in (2..2000).chain([3600, 8000, 86_400, 432_000]) {
             let keepalive = derive(None, None, None, budget).expect("fits");
-            assert!(in_time(keepalive.idle * 1000, s(budget)), "{budget}: {keepalive:?}");
+            assert!(in_time(s(keepalive.idle), s(budget)), "{budget}: {keepalive:?}");
             assert!(keepalive.idle <= (budget / 2).max(1), "{budget}: {keepalive:?}");
             assert!(budget < 3 || keepalive.detection() < budget, "{budget}: {keepalive:?}");
         }

@@ -30,7 +30,7 @@ pub fn why(cause: Cause, findings: &[&Finding], node: Option<u32>) -> String {
         RefreshedBy::Payload => finding.data_idle,
     };
     if let Some(idle) = findings.iter().filter_map(idle).max() {
-        put(&mut text, &format!(" The longest idle time so far is {} s.", idle / 1000));
+        put(&mut text, &format!(" The longest idle time so far is {} s.", idle.get() / 1000));
     }
     let waiting = findings.iter().filter(|finding| finding.waiting_for_reply).count();
     if waiting > 0 {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::units::Human;
-use crate::judge::report::{Finding, Heartbeats, HeartbeatsOf};
+use crate::judge::report::{Finding, Heartbeats, HeartbeatsOf, Millis};
 
 /// Why they protect: whose they are, how far apart, for how long they were watched.
 pub struct Seen<'a>(pub &'a Heartbeats);
@@ -27,9 +27,9 @@ pub struct Insufficient<'a>(pub &'a Finding);
 
 impl fmt::Display for Insufficient<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(seen) = self.0.heartbeats.filter(|seen| seen.longest_gap > 0) else { return Ok(()) };
+        let Some(seen) = self.0.heartbeats.filter(|seen| seen.longest_gap > Millis::ZERO) else { return Ok(()) };
         let half = self.0.path.idle_timeout / 2;
-        let half = u64::try_from(half.as_millis()).unwrap_or(u64::MAX);
+        let half = Millis::from(half);
         let name = name(seen.protocol);
         if seen.ago > half {
             write!(f, "; {name} came before, and the last was {} ago", Human(seen.ago))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::why::Why;
 use crate::judge::cause::Cause;
-use crate::judge::report::{Finding, Path, Report, Waits};
+use crate::judge::report::{Finding, Millis, Path, Report, Waits};
 use crate::judge::verdict::Verdict;
 
 /// 9999-12-31T23:59:59Z, milliseconds since the Unix epoch.
@@ -185,7 +185,6 @@ pub fn connection(finding: &Finding) -> Value {
     value
 }
 
-#[expect(clippy::cast_precision_loss, reason = "exact below 2^53 ms")]
-fn seconds(ms: u64) -> f64 {
-    ms as f64 / 1000.0
+fn seconds(span: Millis) -> f64 {
+    span.as_secs_f64()
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::units::Human;
 use super::workload;
+use crate::judge::report::Millis;
 use crate::judge::verdict::Verdict;
 
 /// The rows that are shown; the rest is counted.
@@ -300,8 +301,8 @@ fn printable(text: &str) -> String {
     clippy::cast_sign_loss,
     reason = "negative or huge times become the nearest value"
 )]
-fn milliseconds(seconds: f64) -> u64 {
-    (seconds * 1000.0) as u64
+fn milliseconds(seconds: f64) -> Millis {
+    Millis::new((seconds * 1000.0) as u64)
 }
 
 #[cfg(test)]

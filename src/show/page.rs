@@ -69,7 +69,8 @@ fn body(out: &mut String, report: &Report, findings: &mut dyn Iterator<Item = Fi
     }
     let started = time(report.started_at);
     let summary = html_text(&summary(report));
-    let _ = write!(out, "</ul><p>{summary} The last sweep started at {started} and took {} ms.</p>", report.duration);
+    let _ =
+        write!(out, "</ul><p>{summary} The last sweep started at {started} and took {} ms.</p>", report.duration.get());
     for loss in &report.losses {
         let _ = write!(out, "<p class=\"warning\">{}</p>", html_text(loss));
     }
@@ -91,7 +92,7 @@ fn body(out: &mut String, report: &Report, findings: &mut dyn Iterator<Item = Fi
 }
 
 fn row(out: &mut String, finding: &Finding) {
-    let idle = finding.wire_idle.map_or_else(|| "?".to_owned(), |ms| Human(ms).to_string());
+    let idle = finding.wire_idle.map_or_else(|| "?".to_owned(), |idle| Human(idle).to_string());
     let (arrow, word) = match finding.direction {
         Direction::Inbound => ("←", "from clients of"),
         Direction::Outbound => ("→", "to"),

@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use super::escape;
 use super::units::{Human, Limit, SsTimer};
 use super::why::Why;
-use crate::judge::report::{Direction, Finding, Report};
+use crate::judge::report::{Direction, Finding, Millis, Report};
 use crate::judge::verdict::Verdict;
 
 /// What the table shows.
@@ -115,8 +115,8 @@ fn short(direction: Direction) -> &'static str {
     }
 }
 
-fn idle(ms: Option<u64>) -> String {
-    ms.map_or_else(|| "?".to_owned(), |ms| Human(ms).to_string())
+fn idle(time: Option<Millis>) -> String {
+    time.map_or_else(|| "?".to_owned(), |time| Human(time).to_string())
 }
 
 fn keepidle(finding: &Finding) -> String {

@@ -3,27 +3,28 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::judge::report::Finding;
+use crate::judge::report::{Finding, Millis};
 use crate::socket::Timer;
 
-/// Milliseconds as a person says them: `0s`, `4.2s`, `59s`, `5m50s`, `2h`, `3d4h`.
+/// A span of time as a person says it: `0s`, `4.2s`, `59s`, `5m50s`, `2h`, `3d4h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Human(pub u64);
+pub struct Human(pub Millis);
 
 impl From<Duration> for Human {
     fn from(duration: Duration) -> Self {
-        Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+        Self(duration.into())
     }
 }
 
 impl fmt::Display for Human {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0 / 1000;
+        let ms = self.0.get();
+        let seconds = ms / 1000;
         let pair = |f: &mut fmt::Formatter<'_>, large: u64, unit: char, small: u64, small_unit: char| {
             if small == 0 { write!(f, "{large}{unit}") } else { write!(f, "{large}{unit}{small}{small_unit}") }
         };
         match seconds {
-            0..10 if !self.0.is_multiple_of(1000) => write!(f, "{}.{}s", seconds, self.0 % 1000 / 100),
+            0..10 if !ms.is_multiple_of(1000) => write!(f, "{}.{}s", seconds, ms % 1000 / 100),
             0..60 => write!(f, "{seconds}s"),
             60..3600 => pair(f, seconds / 60, 'm', seconds % 60, 's'),
             3600..86_400 => pair(f, seconds / 3600, 'h', seconds % 3600 / 60, 'm'),
@@ -51,16 +52,16 @@ impl fmt::Display for SsTimer<'_> {
         if *timer == Timer::None {
             return f.write_str("-");
         }
-        write!(f, "{},{},{}", timer.name(), SsTime(expires.unwrap_or(0)), self.0.timer_retransmits())
+        write!(f, "{},{},{}", timer.name(), SsTime(expires.unwrap_or_default()), self.0.timer_retransmits())
     }
 }
 
-/// Milliseconds as `ss` writes them: from a minute on without milliseconds, from ten minutes on without seconds.
-struct SsTime(u64);
+/// A span of time as `ss` writes it: from a minute on without milliseconds, from ten minutes on without seconds.
+struct SsTime(Millis);
 
 impl fmt::Display for SsTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut minutes, mut seconds, mut ms) = (0, self.0 / 1000, self.0 % 1000);
+        let (mut minutes, mut seconds, mut ms) = (0, self.0.get() / 1000, self.0.get() % 1000);
         if seconds >= 60 {
             (minutes, seconds, ms) = (seconds / 60, seconds % 60, 0);
         }
@@ -100,7 +101,7 @@ mod tests {
             (7_199_000, "119min"),
         ];
         for (ms, expected) in cases {
-            assert_eq!(SsTime(ms).to_string(), expected, "{ms}");
+            assert_eq!(SsTime(Millis::new(ms)).to_string(), expected, "{ms}");
         }
     }
 
@@ -109,7 +110,7 @@ mod tests {
         let cases =
             [(0, "0s"), (4_250, "4.2s"), (59_999, "59s"), (350_000, "5m50s"), (7_200_000, "2h"), (273_600_000, "3d4h")];
         for (ms, expected) in cases {
-            assert_eq!(Human(ms).to_string(), expected, "{ms}");
+            assert_eq!(Human(Millis::new(ms)).to_string(), expected, "{ms}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::heartbeats::{Insufficient, Seen};
 use super::units::{Human, Limit};
-use crate::judge::report::{Finding, OverdueBy, RefreshedBy};
+use crate::judge::report::{Finding, Millis, OverdueBy, RefreshedBy};
 use crate::judge::verdict::{Keepalive, Verdict, in_time};
 use crate::socket::Timer;
 
@@ -103,7 +103,7 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
     let path = &finding.path.name;
     let next = "the next write probably meets a reset or no answer";
     if finding.path.refreshed_by == RefreshedBy::Payload {
-        let idle = Human(finding.data_idle.unwrap_or(0));
+        let idle = Human(finding.data_idle.unwrap_or_default());
         write!(
             f,
             "no payload was sent or received for {idle}, and the path ({path}) counts only payload and drops the \
@@ -112,7 +112,7 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
         )?;
         return waiting(f, finding);
     }
-    let idle = Human(finding.wire_idle.unwrap_or(0));
+    let idle = Human(finding.wire_idle.unwrap_or_default());
     write!(f, "{}, and ", local_side(finding))?;
     if finding.unanswered.count() > 0 || finding.data_idle < finding.wire_idle {
         write!(
@@ -146,9 +146,9 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
         return waiting(f, finding);
     }
     write!(f, "{}: ", local_side(finding))?;
-    let limit_ms = u64::try_from(finding.path.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+    let limit_span = Millis::from(finding.path.idle_timeout);
     match finding.wire_idle {
-        Some(idle) if idle >= limit_ms => write!(
+        Some(idle) if idle >= limit_span => write!(
             f,
             "idle for {} by the kernel's clocks, which do not show the peer's probes; it becomes overdue when nothing \
              moved \
@@ -165,7 +165,7 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
              now"
         )?,
     }
-    let late = |period: Option<u64>| period.is_some_and(|ms| ms >= limit_ms);
+    let late = |period: Option<Millis>| period.is_some_and(|period| period >= limit_span);
     if let Some(probes) = finding.peer.probes.filter(|probes| probes.late || late(probes.period)) {
         f.write_str("; the peer's probes come too late")?;
         if let Some(period) = probes.period {
@@ -204,18 +204,18 @@ fn peer_protected(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -
 /// What the local side does, as the start of a sentence.
 fn local_side(finding: &Finding) -> String {
     let idle_timeout = finding.path.idle_timeout;
-    let early = |idle: Option<u64>| idle.is_some_and(|idle| in_time(idle, idle_timeout));
+    let early = |idle: Option<Millis>| idle.is_some_and(|idle| in_time(idle, idle_timeout));
     match (finding.keepalive, finding.probes_after) {
         (Keepalive::Late, after @ Some(_)) if finding.timer.masks_keepalive() && early(after) => {
             format!("keepalive is on, but unsent data holds it back while a {} timer runs", masking(finding.timer))
         }
         (Keepalive::Late, after) if early(after) => {
-            let idle = finding.wire_idle.unwrap_or(0).saturating_add(finding.expires.unwrap_or(0));
+            let idle = finding.wire_idle.unwrap_or_default().saturating_add(finding.expires.unwrap_or_default());
             format!("keepalive is on, but its next probe comes only after {} of idle time", Human(idle))
         }
         (Keepalive::Late, Some(after)) => {
             // the field names these options in seconds
-            let seconds = after.div_ceil(1000);
+            let seconds = after.get().div_ceil(1000);
             if early(finding.keepidle) {
                 format!(
                     "keepalive is on, but a probe may come only after {seconds}s of idle time: KEEPIDLE or KEEPINTVL \
@@ -243,7 +243,7 @@ fn masking(timer: Timer) -> &'static str {
 }
 
 fn unseen_peer(f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
-    if finding.watched > 0 {
+    if finding.watched > Millis::ZERO {
         write!(f, "; the peer sent no probe while we watched ({}), and may have before", Human(finding.watched))
     } else {
         f.write_str("; one sweep does not show probes of the peer (--for watches for them)")

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use keepalive_auditor::judge::memory::heartbeat::kinds::Protocol;
 use keepalive_auditor::judge::memory::heartbeat::{HeartbeatWatch, Movement, Totals};
+use keepalive_auditor::judge::memory::{Millis, Moment};
 
 /// A moment at which something had moved, and the counters then.
 #[derive(Clone, Copy)]
@@ -72,12 +73,14 @@ fn first_refreshed(series: &Series, interval: u64, idle_timeout: Duration) -> Op
             &Movement {
                 segments_sent: u8::try_from(now.segments_sent - before.segments_sent).ok(),
                 segments_received: u32::try_from(now.segments_received - before.segments_received).unwrap(),
-                before: before.moved_at,
-                now: now.moved_at,
+                before: Moment::from_millis(before.moved_at),
+                now: Moment::from_millis(now.moved_at),
             },
         );
         before = now;
-        let refreshed = watch.heartbeats(at - now.moved_at, at).filter(|heartbeats| heartbeats.refresh(idle_timeout));
+        let ago = Millis::new(at - now.moved_at);
+        let seen = watch.heartbeats(ago, Moment::from_millis(at));
+        let refreshed = seen.filter(|heartbeats| heartbeats.refresh(idle_timeout));
         match (&mut found, refreshed) {
             (None, Some(heartbeats)) => found = Some((at - start, 0, heartbeats.protocol)),
             (Some((_, exposed, _)), None) => *exposed += 1,

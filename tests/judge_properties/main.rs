@@ -13,18 +13,18 @@ use std::time::Duration;
 
 use keepalive_auditor::judge::memory::heartbeat::Heartbeats;
 use keepalive_auditor::judge::memory::heartbeat::kinds::Protocol;
-use keepalive_auditor::judge::memory::{KeepaliveTimer, PeerProbes, Unanswered};
+use keepalive_auditor::judge::memory::{KeepaliveTimer, Millis, PeerProbes, Unanswered};
 use keepalive_auditor::judge::policy::{OverdueBy, RefreshedBy};
 use keepalive_auditor::judge::verdict::{Criteria, Facts, Keepalive, Verdict, in_time, judge, keepalive};
 use proptest::prelude::*;
 
 const LIMIT: Duration = Duration::from_secs(350);
-const LIMIT_MS: u64 = 350_000;
+const LIMIT_MS: Millis = Millis::from_secs(350);
 const LONG_LIVED: Duration = Duration::from_secs(300);
 
 /// Milliseconds on both sides of the thresholds that matter.
-fn ms() -> impl Strategy<Value = u64> {
-    prop_oneof![
+fn ms() -> impl Strategy<Value = Millis> {
+    let ms = prop_oneof![
         0..900_000_u64,
         Just(0),
         Just(999),
@@ -38,7 +38,8 @@ fn ms() -> impl Strategy<Value = u64> {
         Just(349_999),
         Just(350_000),
         7_200_000..8_000_000_u64
-    ]
+    ];
+    ms.prop_map(Millis::new)
 }
 
 fn peer_probes() -> impl Strategy<Value = PeerProbes> {
@@ -47,7 +48,7 @@ fn peer_probes() -> impl Strategy<Value = PeerProbes> {
 
 fn heartbeats() -> impl Strategy<Value = Heartbeats> {
     (ms(), ms(), ms()).prop_map(|(longest_gap, watched, ago)| {
-        let longest_gap = longest_gap / 7;
+        let longest_gap = Millis::new(longest_gap.get() / 7);
         Heartbeats { protocol: Protocol::Http2, longest_gap, watched, ago }
     })
 }
@@ -97,13 +98,13 @@ fn hangs(facts: &Facts) -> bool {
     let silent = facts.last_heard.is_some_and(|last| last >= LIMIT_MS);
     probes + retransmits >= 2 && silent
         || retransmits >= 6
-        || probes >= 3 && facts.last_heard.is_none_or(|last| last >= 2_000)
+        || probes >= 3 && facts.last_heard.is_none_or(|last| last >= Millis::from_secs(2))
 }
 
 /// What comes before every other verdict.
 fn first(facts: &Facts) -> Option<Verdict> {
     let Unanswered { probes, retransmits } = facts.unanswered;
-    let lost = probes + retransmits >= 2 || probes + retransmits == 1 && facts.watched >= 1_000;
+    let lost = probes + retransmits >= 2 || probes + retransmits == 1 && facts.watched >= Millis::from_secs(1);
     match () {
         () if facts.local => Some(Verdict::Local),
         () if facts.expired && lost => Some(Verdict::Blackholed),
@@ -112,9 +113,12 @@ fn first(facts: &Facts) -> Option<Verdict> {
     }
 }
 
+const HALF: Millis = Millis::from_secs(175);
+const MORE_THAN_HALF: Millis = Millis::new(175_001);
+
 /// What protects: one every 30 s, the last as long ago as the limit allows.
 const HEARTBEATS: Heartbeats =
-    Heartbeats { protocol: Protocol::Http2, longest_gap: 30_000, watched: LIMIT_MS, ago: LIMIT_MS / 2 };
+    Heartbeats { protocol: Protocol::Http2, longest_gap: Millis::from_secs(30), watched: LIMIT_MS, ago: HALF };
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
@@ -123,17 +127,17 @@ proptest! {
     fn more_evidence_of_protection_never_makes_a_verdict_worse(facts in facts(), criteria in criteria(), better in
         ms()) {
         let before = verdict(&criteria, &facts);
-        let fresh = PeerProbes { ago: 0, period: None, late: false };
+        let fresh = PeerProbes { ago: Millis::ZERO, period: None, late: false };
         let known = [
             // the local side probes in time
             Facts {
-                timer: KeepaliveTimer::Armed, keepidle: Some(15_000), probes_after: None, next_probe: Some(0),
-                    wire_idle: Some(0), ..facts
+                timer: KeepaliveTimer::Armed, keepidle: Some(Millis::from_secs(15)), probes_after: None,
+                    next_probe: Some(Millis::ZERO), wire_idle: Some(Millis::ZERO), ..facts
             },
             // the peer's probes were just seen
             Facts { peer_probes: Some(fresh), ..facts },
             // heartbeats were just seen
-            Facts { heartbeats: Some(Heartbeats { ago: 0, ..HEARTBEATS }), ..facts },
+            Facts { heartbeats: Some(Heartbeats { ago: Millis::ZERO, ..HEARTBEATS }), ..facts },
             // the peer is on this node and probes in time
             Facts { peer_keepalive: Some(Keepalive::On), ..facts },
             // no middlebox lies between the two ends
@@ -160,9 +164,9 @@ proptest! {
     fn heartbeats_protect_only_while_they_come_twice_in_each_idle_timeout(facts in facts(), criteria in criteria()) {
         if verdict(&criteria, &facts) == Verdict::AppProtected {
             let seen = facts.heartbeats.unwrap();
-            prop_assert!(!facts.expired && seen.longest_gap > 0, "{facts:?}");
-            prop_assert!(seen.longest_gap * 2 <= LIMIT_MS && seen.ago * 2 <= LIMIT_MS, "{seen:?}");
-            prop_assert!(seen.watched >= LIMIT_MS && seen.watched >= 10 * seen.longest_gap, "{seen:?}");
+            prop_assert!(!facts.expired && seen.longest_gap > Millis::ZERO, "{facts:?}");
+            prop_assert!(seen.longest_gap <= HALF && seen.ago <= HALF, "{seen:?}");
+            prop_assert!(seen.watched >= LIMIT_MS && seen.watched >= seen.longest_gap.saturating_mul(10), "{seen:?}");
         }
         // and they count where only payload does
         let good = Facts { heartbeats: Some(HEARTBEATS), expired: false, unanswered: Unanswered::default(), local:
@@ -170,10 +174,10 @@ proptest! {
         let payload = Criteria { refreshed_by: RefreshedBy::Payload, ..criteria };
         prop_assert_eq!(verdict(&payload, &good), Verdict::AppProtected);
         for bad in [
-            Heartbeats { ago: LIMIT_MS / 2 + 1, ..HEARTBEATS },
-            Heartbeats { longest_gap: LIMIT_MS / 2 + 1, watched: u64::MAX, ..HEARTBEATS },
-            Heartbeats { watched: LIMIT_MS - 1, ..HEARTBEATS },
-            Heartbeats { longest_gap: 36_000, ..HEARTBEATS },
+            Heartbeats { ago: MORE_THAN_HALF, ..HEARTBEATS },
+            Heartbeats { longest_gap: MORE_THAN_HALF, watched: Millis::MAX, ..HEARTBEATS },
+            Heartbeats { watched: Millis::new(349_999), ..HEARTBEATS },
+            Heartbeats { longest_gap: Millis::from_secs(36), ..HEARTBEATS },
         ] {
             let bad = Facts { heartbeats: Some(bad), ..good };
             prop_assert_ne!(verdict(&payload, &bad), Verdict::AppProtected);
@@ -206,7 +210,7 @@ proptest! {
         let idle = facts.data_idle.is_some_and(|idle| idle >= LIMIT_MS);
         let expected = match first(&facts) {
             Some(first) => first,
-            None if facts.age < 300_000 => Verdict::Young,
+            None if facts.age < LONG_LIVED.into() => Verdict::Young,
             None if facts.expired || idle => Verdict::Overdue,
             None => Verdict::Exposed,
         };
@@ -219,7 +223,7 @@ proptest! {
         if verdict(&criteria, &facts) == Verdict::Overdue {
             prop_assert!(facts.expired || facts.wire_idle.unwrap() >= LIMIT_MS);
             prop_assert!(facts.expired || criteria.overdue_by == OverdueBy::Clocks || facts.watched >= LIMIT_MS);
-            prop_assert!(facts.age >= 300_000);
+            prop_assert!(facts.age >= LONG_LIVED.into());
         }
     }
 

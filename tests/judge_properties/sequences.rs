@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use keepalive_auditor::judge::assess::facts;
-use keepalive_auditor::judge::memory::{Moment, TrackedConnection, Tracker};
+use keepalive_auditor::judge::memory::{Millis, Moment, TrackedConnection, Tracker};
 use keepalive_auditor::judge::policy::{OverdueBy, RefreshedBy};
 use keepalive_auditor::judge::verdict::{Criteria, Keepalive, Verdict, in_time, judge, keepalive};
 use keepalive_auditor::owner::NsId;
@@ -46,7 +46,7 @@ fn follow(
 }
 
 fn bounds(tracked: &TrackedConnection) -> (u64, u64) {
-    (tracked.keepidle().unwrap_or(0).into(), tracked.probes_after().unwrap_or(0).into())
+    (tracked.keepidle().unwrap_or_default().get(), tracked.probes_after().unwrap_or_default().get())
 }
 
 /// Sweeps of any distance, with traffic between some of them.
@@ -143,8 +143,8 @@ proptest! {
             }
             // no false alarm either
             let facts = facts(tracked, Moment::from_millis(now));
-            let silent = facts.wire_idle.is_some_and(|idle| u128::from(idle) >= limit.as_millis());
-            if keepalive(limit, &facts) == Keepalive::Late && in_time(longest, limit) && !silent {
+            let silent = facts.wire_idle.is_some_and(|idle| idle >= limit.into());
+            if keepalive(limit, &facts) == Keepalive::Late && in_time(Millis::new(longest), limit) && !silent {
                 wrong.get_or_insert(format!("late for {limit:?} at {now} ms: {facts:?}"));
             }
         });
@@ -211,7 +211,7 @@ proptest! {
         prop_assert!(last.0 + SAME >= longest && last.0 <= longest,
             "{} of {options:?}, sweeps each {pause} ms", last.0);
         // No false comfort either: half a second is the error of the clocks.
-        if !in_time(longest - SAME.min(longest), limit) {
+        if !in_time(Millis::new(longest - SAME.min(longest)), limit) {
             prop_assert_eq!(keepalive(limit, &last.1.unwrap()), Keepalive::Late, "{:?} for {:?}", last.1, limit);
         }
     }
@@ -348,8 +348,8 @@ proptest! {
             if verdict == Verdict::Overdue && u128::from(silence) < limit.as_millis() {
                 wrong.get_or_insert(format!("overdue at {now} ms after {silence} ms of silence, limit {limit:?}"));
             }
-            if facts.age > now {
-                wrong.get_or_insert(format!("{} ms old at {now} ms", facts.age));
+            if facts.age > Millis::new(now) {
+                wrong.get_or_insert(format!("{:?} old at {now} ms", facts.age));
             }
         });
         prop_assert_eq!(wrong, None);

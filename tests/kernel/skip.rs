@@ -297,7 +297,7 @@ kernel_test!(whatever_else_moves_is_noticed_by_the_next_sweep_among_this_ends_pr
             let (name, sweep) = (format!("{} {what}", case.name), sweeper.notice());
             lookups += u32::from(sweep.how == ReadMode::LookUp);
             noticed(&mut checks, &name, &sweep, &case.near, Verdict::PeerProtected);
-            let idle = sweep.row(&case.near).and_then(|row| row.data_idle).map(Duration::from_millis);
+            let idle = sweep.row(&case.near).and_then(|row| row.data_idle).map(Duration::from);
             let age = start.elapsed() + JIFFY;
             checks.that(idle.is_some_and(|idle| idle <= age), || format!("{name} data {age:?} ago, not {idle:?}"));
         }

@@ -68,8 +68,8 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
         // an audit judges once, at the end
         if agent && matches!(record, Record::SweepEnd { .. }) {
             let report = digest.report("node-1");
-            verdicts.push(format!("{:6.1} s: {}\n", seconds(report.watched_for), table::summary(&report)));
-            durations.count(seconds(report.duration));
+            verdicts.push(format!("{:6.1} s: {}\n", report.watched_for.as_secs_f64(), table::summary(&report)));
+            durations.count(report.duration.as_secs_f64());
             last = Some(report);
         }
         Ok::<(), RecordError>(())
@@ -78,7 +78,7 @@ fn replayed(case: &Path) -> Vec<(&'static str, String)> {
     assert_eq!(header.node, "node-1", "a recording in the repository names no real machine");
     let report = last.unwrap_or_else(|| {
         let report = digest.report(&header.node);
-        durations.count(seconds(report.duration));
+        durations.count(report.duration.as_secs_f64());
         report
     });
     let mut outputs = vec![
@@ -115,11 +115,6 @@ fn without_version(output: &str) -> String {
     let Some((before, rest)) = output.split_once("revision=\"") else { return output };
     let (_, after) = rest.split_once('"').unwrap();
     format!("{before}revision=\"REVISION\"{after}")
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a few seconds in milliseconds")]
-fn seconds(ms: u64) -> f64 {
-    ms as f64 / 1000.0
 }
 
 fn sweeps() -> PathBuf {

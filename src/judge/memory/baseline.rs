@@ -17,11 +17,11 @@
 
 use std::time::Duration;
 
-use super::clock::Moment;
+use super::clock::{Millis, Moment};
 
 /// After this long a sweep dumps connections instead of looking them up. Only a dump shows a listener that has gone,
 /// and a connection that opened in the moment in which another closed that its peer had closed before.
-const DUMP_AFTER: Duration = Duration::from_secs(600);
+const DUMP_AFTER: Millis = Millis::from_secs(600);
 /// A sweep dumps more connections than this. A walk of the kernel's largest table costs some milliseconds, a lookup
 /// some microseconds.
 const MOST_LOOKED_UP: usize = 2000;
@@ -106,7 +106,7 @@ impl Baseline {
     /// Whether the namespace, with these counters at `now`, is still as the read found it, and that read is not older
     /// than `longest`.
     #[must_use]
-    pub fn holds(&self, activity: &Activity, now: Moment, longest: Duration) -> bool {
+    pub fn holds(&self, activity: &Activity, now: Moment, longest: Millis) -> bool {
         let NextChange { due, probe, acknowledgement } = self.next_change;
         // an acknowledgement could hide behind a later probe that has no answer
         let unmoved = if acknowledgement || now < probe {

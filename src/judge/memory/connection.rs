@@ -1,15 +1,14 @@
 //! One connection as the memory stores it from sweep to sweep, and what can be said of it at any later moment.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
 
-use super::clock::{Moment, Period, Tick, wrap};
+use super::clock::{Millis, Moment, Period, Tick, wrap};
 use super::heartbeat::{HeartbeatWatch, Heartbeats};
 use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Cookie, Endpoint, Timer};
 
 /// Shorter silences are not counted: no middlebox drops a connection so soon, and there are very many.
-pub const SHORTEST_SILENCE: Duration = Duration::from_secs(30);
+pub const SHORTEST_SILENCE: Millis = Millis::from_secs(30);
 
 /// What is known of the keepalive timer, across samples at which another timer masks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +24,8 @@ pub enum KeepaliveTimer {
 
 /// One connection: the last sample of it, and what earlier samples showed.
 ///
-/// Clocks are milliseconds at the last sample. All of the 96 bytes are used.
+/// Clocks are what the kernel's own showed at the last sample, in its milliseconds of 32 bits. All of the 96 bytes are
+/// used.
 #[derive(Clone, Debug)]
 pub struct TrackedConnection {
     cookie: Cookie,
@@ -156,15 +156,20 @@ impl TrackedConnection {
         self.set(SEEN, seen);
     }
 
-    /// Milliseconds from the last sample to `now`.
-    fn since_sample(&self, now: Moment) -> u64 {
-        u64::from(wrap(now).wrapping_sub(self.sampled_at))
+    /// From the last sample to `now`.
+    fn since_sample(&self, now: Moment) -> Millis {
+        wrap(now).wrapping_sub(self.sampled_at).into()
+    }
+
+    /// What a clock that showed this at the last sample shows at `now`.
+    fn run_on(&self, clock: u32, now: Moment) -> Millis {
+        self.since_sample(now).saturating_add(clock.into())
     }
 
     /// When it was last sampled, given any `now` after it.
     #[must_use]
     pub fn sampled_at(&self, now: Moment) -> Moment {
-        now.minus_millis(self.since_sample(now))
+        now.minus(self.since_sample(now))
     }
 
     /// Gives it another position among the origins of its namespace.
@@ -196,10 +201,10 @@ impl TrackedConnection {
         self.timer.timer()
     }
 
-    /// Milliseconds from `now` until the timer fires.
+    /// From `now` until the timer fires.
     #[must_use]
-    pub fn expires(&self, now: Moment) -> u64 {
-        u64::from(self.expires).saturating_sub(self.since_sample(now))
+    pub fn expires(&self, now: Moment) -> Millis {
+        Millis::from(self.expires).saturating_sub(self.since_sample(now))
     }
 
     /// Whether a keepalive timer is armed, so far.
@@ -214,18 +219,18 @@ impl TrackedConnection {
         }
     }
 
-    /// Lower bound of KEEPIDLE in milliseconds, where one is known.
+    /// Lower bound of KEEPIDLE, where one is known.
     #[must_use]
-    pub fn keepidle(&self) -> Option<u32> {
-        (self.keepidle > 0).then_some(self.keepidle)
+    pub fn keepidle(&self) -> Option<Millis> {
+        (self.keepidle > 0).then_some(self.keepidle.into())
     }
 
-    /// Lower bound in milliseconds of the longest idle time before a probe of the local side, where one is known. It is
-    /// a bound of the longer one of KEEPIDLE and KEEPINTVL.
+    /// Lower bound of the longest idle time before a probe of the local side, where one is known. It is a bound of the
+    /// longer one of KEEPIDLE and KEEPINTVL.
     #[must_use]
-    pub fn probes_after(&self) -> Option<u32> {
+    pub fn probes_after(&self) -> Option<Millis> {
         let longest = self.keepidle.max(self.unproven);
-        (longest > 0).then_some(longest)
+        (longest > 0).then_some(longest.into())
     }
 
     /// Whether more samples of the keepalive timer would show nothing more of KEEPIDLE.
@@ -234,61 +239,59 @@ impl TrackedConnection {
         self.is(FINAL)
     }
 
-    /// Lower bound of the connection's age at `now`, milliseconds.
+    /// Lower bound of the connection's age at `now`.
     #[must_use]
-    pub fn age(&self, now: Moment) -> u64 {
+    pub fn age(&self, now: Moment) -> Millis {
         self.born.until(now)
     }
 
-    /// How long we have ourselves watched no segment move, milliseconds: a lower bound.
+    /// How long we have ourselves watched no segment move: a lower bound.
     #[must_use]
-    pub fn watched(&self, now: Moment) -> u64 {
+    pub fn watched(&self, now: Moment) -> Millis {
         self.moved.until(now)
     }
 
-    /// Time since the last payload byte in either direction, milliseconds; `None` where the kernel does not say.
+    /// Time since the last payload byte in either direction; `None` where the kernel does not say.
     #[must_use]
-    pub fn data_idle(&self, now: Moment) -> Option<u64> {
-        self.is(CLOCKS).then(|| u64::from(self.data_idle) + self.since_sample(now))
+    pub fn data_idle(&self, now: Moment) -> Option<Millis> {
+        self.is(CLOCKS).then(|| self.run_on(self.data_idle, now))
     }
 
     /// The application's heartbeats, where samples showed some.
     #[must_use]
     pub fn heartbeats(&self, now: Moment) -> Option<Heartbeats> {
-        self.heartbeats.heartbeats(self.data_idle(now)?, now.as_millis())
+        self.heartbeats.heartbeats(self.data_idle(now)?, now)
     }
 
-    /// Time since the last segment from the peer that we know of, milliseconds: by the kernel's clocks, and by what
-    /// samples showed.
+    /// Time since the last segment from the peer that we know of: by the kernel's clocks, and by what samples showed.
     #[must_use]
-    pub fn last_heard(&self, now: Moment) -> Option<u64> {
-        let clock = self.is(CLOCKS).then(|| u64::from(self.heard_idle) + self.since_sample(now))?;
+    pub fn last_heard(&self, now: Moment) -> Option<Millis> {
+        let clock = self.is(CLOCKS).then(|| self.run_on(self.heard_idle, now))?;
         Some(if self.is(HEARD_UNEXPLAINED) { clock.min(self.heard.until(now)) } else { clock })
     }
 
-    /// Time since the last segment of any kind that we know of, milliseconds: by the kernel's clocks, and by what
-    /// samples showed.
+    /// Time since the last segment of any kind that we know of: by the kernel's clocks, and by what samples showed.
     ///
     /// Once the path has dropped its state, only a segment from the peer counts.
     #[must_use]
-    pub fn wire_idle(&self, now: Moment) -> Option<u64> {
+    pub fn wire_idle(&self, now: Moment) -> Option<Millis> {
         let last_heard = self.last_heard(now)?;
         if self.is(EXPIRED) {
             return Some(last_heard);
         }
-        let clocks = u64::from(self.data_idle.min(self.heard_idle)) + self.since_sample(now);
+        let clocks = self.run_on(self.data_idle.min(self.heard_idle), now);
         Some(if self.is(UNEXPLAINED) { clocks.min(self.watched(now)) } else { clocks })
     }
 
     /// The wire idle time at the last sample; `now` is any later moment.
-    pub(super) fn last_silence(&self, now: Moment) -> u64 {
-        self.wire_idle(self.sampled_at(now)).unwrap_or(0)
+    pub(super) fn last_silence(&self, now: Moment) -> Millis {
+        self.wire_idle(self.sampled_at(now)).unwrap_or_default()
     }
 
     /// Nothing moved from the last sample until `held` but probes of the local side. It becomes what a sample at `held`
     /// would show, or, where the keepalive timer fired before, a sample at that moment.
     pub(super) fn advance_unchanged(&mut self, held: Moment) {
-        let mut passed = u32::try_from(self.since_sample(held)).unwrap_or(u32::MAX);
+        let mut passed = wrap(held).wrapping_sub(self.sampled_at);
         if self.keepalive_timer() == KeepaliveTimer::Armed {
             passed = passed.min(self.expires);
         }
@@ -338,7 +341,7 @@ impl TrackedConnection {
     pub fn peer_probes(&self, now: Moment) -> Option<PeerProbes> {
         (self.peer_probe != Tick::default()).then(|| PeerProbes {
             ago: self.peer_probe.until(now),
-            period: self.peer_period.ms(),
+            period: self.peer_period.get(),
             late: self.is(LATE_PEER),
         })
     }
@@ -347,10 +350,10 @@ impl TrackedConnection {
 /// What samples showed of the peer's keepalive probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerProbes {
-    /// Milliseconds since the last one.
-    pub ago: u64,
-    /// Milliseconds between the last two, where there were two.
-    pub period: Option<u64>,
+    /// Since the last one.
+    pub ago: Millis,
+    /// Between the last two, where there were two.
+    pub period: Option<Millis>,
     /// The last one came only after we had watched nothing move for the path's idle timeout.
     pub late: bool,
 }

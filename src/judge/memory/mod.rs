@@ -22,7 +22,7 @@ mod sample;
 use crate::owner::{Holder, NsId};
 use crate::socket::{KeepaliveOptions, Socket};
 use baseline::Activity;
-pub use clock::Moment;
+pub use clock::{Millis, Moment};
 pub use connection::{KeepaliveTimer, PeerProbes, SHORTEST_SILENCE, TrackedConnection, Unanswered};
 pub use half_closed::{HalfClosed, Waits};
 pub use namespace::{NamespaceMemory, Origin};
@@ -97,7 +97,7 @@ impl Tracker {
         &mut self,
         whole: bool,
         now: Moment,
-        ended: impl FnMut(&NamespaceMemory, &TrackedConnection, Duration),
+        ended: impl FnMut(&NamespaceMemory, &TrackedConnection, Millis),
     ) {
         if let Some(memory) = self.current.take().and_then(|id| self.namespaces.get_mut(&id)) {
             memory.end(whole, now, ended);
@@ -142,7 +142,7 @@ impl Tracker {
         &mut self,
         keep: impl Fn(NsId) -> bool,
         now: Moment,
-        mut ended: impl FnMut(&NamespaceMemory, &TrackedConnection, Duration),
+        mut ended: impl FnMut(&NamespaceMemory, &TrackedConnection, Millis),
     ) {
         self.namespaces.retain(|&id, memory| {
             let keep = keep(id);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashbrown::HashTable;
 
 use super::baseline::{Activity, Baseline, DumpCost, NextChange};
-use super::clock::Moment;
+use super::clock::{Millis, Moment};
 use super::connection::{SHORTEST_SILENCE, TrackedConnection};
 use super::half_closed::HalfClosed;
 use crate::record::WhatToRead;
@@ -37,7 +37,7 @@ pub struct NamespaceMemory {
     /// Where the kernel's order says that the next socket is.
     cursor: usize,
     /// Silences that ended during the read under way: position and length.
-    ended: Vec<(usize, Duration)>,
+    ended: Vec<(usize, Millis)>,
     /// The last read, if it was whole.
     baseline: Option<Baseline>,
     dump: DumpCost,
@@ -105,7 +105,6 @@ impl NamespaceMemory {
         if let Some(at) = self.find(socket.cookie) {
             self.cursor = at + 1;
             let silence = self.entries[at].update(socket, self.default_keepidle, now);
-            let silence = silence.map(Duration::from_millis);
             if let Some(silence) = silence.filter(|&silence| silence >= SHORTEST_SILENCE) {
                 self.ended.push((at, silence));
             }
@@ -143,7 +142,7 @@ impl NamespaceMemory {
 
     /// The read is over at `now`. If it was whole, the memory drops what it did not show, because that has closed.
     /// `ended` gets each silence that ended, by movement or by closing.
-    pub(super) fn end(&mut self, whole: bool, now: Moment, mut ended: impl FnMut(&Self, &TrackedConnection, Duration)) {
+    pub(super) fn end(&mut self, whole: bool, now: Moment, mut ended: impl FnMut(&Self, &TrackedConnection, Millis)) {
         self.listeners.sort_unstable();
         for &(at, silence) in &self.ended {
             ended(self, &self.entries[at], silence);
@@ -153,7 +152,7 @@ impl NamespaceMemory {
             return;
         }
         for entry in self.entries.iter().filter(|entry| !entry.seen()) {
-            ended(self, entry, Duration::from_millis(entry.last_silence(now)));
+            ended(self, entry, entry.last_silence(now));
         }
         self.entries.retain(TrackedConnection::seen);
         if self.entries.capacity() > 2 * self.entries.len() + 64 {
@@ -185,9 +184,9 @@ impl NamespaceMemory {
 
     /// The namespace is gone at `now`, and all its connections with it; see
     /// [`Tracker::retain`](super::Tracker::retain).
-    pub(super) fn end_all(&mut self, now: Moment, ended: &mut impl FnMut(&Self, &TrackedConnection, Duration)) {
+    pub(super) fn end_all(&mut self, now: Moment, ended: &mut impl FnMut(&Self, &TrackedConnection, Millis)) {
         self.advance_unchanged();
-        self.entries.iter().for_each(|entry| ended(self, entry, Duration::from_millis(entry.last_silence(now))));
+        self.entries.iter().for_each(|entry| ended(self, entry, entry.last_silence(now)));
     }
 
     /// The last read, if it was whole and the next sweep may skip the namespace.
@@ -211,7 +210,7 @@ impl NamespaceMemory {
     /// What a sweep must read of the namespace, whose counters say `activity` at `now`. The last read may be `longest`
     /// old, and one lookup costs `each`.
     #[must_use]
-    pub fn what_to_read(&self, activity: &Activity, now: Moment, longest: Duration, each: Duration) -> WhatToRead {
+    pub fn what_to_read(&self, activity: &Activity, now: Moment, longest: Millis, each: Duration) -> WhatToRead {
         let stored = self.entries.len();
         match &self.baseline {
             Some(baseline) if baseline.holds(activity, now, longest) => WhatToRead::Nothing,

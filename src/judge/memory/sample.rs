@@ -1,6 +1,6 @@
 //! What each sample of a socket adds to the memory of its connection.
 
-use super::clock::{Moment, Period, Tick, wrap};
+use super::clock::{Millis, Moment, Period, Tick, wrap};
 use super::connection::{
     CLOCKS, EXPIRED, FINAL, HEARD_UNEXPLAINED, LATE_PEER, STALE, TIMER_ARMED, TIMER_OFF, TURNED_ON, TrackedConnection,
     UNEXPLAINED, UNPROBED, WAITING,
@@ -24,15 +24,14 @@ impl TrackedConnection {
         tracked.take(socket, now);
         let tcp = &socket.tcp;
         let oldest = clocks(tcp).map_or(0, |[sent, recv, ack]| sent.max(recv).max(ack));
-        tracked.born = Tick::after(now.minus_millis(u64::from(oldest)));
+        tracked.born = Tick::after(now.minus(oldest.into()));
         tracked.infer_keepidle(None, tcp, default_keepidle);
         tracked.heartbeats = totals(tcp).map(HeartbeatWatch::new).unwrap_or_default();
         tracked
     }
 
-    /// A later sample of the same socket. Returns the silence that ended since the last one, if one did, in
-    /// milliseconds.
-    pub(super) fn update(&mut self, socket: &Socket, default_keepidle: Option<u32>, now: Moment) -> Option<u64> {
+    /// A later sample of the same socket. Returns the silence that ended since the last one, if one did.
+    pub(super) fn update(&mut self, socket: &Socket, default_keepidle: Option<u32>, now: Moment) -> Option<Millis> {
         let before = self.clone();
         self.take(socket, now);
         self.infer_keepidle(Some(&before), &socket.tcp, default_keepidle);
@@ -137,8 +136,8 @@ impl TrackedConnection {
             &Movement {
                 segments_sent: segments_out.map(|segments| segments.wrapping_sub(bare_out)),
                 segments_received: self.segs_in.since(before.segs_in),
-                before: before.sampled_at(now).minus_millis(idle_before).as_millis(),
-                now: now.minus_millis(idle_now).as_millis(),
+                before: before.sampled_at(now).minus(idle_before),
+                now: now.minus(idle_now),
             },
         );
     }

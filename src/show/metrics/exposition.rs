@@ -3,6 +3,7 @@
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::families::{Family, Kind};
+use crate::judge::report::Millis;
 
 /// The values of a series' labels, in the order of its family's names.
 pub type Values = Vec<String>;
@@ -102,6 +103,6 @@ pub fn float(count: u64) -> f64 {
 }
 
 /// Milliseconds in seconds.
-pub fn seconds(ms: u64) -> f64 {
-    float(ms) / 1000.0
+pub fn seconds(span: Millis) -> f64 {
+    span.as_secs_f64()
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use crate::judge::report::{Path, Report};
+use crate::judge::report::{Millis, Path, Report};
 use crate::judge::silence::{BUCKETS, Silences};
 use crate::judge::verdict::{Keepalive, Verdict};
 use exposition::{Buckets, Values, family, float, histogram, seconds};
@@ -141,7 +141,7 @@ fn sweep(report: &Report, dropped: u64) -> Vec<MetricFamily> {
         by(&families::OWNER_TROUBLES_TOTAL, issues),
         one(&families::SWEEPS_TOTAL, float(report.totals.sweeps)),
         one(&families::DUMPS_INTERRUPTED_TOTAL, float(report.totals.dumps_interrupted)),
-        one(&families::LAST_SWEEP_TIMESTAMP_SECONDS, seconds(report.started_at)),
+        one(&families::LAST_SWEEP_TIMESTAMP_SECONDS, seconds(Millis::new(report.started_at))),
         one(&families::TRACKED_CONNECTIONS, float(report.tracked)),
         one(&families::SERIES_DROPPED, float(dropped)),
     ]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 pub mod kinds;
 
+use super::clock::{Millis, Moment};
 use kinds::{Kind, Protocol};
 
 /// Segments this close are one beat, in milliseconds. A sample may see only a part of it.
@@ -23,6 +24,8 @@ const LATE_MS: u32 = 1000;
 const MOST_UNSEEN: u32 = 10;
 /// A watch lasts for this number of gaps at least: fewer have no rhythm.
 const FEWEST_GAPS: u64 = 10;
+/// Rounds a moment up to a whole second.
+const ALMOST_A_SECOND: Millis = Millis::new(999);
 /// The longest watch that is counted, seconds: half of what 16 bits hold.
 const LONGEST_WATCH: u16 = 1 << 15;
 
@@ -35,7 +38,7 @@ pub struct Totals {
     pub received: u16,
 }
 
-/// What moved between two samples. Times are monotonic milliseconds.
+/// What moved between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Movement {
     /// Segments sent with payload; `None` where that is not known.
@@ -43,18 +46,18 @@ pub struct Movement {
     /// Segments received, with payload or without.
     pub segments_received: u32,
     /// When payload had last moved in either direction, at the sample before.
-    pub before: u64,
+    pub before: Moment,
     /// When payload has last moved in either direction.
-    pub now: u64,
+    pub now: Moment,
 }
 
 impl Movement {
     fn gap(&self) -> u32 {
-        u32::try_from(self.now.saturating_sub(self.before)).unwrap_or(u32::MAX)
+        u32::try_from(self.now.since(self.before).get()).unwrap_or(u32::MAX)
     }
 }
 
-/// What is remembered of one connection's heartbeats.
+/// What is stored of one connection's heartbeats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeartbeatWatch {
     totals: Totals,
@@ -70,12 +73,12 @@ pub struct HeartbeatWatch {
 pub struct Heartbeats {
     /// Whose they are.
     pub protocol: Protocol,
-    /// The longest gap between two, milliseconds.
-    pub longest_gap: u64,
-    /// For how long nothing but regular heartbeats was seen, milliseconds.
-    pub watched: u64,
-    /// Since payload last moved in either direction, milliseconds.
-    pub ago: u64,
+    /// The longest gap between two.
+    pub longest_gap: Millis,
+    /// For how long nothing but regular heartbeats was seen.
+    pub watched: Millis,
+    /// Since payload last moved in either direction.
+    pub ago: Millis,
 }
 
 impl Heartbeats {
@@ -83,9 +86,11 @@ impl Heartbeats {
     /// for all of it.
     #[must_use]
     pub fn refresh(&self, idle_timeout: Duration) -> bool {
-        let limit = u64::try_from(idle_timeout.as_millis()).unwrap_or(u64::MAX);
-        let enough = limit.min(u64::from(LONGEST_WATCH) * 1000).max(self.longest_gap.saturating_mul(FEWEST_GAPS));
-        self.longest_gap > 0 && self.longest_gap.max(self.ago) <= limit / 2 && self.watched >= enough
+        let longest_watch = Millis::from_secs(LONGEST_WATCH.into());
+        let enough = Millis::from(idle_timeout).min(longest_watch).max(self.longest_gap.saturating_mul(FEWEST_GAPS));
+        self.longest_gap > Millis::ZERO
+            && self.longest_gap.max(self.ago) <= Millis::from(idle_timeout / 2)
+            && self.watched >= enough
     }
 }
 
@@ -123,17 +128,17 @@ impl HeartbeatWatch {
         }
     }
 
-    /// What was seen; `ago`: milliseconds since payload moved in either direction, `now`: monotonic milliseconds.
+    /// What was seen; `ago`: since payload moved in either direction.
     #[must_use]
-    pub fn heartbeats(&self, ago: u64, now: u64) -> Option<Heartbeats> {
+    pub fn heartbeats(&self, ago: Millis, now: Moment) -> Option<Heartbeats> {
         let protocol = self.rhythm.get()?.kind.protocol();
-        let watched = u64::from(self.watched(now.saturating_sub(ago))) * 1000;
+        let watched = Millis::from_secs(self.watched(now.minus(ago)).into());
         Some(Heartbeats { protocol, longest_gap: self.longest.ms().into(), watched, ago })
     }
 
     /// A watch begins with this beat.
     fn begin(&mut self, kind: Kind, balance: i8, longest: Gap, movement: &Movement) {
-        self.since = seconds(movement.now.saturating_add(999));
+        self.since = seconds(movement.now.plus(ALMOST_A_SECOND));
         self.longest = longest;
         self.rhythm = PackedRhythm::new(Rhythm { kind, balance, short: false });
     }
@@ -174,12 +179,12 @@ impl HeartbeatWatch {
     fn interrupt(&mut self, movement: &Movement) {
         let Some(Rhythm { kind, .. }) = self.rhythm.get() else { return };
         let watched = self.watched(movement.before);
-        self.since = seconds(movement.now.saturating_add(999)).wrapping_sub(watched);
+        self.since = seconds(movement.now.plus(ALMOST_A_SECOND)).wrapping_sub(watched);
         self.rhythm = PackedRhythm::new(Rhythm { kind, balance: 0, short: false });
     }
 
-    /// The length of the watch until a moment (monotonic milliseconds), seconds.
-    fn watched(self, until: u64) -> u16 {
+    /// The length of the watch until a moment, seconds.
+    fn watched(self, until: Moment) -> u16 {
         let passed = seconds(until).wrapping_sub(self.since);
         // what is more than the longest watch and its next gap has not begun yet
         if passed > u16::MAX / 8 * 7 { 0 } else { passed }
@@ -214,8 +219,8 @@ fn difference(beats: Beats) -> i8 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "wrapping is what it is for")]
-fn seconds(ms: u64) -> u16 {
-    (ms / 1000) as u16
+fn seconds(moment: Moment) -> u16 {
+    (moment.as_millis() / 1000) as u16
 }
 
 /// A duration in 8 bits, rounded up by a sixteenth at most.
