@@ -1,26 +1,26 @@
 //! A stream of records in, one report out. Pure: a replay gives what the sweep gave.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::judge::assess::{Assessment, NamespaceFacts, assess, silence_keepalive};
-use crate::judge::groups::OwnerOf as _;
 use crate::judge::memory::baseline::Activity;
 use crate::judge::memory::{Millis, Moment, NamespaceMemory, SHORTEST_SILENCE, TrackedConnection, Tracker};
-use crate::judge::pair::Pairs;
 use crate::judge::policy::Policy;
-use crate::judge::report::{Counts, Finding, MAX_LOSSES, NamespaceCounts, PodCounters, Report, Stale, Totals};
-use crate::owner::{NsId, Owner, OwnerKind};
-use crate::record::{
-    Consumer, Counters, HeldSockets, Loss, LossReason, Namespace, ReadMode, Record, SocketsToRead, WhatToRead,
-};
+use crate::judge::report::{PodCounters, Totals};
+use crate::owner::NsId;
+use crate::record::{Counters, HeldSockets, Loss, LossReason, Namespace, ReadMode, Record};
 use crate::wire::inet_diag::{Message, Messages};
 
+mod consumer;
 mod owners;
+mod report;
+mod sweep;
 
 use owners::KnownOwners;
+pub use report::Findings;
+use sweep::{ReadInProgress, Sweep};
 
 /// The cost of one lookup until this node has measured it (measured elsewhere: 2.3 µs).
 const LOOKUP_COST: Duration = Duration::from_nanos(2500);
@@ -28,9 +28,6 @@ const LOOKUP_COST: Duration = Duration::from_nanos(2500);
 const KEEP_UNREAD: Millis = Millis::from_secs(10 * 60);
 /// A read of this many lookups measures the cost of one.
 const ENOUGH_LOOKUPS: u64 = 16;
-
-/// The most sockets without any other owner whose programs one sweep asks for: those that were idle the longest.
-const MAX_NAMELESS: usize = 2048;
 
 /// What the next sweep reads through the processes that hold sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,45 +59,6 @@ pub struct Digest {
     assessment: Assessment,
     /// The policy from the next sweep on.
     next_policy: Option<Arc<Policy>>,
-}
-
-/// The sweep under way, or the last one.
-#[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is true or not on its own")]
-struct Sweep {
-    is_under_way: bool,
-    started_at: u64,
-    clock: Moment,
-    /// The latest moment in a record.
-    now: Moment,
-    /// The namespaces that were read so far.
-    read: BTreeSet<NsId>,
-    /// The read that is under way.
-    reading: Option<ReadInProgress>,
-    /// That read met an error, or something that cannot be decoded.
-    damaged: bool,
-    counts: NamespaceCounts,
-    namespaces: BTreeMap<NsId, NamespaceFacts>,
-    counters: BTreeMap<NsId, PodCounters>,
-    losses: Vec<String>,
-    incomplete: bool,
-    /// There may be namespaces that it did not find.
-    unlisted: bool,
-    failures: BTreeMap<&'static str, String>,
-    /// Not read this time, or not to the end, but not known to be gone either.
-    unread: BTreeMap<NsId, Loss>,
-    stale: Stale,
-}
-
-/// A read of a namespace that has begun.
-struct ReadInProgress {
-    id: NsId,
-    /// Its counters before.
-    activity: Activity,
-    /// When it began.
-    at: Moment,
-    /// The number of connections to look up; absent for a dump.
-    looked_up: Option<u64>,
 }
 
 impl Digest {
@@ -213,7 +171,7 @@ impl Digest {
                     }
                 }
             }
-            Record::Loss(loss) => self.loss(loss),
+            Record::Loss(loss) => self.sweep.lose(loss, &mut self.totals),
             Record::Owners { cgroups, inodes, issues } => {
                 for (id, owner) in cgroups {
                     self.owners.cgroups.insert(*id, Arc::new(owner.clone()));
@@ -307,32 +265,6 @@ impl Digest {
         }
     }
 
-    fn loss(&mut self, loss: &Loss) {
-        let sweep = &mut self.sweep;
-        if loss.reason == LossReason::Vanished {
-            sweep.counts.vanished += 1;
-            return;
-        }
-        let reason = loss.reason.name();
-        sweep.incomplete = true;
-        sweep.unlisted |= loss.unlisted;
-        sweep.counts.failed += u64::from(loss.namespace.is_some());
-        *self.totals.failures.entry(reason).or_default() += 1;
-        if !loss.detail.is_empty() {
-            sweep.failures.entry(reason).or_insert_with(|| loss.detail.clone());
-            if sweep.losses.len() < MAX_LOSSES {
-                sweep.losses.push(loss.detail.clone());
-            }
-        }
-        if let Some(id) = loss.namespace {
-            // a namespace that was entered before it failed was counted as dumped
-            if sweep.read.remove(&id) {
-                sweep.counts.dumped = sweep.counts.dumped.saturating_sub(1);
-            }
-            sweep.unread.insert(id, loss.clone());
-        }
-    }
-
     fn sweep_end(&mut self, clock: Moment) {
         let sweep = &mut self.sweep;
         sweep.is_under_way = false;
@@ -363,184 +295,6 @@ impl Digest {
         self.totals.sweeps += 1;
         self.owners.resolve(&self.tracker);
         self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now);
-    }
-
-    /// Why the last sweep did not read this namespace, in a sentence; `None` where it did.
-    #[must_use]
-    pub fn why_unread(&self, id: NsId) -> Option<String> {
-        match self.sweep.unread.get(&id) {
-            Some(loss) if loss.reason == LossReason::Permission => {
-                Some("permission denied. CAP_SYS_ADMIN is missing: run as root".to_owned())
-            }
-            Some(loss) => self.sweep.failures.get(loss.reason.name()).cloned(),
-            None => (!self.sweep.read.contains(&id)).then(|| "this network namespace is gone".to_owned()),
-        }
-    }
-
-    /// The owners of the last sweep.
-    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
-        self.owners.all()
-    }
-
-    /// The connections of the last sweep.
-    pub fn findings(&mut self) -> Findings<'_> {
-        self.assessment.sort();
-        Findings(self)
-    }
-
-    /// The last sweep's report with all its findings.
-    #[must_use]
-    pub fn report(&mut self, node: &str) -> Report {
-        Report { findings: self.findings().iter().collect(), ..self.summary(node) }
-    }
-
-    /// The last sweep's report without its findings, for which [`Digest::findings`] is there.
-    #[must_use]
-    pub fn summary(&self, node: &str) -> Report {
-        let Self { sweep, policy, totals, tracker, .. } = self;
-        let Counts { ignored, not_shown, verdicts, truncated, tallies, half_closed } = self.assessment.counts().clone();
-        let mut pods = BTreeMap::new();
-        let mut node_tcp_keepalive_time = None;
-        for (id, counters) in &sweep.counters {
-            match self.owners.namespaces.get(id) {
-                Some(owner) if owner.kind == OwnerKind::Pod => {
-                    pods.insert(owner.clone(), *counters);
-                }
-                Some(owner) if owner.kind == OwnerKind::Host => node_tcp_keepalive_time = counters.tcp_keepalive_time,
-                _ => {}
-            }
-        }
-        Report {
-            node: node.to_owned(),
-            started_at: sweep.started_at,
-            duration: sweep.now.since(sweep.clock),
-            watched_for: sweep.clock.since(self.first_clock.unwrap_or(sweep.clock)),
-            namespaces: sweep.counts,
-            connections: verdicts.iter().sum(),
-            ignored,
-            not_shown,
-            incomplete: sweep.incomplete,
-            verdicts,
-            truncated,
-            findings: Vec::new(),
-            tallies,
-            half_closed,
-            pods,
-            node_tcp_keepalive_time,
-            paths: policy.paths().cloned().collect(),
-            losses: sweep.losses.clone(),
-            is_blind: sweep.incomplete && (sweep.unlisted || sweep.read.is_empty()),
-            stale: sweep.stale,
-            failures: sweep.failures.clone(),
-            tracked: tracker.len() as u64,
-            totals: totals.clone(),
-        }
-    }
-}
-
-/// The connections of the last sweep in detail, each made when it is asked for: two hundred thousand need not be held
-/// at once.
-#[derive(Clone, Copy)]
-pub struct Findings<'a>(&'a Digest);
-
-impl<'a> Findings<'a> {
-    /// Worst first.
-    pub fn iter(self) -> impl Iterator<Item = Finding> + use<'a> {
-        let Self(Digest { assessment, tracker, policy, sweep, owners, .. }) = self;
-        assessment.findings(tracker, policy, &sweep.namespaces, owners)
-    }
-}
-
-impl Consumer for Digest {
-    type Error = std::io::Error;
-
-    fn consume(&mut self, record: &Record<'_>) -> std::io::Result<()> {
-        self.feed(record);
-        Ok(())
-    }
-
-    fn what_to_read(&self, namespace: &Namespace) -> WhatToRead {
-        let activity = namespace.counters.as_ref().and_then(activity);
-        let (Some(activity), Some(memory)) = (activity, self.tracker.namespace(namespace.id)) else {
-            return WhatToRead::Everything;
-        };
-        if self.skips_for.is_zero() {
-            return WhatToRead::Everything;
-        }
-        // not all in one sweep, although all were seen first in one: up to a quarter sooner
-        let sooner = self.skips_for / 64 * u32::from(namespace.id.0.to_le_bytes()[0] % 16);
-        let longest = self.skips_for.saturating_sub(sooner);
-        memory.what_to_read(&activity, Moment::from_millis(namespace.clock), longest.into(), self.lookup_cost)
-    }
-
-    fn unknown_cgroups(&self) -> BTreeSet<u64> {
-        // kubelet names a container a moment after it has started: ask again for what has no name yet
-        let known = |id: &u64| self.owners.cgroups.get(id).is_some_and(|owner| owner.is_named());
-        let cgroups = self.tracker.namespaces().flat_map(|(_, memory)| memory.cgroups());
-        cgroups.filter(|id| !known(id)).collect()
-    }
-
-    fn unknown_inodes(&self, all: bool) -> BTreeSet<u32> {
-        let mut nameless = Vec::new();
-        for (id, memory) in self.tracker.namespaces() {
-            // before Linux 5.8 the kernel sends no cgroup id
-            let wanted: Vec<bool> = memory
-                .origins()
-                .iter()
-                .map(|origin| all || origin.cgroup.is_none() || self.owners.is_nameless(id, origin.cgroup))
-                .collect();
-            if wanted.contains(&true) {
-                let of = memory.connections().filter(|tracked| wanted.get(tracked.origin()) == Some(&true));
-                nameless.extend(of.map(|tracked| (Reverse(tracked.wire_idle(self.sweep.now)), tracked.inode)));
-            }
-        }
-        if !all && nameless.len() > MAX_NAMELESS {
-            nameless.select_nth_unstable(MAX_NAMELESS);
-            nameless.truncate(MAX_NAMELESS);
-        }
-        nameless.into_iter().map(|(_, inode)| inode).filter(|inode| *inode != 0).collect()
-    }
-
-    fn sockets_to_read(&self) -> SocketsToRead {
-        let Reads { options, holders } = self.reads;
-        let mut wanted = SocketsToRead::default();
-        if !options && !holders {
-            return wanted;
-        }
-        let pairs = if options { Pairs::find(&self.tracker) } else { Pairs::default() };
-        for (id, at, tracked) in self.shown() {
-            if holders {
-                wanted.holders.insert(tracked.inode);
-            }
-            if options {
-                // the peer's keepalive is part of the verdict, whether the peer is shown or not
-                wanted.options.insert(tracked.inode);
-                let peer =
-                    pairs.peer(id, at).and_then(|peer| self.tracker.namespace(peer.namespace)?.entries().get(peer.at));
-                wanted.options.extend(peer.map(|peer| peer.inode));
-            }
-        }
-        // a socket that nobody has accepted yet
-        wanted.options.remove(&0);
-        wanted.holders.remove(&0);
-        wanted
-    }
-}
-
-impl Digest {
-    /// The connections of the sweep that are to be shown.
-    fn shown(&self) -> impl Iterator<Item = (NsId, u32, &TrackedConnection)> {
-        let select = &self.policy.select;
-        let memories = self.tracker.namespaces().filter(|(id, _)| select.takes_namespace(*id));
-        memories.flat_map(move |(id, memory)| {
-            let entries = (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen());
-            let shown = entries.filter(move |(_, tracked)| {
-                let owner = || self.owners.owner(id, memory.origin(tracked).cgroup, tracked.inode);
-                select.takes(|| memory.local(tracked), tracked.remote())
-                    && (!select.by_owner() || select.takes_owner(&owner()))
-            });
-            shown.map(move |(at, tracked)| (id, at, tracked))
-        })
     }
 }
 

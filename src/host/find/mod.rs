@@ -5,18 +5,21 @@
 //! is a loss.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{fs, io};
 
 use super::failure::{self, is_gone, reason, sentence};
-use super::netns::{self, Found, handle_of, parse_link};
+use super::netns::{self, Found, parse_link};
 use super::worker::Worker;
 use super::{HostPaths, names};
 use crate::owner::NsId;
 use crate::record::{Loss, LossReason};
 
-/// Enough processes to name an owner and to enter by, if some of them end meanwhile.
-const MAX_PIDS: usize = 4;
+mod mounts;
+mod processes;
+
+use mounts::Mounts;
+use processes::{Processes, Refused};
 
 /// Finds namespaces, sweep after sweep.
 #[derive(Debug)]
@@ -213,133 +216,10 @@ impl Finder {
 
 const NS_NET: &str = "/proc/thread-self/ns/net";
 
-/// The namespaces of the processes of one procfs.
-#[derive(Debug, Default)]
-struct Processes {
-    namespaces: BTreeMap<NsId, Vec<u32>>,
-    /// Why not every process could be listed.
-    failure: Option<(LossReason, String)>,
-    /// Processes whose namespace cannot be read.
-    refused: BTreeMap<LossReason, Refused>,
-}
-
-#[derive(Debug)]
-struct Refused {
-    pids: BTreeSet<u32>,
-    first: io::Error,
-}
-
-impl Processes {
-    fn failed(error: &io::Error) -> Self {
-        let failure = Some((reason(error), sentence("list", "the processes of this machine", error)));
-        Self { failure, ..Self::default() }
-    }
-
-    fn read(procfs: &Path) -> Self {
-        let mut read = Self::default();
-        let failed = |error: &io::Error| Some((reason(error), sentence("list", procfs.display(), error)));
-        let entries = match fs::read_dir(procfs) {
-            Ok(entries) => entries,
-            Err(error) => return Self { failure: failed(&error), ..read },
-        };
-        let (mut any, mut init) = (false, false);
-        for entry in entries {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => {
-                    read.failure = failed(&error);
-                    break;
-                }
-            };
-            if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-                (any, init) = (true, init || pid == 1);
-                read.process(procfs, pid);
-            }
-        }
-        if read.failure.is_none() && !any {
-            let detail = format!("{} has no processes: mount a procfs there (--path.procfs)", procfs.display());
-            read.failure = Some((LossReason::Missing, detail));
-        } else if read.failure.is_none() && !init {
-            let detail = format!(
-                "{} hides the processes of other users (it has no process 1; see hidepid in proc(5)): their network \
-                 namespaces are not \
-                 audited. Run as root or with CAP_SYS_PTRACE",
-                procfs.display()
-            );
-            read.failure = Some((LossReason::Hidden, detail));
-        }
-        read
-    }
-
-    fn process(&mut self, procfs: &Path, pid: u32) {
-        match fs::read_link(procfs.join(pid.to_string()).join("ns/net")) {
-            Ok(link) => {
-                if let Some(id) = parse_link(&link) {
-                    let pids = self.namespaces.entry(id).or_default();
-                    if pids.len() < MAX_PIDS {
-                        pids.push(pid);
-                    }
-                }
-            }
-            Err(error) if is_gone(&error) => {}
-            Err(error) => {
-                let reason = reason(&error);
-                let refused = self.refused.entry(reason);
-                refused.or_insert_with(|| Refused { pids: BTreeSet::new(), first: error }).pids.insert(pid);
-            }
-        }
-    }
-}
-
-/// The bind mounts of one directory.
-#[derive(Debug, Default)]
-struct Mounts {
-    found: Vec<(PathBuf, NsId)>,
-    /// Why not every entry could be listed.
-    failure: Option<io::Error>,
-    /// Entries that cannot be opened, with the error of the first.
-    refused: BTreeMap<LossReason, (BTreeSet<PathBuf>, io::Error)>,
-}
-
-impl Mounts {
-    fn failed(error: io::Error) -> Self {
-        Self { failure: Some(error), ..Self::default() }
-    }
-
-    fn read(directory: &Path) -> Self {
-        let mut read = Self::default();
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) => return Self::failed(error),
-        };
-        for entry in entries {
-            match entry {
-                Ok(entry) => read.entry(entry.path()),
-                Err(error) => {
-                    read.failure = Some(error);
-                    break;
-                }
-            }
-        }
-        read
-    }
-
-    fn entry(&mut self, path: PathBuf) {
-        match handle_of(&path) {
-            Ok(Some(id)) => self.found.push((path, id)),
-            // a leftover file
-            Ok(None) => {}
-            Err(error) if is_gone(&error) => {}
-            Err(error) => {
-                let refused = self.refused.entry(reason(&error));
-                refused.or_insert_with(|| (BTreeSet::new(), error)).0.insert(path);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::host::owners::Roots;
 
