@@ -1,5 +1,5 @@
-//! Skipping a dump loses nothing: a tracker that reads a namespace only when its counters or the time require it judges
-//! as one that reads it in every sweep.
+//! A skipped dump loses nothing: a tracker that reads a namespace only when its counters or the time require it gives
+//! the same verdicts as one that reads it in every sweep.
 
 #[path = "support/simulated_kernel.rs"]
 mod simulated_kernel;
@@ -24,10 +24,10 @@ use proptest::prelude::*;
 use simulated_kernel::{Action, Connection, Options};
 
 const NS: NsId = NsId(4_026_531_840);
-/// Between two sweeps, milliseconds.
+/// Milliseconds between two sweeps.
 const INTERVAL: u64 = 15_000;
 
-/// The agent's, with its defaults.
+/// The agent's policy with its defaults.
 fn policy() -> Policy {
     Policy { overdue_by: OverdueBy::Watch, ..Policy::default() }
 }
@@ -37,9 +37,9 @@ fn longest_between_reads() -> u64 {
     u64::try_from(policy().longest_between_reads().as_millis()).expect("minutes")
 }
 
-/// What happens between two sweeps. Connections are chosen by a number modulo how many there are.
+/// An event between two sweeps. A number modulo the number of connections chooses the connection.
 #[derive(Clone, Debug)]
-enum Happens {
+enum Event {
     To(usize, Action),
     Opens(Option<Options>),
     Closes(usize),
@@ -52,7 +52,7 @@ struct Namespace {
     now: u64,
     open: Vec<(Cookie, Connection)>,
     opened: u64,
-    /// What closed connections have added: segments received, sent, probes, retransmissions.
+    /// What closed connections have added: segments received, segments sent, probes, retransmissions.
     closed: [u64; 4],
 }
 
@@ -69,7 +69,7 @@ impl Namespace {
     fn open(&mut self, kind: Option<Options>) {
         let mut connection = Connection::without_keepalive();
         // a new connection's clocks start now
-        connection.born_at(self.now);
+        connection.set_handshake(self.now);
         if let Some(options) = kind {
             connection.turn_on(options);
         }
@@ -77,34 +77,34 @@ impl Namespace {
         self.open.push((Cookie(self.opened), connection));
     }
 
-    fn pass(&mut self, pause: u64, happens: &[Happens]) {
+    fn pass(&mut self, pause: u64, events: &[Event]) {
         let mut actions: BTreeMap<usize, Vec<Action>> = BTreeMap::new();
-        for event in happens {
+        for event in events {
             let which = |number: &usize| number.checked_rem(self.open.len());
             match event {
-                Happens::To(number, action) => {
+                Event::To(number, action) => {
                     if let Some(at) = which(number) {
                         actions.entry(at).or_default().push(*action);
                     }
                 }
-                Happens::TurnsOn(number, options) => {
+                Event::TurnsOn(number, options) => {
                     if let Some(at) = which(number) {
                         self.open[at].1.turn_on(*options);
                     }
                 }
-                Happens::Opens(_) | Happens::Closes(_) => {}
+                Event::Opens(_) | Event::Closes(_) => {}
             }
         }
         for (at, (_, connection)) in self.open.iter_mut().enumerate() {
             connection.run(pause, actions.get(&at).map_or(&[], Vec::as_slice));
         }
         self.now += pause;
-        for event in happens {
+        for event in events {
             match event {
-                Happens::Opens(kind) => self.open(*kind),
-                Happens::Closes(number) if !self.open.is_empty() => {
+                Event::Opens(kind) => self.open(*kind),
+                Event::Closes(number) if !self.open.is_empty() => {
                     let (_, connection) = self.open.remove(number % self.open.len());
-                    // a FIN each way, and its acknowledgement
+                    // a FIN in each direction, and its acknowledgement
                     let [segs_in, segs_out, probes, retransmitted] = connection.counters();
                     for (sum, more) in self.closed.iter_mut().zip([segs_in + 2, segs_out + 2, probes, retransmitted]) {
                         *sum += more;
@@ -135,35 +135,35 @@ impl Namespace {
     }
 }
 
-/// An agent's memory, and how it sweeps.
+/// An agent's tracker, and how it sweeps.
 struct Agent {
     tracker: Tracker,
     skips: bool,
-    /// What it costs to look up a connection where a dump costs a millisecond.
+    /// The cost to look up one connection, if a dump costs a millisecond.
     lookup_cost: Duration,
     skipped: u32,
     looked_up: u32,
-    /// Silences that ended, of connections without keepalive.
-    silences: Vec<Duration>,
+    /// The idle times that ended, of connections without keepalive.
+    idle_times: Vec<Duration>,
 }
 
 impl Agent {
-    /// One that dumps each time.
+    /// An agent that dumps in every sweep.
     fn thorough() -> Self {
         Self { skips: false, ..Self::skipping(Duration::ZERO) }
     }
 
     fn skipping(lookup_cost: Duration) -> Self {
-        Self { tracker: Tracker::default(), skips: true, lookup_cost, skipped: 0, looked_up: 0, silences: Vec::new() }
+        Self { tracker: Tracker::default(), skips: true, lookup_cost, skipped: 0, looked_up: 0, idle_times: Vec::new() }
     }
 
-    fn look(&mut self, sockets: impl Iterator<Item = Socket>, now: Moment) {
+    fn sample(&mut self, sockets: impl Iterator<Item = Socket>, now: Moment) {
         sockets.for_each(|socket| {
             self.tracker.sample(&socket, now);
         });
-        self.tracker.end_read(true, now, |_, tracked, silence| {
+        self.tracker.end_read(true, now, |_, tracked, idle| {
             if tracked.keepalive_timer() == KeepaliveTimer::Off {
-                self.silences.push(silence.into());
+                self.idle_times.push(idle.into());
             }
         });
     }
@@ -184,13 +184,13 @@ impl Agent {
             {
                 self.tracker.begin_lookup(NS, None);
                 let known = |socket: &Socket| names.iter().any(|name| name.cookie == socket.cookie);
-                self.look(namespace.sockets().filter(known), now);
+                self.sample(namespace.sockets().filter(known), now);
                 self.tracker.store_baseline(NS, activity, now, None);
                 self.looked_up += 1;
             }
             _ => {
                 self.tracker.begin_dump(NS, None);
-                self.look(namespace.sockets(), now);
+                self.sample(namespace.sockets(), now);
                 self.tracker.store_baseline(NS, activity, now, Some(Duration::from_millis(1)));
             }
         }
@@ -213,7 +213,7 @@ impl OwnerOf for Nobody {
     }
 }
 
-/// Keepalive that comes in time, with answers, so that it is soon known for what it is.
+/// Keepalive that probes in time and is answered, so that the tracker soon knows its KEEPIDLE.
 fn in_time() -> impl Strategy<Value = Options> {
     options().prop_map(|options| {
         let keepidle = options.keepidle % 280_000 + 20_000;
@@ -237,29 +237,29 @@ fn action() -> impl Strategy<Value = Action> {
     (0..INTERVAL).prop_flat_map(|at| {
         prop_oneof![
             3 => Just(Action::Sends(at)),
-            3 => Just(Action::Hears(at)),
+            3 => Just(Action::Receives(at)),
             3 => Just(Action::Probed(at)),
             1 => Just(Action::Vanishes(at)),
         ]
     })
 }
 
-fn happens() -> impl Strategy<Value = Happens> {
+fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => (any::<usize>(), action()).prop_map(|(at, action)| Happens::To(at, action)),
-        1 => prop::option::of(options()).prop_map(Happens::Opens),
-        1 => any::<usize>().prop_map(Happens::Closes),
+        4 => (any::<usize>(), action()).prop_map(|(at, action)| Event::To(at, action)),
+        1 => prop::option::of(options()).prop_map(Event::Opens),
+        1 => any::<usize>().prop_map(Event::Closes),
     ]
 }
 
-/// Nothing, so that lookups always pay; less than a dump for up to two connections; more than any dump.
+/// Zero, so that a lookup is always cheaper than a dump; cheaper than a dump for up to two connections; always dearer.
 fn lookup_cost() -> impl Strategy<Value = Duration> {
     prop_oneof![Just(Duration::ZERO), Just(Duration::from_micros(400)), Just(Duration::MAX)]
 }
 
 /// Twenty minutes, mostly quiet, with sweeps that come a little early or late.
-fn sweeps() -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
-    let events = prop_oneof![6 => Just(Vec::new()), 1 => vec(happens(), 1..3)];
+fn sweeps() -> impl Strategy<Value = Vec<(u64, Vec<Event>)>> {
+    let events = prop_oneof![6 => Just(Vec::new()), 1 => vec(event(), 1..3)];
     vec((INTERVAL - 2_000..INTERVAL + 2_000, events), 1..80)
 }
 
@@ -272,30 +272,30 @@ proptest! {
     ) {
         let mut namespace = Namespace::new(&kinds);
         let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(lookup_cost));
-        for (at, (pause, happens)) in sweeps.iter().enumerate() {
-            namespace.pass(*pause, happens);
+        for (at, (pause, events)) in sweeps.iter().enumerate() {
+            namespace.pass(*pause, events);
             let (truth, report) = (thorough.sweep(&namespace), skipping.sweep(&namespace));
             prop_assert_eq!(&truth.tallies, &report.tallies, "sweep {}", at);
             prop_assert_eq!(truth.verdicts, report.verdicts);
         }
-        prop_assert_eq!(thorough.silences, skipping.silences);
+        prop_assert_eq!(thorough.idle_times, skipping.idle_times);
     }
 
     #[test]
-    fn an_option_that_is_set_on_a_silent_connection_is_seen_in_time(
+    fn an_option_set_on_an_idle_connection_is_seen_in_time(
         kinds in vec(prop::option::of(options()), 1..6), sweeps in sweeps(), number in any::<usize>(),
             options in in_time(),
         lookup_cost in lookup_cost(),
     ) {
         let mut namespace = Namespace::new(&kinds);
         let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(lookup_cost));
-        // where it is seen at once, KEEPIDLE seems longer than it is until the timer has fired twice
+        // if the option is seen at once, KEEPIDLE seems longer than it is until the timer has fired twice
         let until = longest_between_reads() + 2 * (options.keepidle + options.keepintvl) * 9 / 8;
         let quiet = (0..=until / INTERVAL + 1).map(|_| (INTERVAL, Vec::new()));
-        let set = (INTERVAL, vec![Happens::TurnsOn(number, options)]);
+        let set = (INTERVAL, vec![Event::TurnsOn(number, options)]);
         let mut last = None;
-        for (pause, happens) in sweeps.into_iter().chain([set]).chain(quiet) {
-            namespace.pass(pause, &happens);
+        for (pause, events) in sweeps.into_iter().chain([set]).chain(quiet) {
+            namespace.pass(pause, &events);
             last = Some((thorough.sweep(&namespace).verdicts, skipping.sweep(&namespace).verdicts));
         }
         let (truth, report) = last.unwrap();
@@ -304,7 +304,7 @@ proptest! {
 }
 
 #[test]
-fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
+fn an_idle_namespace_is_dumped_when_a_verdict_is_due_and_from_time_to_time() {
     let kept = Options { keepidle: 60_000, keepintvl: 15_000, slack: 500, ..Options::PLAIN };
     let mut namespace = Namespace::new(&[None, Some(kept), None, Some(kept)]);
     let mut agent = Agent::skipping(Duration::ZERO);
@@ -317,41 +317,42 @@ fn a_quiet_namespace_is_dumped_when_a_verdict_is_due_and_now_and_then() {
             overdue_at.get_or_insert(namespace.now);
         }
     }
-    let silent_since = Connection::without_keepalive().now + INTERVAL;
-    let due = silent_since + 350_000;
+    let idle_since = Connection::without_keepalive().now + INTERVAL;
+    let due = idle_since + 350_000;
     assert!(overdue_at.is_some_and(|at| (due..due + INTERVAL).contains(&at)), "{overdue_at:?}, due at {due}");
-    // every eighth sweep is its turn anyway; it grows old, overdue, and its timers are understood in five more
+    // Every eighth sweep dumps it anyway. Five more do because connections become long-lived or overdue, or because the
+    // tracker needs another sample of their timers.
     assert!(agent.skipped >= sweeps * 3 / 4, "{} of {sweeps} skipped", agent.skipped);
 }
 
-/// Found by the property above: of two probes the second is lost, and a connection sends in the moment of a read.
+/// The property above found this case: every second probe is lost, and a connection sends in the moment of a read.
 #[test]
-fn an_acknowledgement_does_not_hide_behind_a_probe_without_an_answer() {
+fn an_unanswered_probe_does_not_hide_an_acknowledgement() {
     let kept = Options { keepidle: 37_000, keepintvl: 7_000, slack: 65, lost: 2, ..Options::PLAIN };
     let mut namespace = Namespace::new(&[None, Some(kept)]);
     let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(Duration::MAX));
     let pauses = [13_000; 8].into_iter().chain([16_232, 16_125, 15_502]);
     for (sweep, pause) in pauses.enumerate() {
-        let speaks = [Happens::To(0, Action::Sends(pause))];
-        namespace.pass(pause, if sweep == 7 { &speaks } else { &[] });
+        let sends = [Event::To(0, Action::Sends(pause))];
+        namespace.pass(pause, if sweep == 7 { &sends } else { &[] });
         let (truth, report) = (thorough.sweep(&namespace), skipping.sweep(&namespace));
         assert_eq!(truth.tallies, report.tallies, "sweep {sweep}");
     }
-    namespace.pass(INTERVAL, &[Happens::Closes(0)]);
+    namespace.pass(INTERVAL, &[Event::Closes(0)]);
     thorough.sweep(&namespace);
     skipping.sweep(&namespace);
-    assert_eq!(thorough.silences, skipping.silences);
+    assert_eq!(thorough.idle_times, skipping.idle_times);
 }
 
-/// One of several connections that probe: its peer vanishes, and no counter but that of segments received says so.
+/// The peer of one of several probing connections vanishes. Only the counter of received segments shows it.
 #[test]
-fn probes_that_find_no_answer_are_read_in_the_sweep_that_counts_them() {
+fn unanswered_probes_are_read_in_the_sweep_that_counts_them() {
     let kept = Options { keepidle: 60_000, keepintvl: 15_000, ..Options::PLAIN };
     let mut namespace = Namespace::new(&[Some(kept), Some(kept), Some(kept)]);
     let (mut thorough, mut skipping) = (Agent::thorough(), Agent::skipping(Duration::MAX));
     let mut found = None;
     for sweep in 0..60 {
-        let vanishes = [Happens::To(1, Action::Vanishes(0))];
+        let vanishes = [Event::To(1, Action::Vanishes(0))];
         namespace.pass(INTERVAL, if sweep == 40 { &vanishes } else { &[] });
         let (truth, counts) = (thorough.sweep(&namespace), skipping.sweep(&namespace));
         assert_eq!(truth.tallies, counts.tallies, "sweep {sweep}");

@@ -1,7 +1,7 @@
-//! Properties of the judgement: what holds for any facts and any history of a connection.
+//! Properties of the judgement that hold for any facts and any history of a connection.
 //!
-//! Here: any facts. In `sequences`: any history, where a simulated kernel keeps the clocks and the keepalive timer of a
-//! connection as `tcp_keepalive_timer` does, and the tracker looks at it now and then, as sweeps do.
+//! This file generates facts. `sequences` generates histories: a simulated kernel keeps the clocks and the keepalive
+//! timer of a connection as `tcp_keepalive_timer` does, and the tracker samples it from time to time, as sweeps do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "../support/simulated_kernel.rs"]
@@ -91,24 +91,24 @@ fn verdict(criteria: &Criteria, facts: &Facts) -> Verdict {
     judge(criteria, keepalive(LIMIT, facts), facts)
 }
 
-/// The contract's words: at least two segments without an answer and nothing heard for the idle timeout, or six
-/// retransmissions in a row, or three probes, which take more than two seconds.
-fn hangs(facts: &Facts) -> bool {
+/// The documented rule. One of three must hold: at least two segments are unanswered and the peer sent nothing for the
+/// idle timeout; or six consecutive retransmissions; or three unanswered probes, which take more than two seconds.
+fn is_unanswered(facts: &Facts) -> bool {
     let Unanswered { probes, retransmits } = facts.unanswered;
-    let silent = facts.last_heard.is_some_and(|last| last >= LIMIT_MS);
-    probes + retransmits >= 2 && silent
+    let heard_nothing = facts.last_heard.is_some_and(|last| last >= LIMIT_MS);
+    probes + retransmits >= 2 && heard_nothing
         || retransmits >= 6
         || probes >= 3 && facts.last_heard.is_none_or(|last| last >= Millis::from_secs(2))
 }
 
-/// What comes before every other verdict.
+/// The verdict that has priority over every other one, if there is one.
 fn first(facts: &Facts) -> Option<Verdict> {
     let Unanswered { probes, retransmits } = facts.unanswered;
     let lost = probes + retransmits >= 2 || probes + retransmits == 1 && facts.watched >= Millis::from_secs(1);
     match () {
         () if facts.local => Some(Verdict::Local),
         () if facts.expired && lost => Some(Verdict::Blackholed),
-        () if hangs(facts) => Some(Verdict::Unanswered),
+        () if is_unanswered(facts) => Some(Verdict::Unanswered),
         () => None,
     }
 }
@@ -116,7 +116,7 @@ fn first(facts: &Facts) -> Option<Verdict> {
 const HALF: Millis = Millis::from_secs(175);
 const MORE_THAN_HALF: Millis = Millis::new(175_001);
 
-/// What protects: one every 30 s, the last as long ago as the limit allows.
+/// Heartbeats that protect: one every 30 s, the last one as long ago as the limit allows.
 const HEARTBEATS: Heartbeats =
     Heartbeats { protocol: Protocol::Http2, longest_gap: Millis::from_secs(30), watched: LIMIT_MS, ago: HALF };
 
@@ -142,15 +142,15 @@ proptest! {
             Facts { peer_keepalive: Some(Keepalive::On), ..facts },
             // no middlebox lies between the two ends
             Facts { local: true, ..facts },
-            // something was heard or sent more recently, or watched for less long
+            // a segment arrived or left more recently, or the connection was watched for less time
             Facts { wire_idle: facts.wire_idle.map(|idle| idle.min(better)), ..facts },
             Facts { data_idle: facts.data_idle.map(|idle| idle.min(better)), ..facts },
             Facts { last_heard: facts.last_heard.map(|idle| idle.min(better)), ..facts },
             Facts { watched: facts.watched.min(better), ..facts },
-            // it is younger than we thought, or it was not idle for so long
+            // it is younger than we thought, or it was not idle up to the limit
             Facts { age: facts.age.min(better), ..facts },
             Facts { expired: false, ..facts },
-            // all that was sent is answered
+            // every segment sent is answered
             Facts { unanswered: Unanswered::default(), ..facts },
         ];
         for facts in known {
@@ -168,7 +168,7 @@ proptest! {
             prop_assert!(seen.longest_gap <= HALF && seen.ago <= HALF, "{seen:?}");
             prop_assert!(seen.watched >= LIMIT_MS && seen.watched >= seen.longest_gap.saturating_mul(10), "{seen:?}");
         }
-        // and they count where only payload does
+        // heartbeats also count where only payload refreshes the path
         let good = Facts { heartbeats: Some(HEARTBEATS), expired: false, unanswered: Unanswered::default(), local:
             false, ..facts };
         let payload = Criteria { refreshed_by: RefreshedBy::Payload, ..criteria };
@@ -185,12 +185,12 @@ proptest! {
     }
 
     #[test]
-    fn what_finds_no_answer_comes_before_every_timer_and_every_probe(facts in facts(), criteria in criteria()) {
+    fn an_unanswered_segment_decides_before_every_timer_and_every_probe(facts in facts(), criteria in criteria()) {
         let verdict = verdict(&criteria, &facts);
-        let hanging = [Verdict::Local, Verdict::Blackholed, Verdict::Unanswered];
+        let decided = [Verdict::Local, Verdict::Blackholed, Verdict::Unanswered];
         match first(&facts) {
             Some(expected) => prop_assert_eq!(verdict, expected),
-            None => prop_assert!(!hanging.contains(&verdict), "{verdict:?}"),
+            None => prop_assert!(!decided.contains(&verdict), "{verdict:?}"),
         }
     }
 
@@ -218,7 +218,7 @@ proptest! {
     }
 
     #[test]
-    fn overdue_is_never_without_its_idle_time(facts in facts(), criteria in criteria()) {
+    fn overdue_needs_an_idle_time_at_the_limit(facts in facts(), criteria in criteria()) {
         let criteria = Criteria { refreshed_by: RefreshedBy::Segment, ..criteria };
         if verdict(&criteria, &facts) == Verdict::Overdue {
             prop_assert!(facts.expired || facts.wire_idle.unwrap() >= LIMIT_MS);
@@ -228,20 +228,20 @@ proptest! {
     }
 
     #[test]
-    fn protected_is_never_a_timer_that_is_off_or_known_to_be_late(facts in facts(), criteria in criteria()) {
+    fn a_timer_that_is_off_or_known_to_be_late_never_protects(facts in facts(), criteria in criteria()) {
         if verdict(&criteria, &facts) == Verdict::Protected {
             prop_assert_eq!(facts.timer, KeepaliveTimer::Armed);
             prop_assert!(facts.keepidle.is_none_or(|idle| in_time(idle, LIMIT)));
             prop_assert!(facts.probes_after.is_none_or(|idle| in_time(idle, LIMIT)));
-            let excused = facts.probing && !facts.expired;
-            prop_assert!(excused || facts.wire_idle.is_none_or(|idle| idle < LIMIT_MS));
+            let is_probing = facts.probing && !facts.expired;
+            prop_assert!(is_probing || facts.wire_idle.is_none_or(|idle| idle < LIMIT_MS));
         }
     }
 
     #[test]
     fn an_idle_time_that_has_reached_the_limit_without_a_probe_is_late(facts in facts(), criteria in criteria()) {
-        let silent = facts.wire_idle.is_some_and(|idle| idle >= LIMIT_MS) && !facts.probing;
-        if facts.timer == KeepaliveTimer::Armed && silent {
+        let is_idle = facts.wire_idle.is_some_and(|idle| idle >= LIMIT_MS) && !facts.probing;
+        if facts.timer == KeepaliveTimer::Armed && is_idle {
             prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Late);
             prop_assert_ne!(verdict(&criteria, &facts), Verdict::Protected);
         }

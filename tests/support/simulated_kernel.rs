@@ -1,14 +1,14 @@
-//! One end of a connection as the kernel keeps it: clocks, segment counters and the keepalive timer. Time is in
+//! Simulates one end of a connection in the kernel: clocks, segment counters and the keepalive timer. Times are in
 //! milliseconds.
 //!
-//! The timer follows `tcp_keepalive_timer` of `net/ipv4/tcp_timer.c`: traffic does not re-arm it. When it fires and the
-//! silence is shorter than KEEPIDLE, it is armed for what is left; otherwise a probe goes out and it is armed for
-//! KEEPINTVL. An answer moves the ack clock. While data is unacknowledged it is armed for a full KEEPIDLE; a socket in
-//! use is tried again after 50 ms, a full queue after 500 ms.
+//! The timer follows `tcp_keepalive_timer` of `net/ipv4/tcp_timer.c`. Traffic does not re-arm it. When it fires after
+//! an idle time shorter than KEEPIDLE, the kernel arms it for the rest of KEEPIDLE. Otherwise the kernel sends a probe
+//! and arms the timer for KEEPINTVL. An answer sets the ack clock. While data is unacknowledged, the kernel arms the
+//! timer for a full KEEPIDLE. It tries again after 50 ms if the socket is in use, after 500 ms if the queue is full.
 
 use keepalive_auditor::socket::{Cookie, Endpoint, Socket, State, TcpInfo, Timer};
 
-/// The timer wheel's next granule: the timer fires late by up to an eighth of what it was armed for.
+/// The timer wheel rounds up: the timer fires late by up to an eighth of its timeout.
 const SLACK_PART: u64 = 8;
 /// `HZ / 20` and `TCP_RESOURCE_PROBE_INTERVAL`.
 const SOCKET_IN_USE: u64 = 50;
@@ -21,22 +21,22 @@ pub struct Options {
     pub keepidle: u64,
     /// `TCP_KEEPINTVL`, milliseconds.
     pub keepintvl: u64,
-    /// How late the timer fires, in thousandths of the most it may.
+    /// How late the timer fires, in thousandths of the largest possible delay.
     pub slack: u64,
-    /// From a segment to its acknowledgement.
+    /// The time from a segment to its acknowledgement.
     pub round_trip: u64,
-    /// The local side connected; otherwise it accepted.
+    /// Whether the local side connected. Otherwise it accepted.
     pub connected: bool,
-    /// One of this many probes is lost; 0: none.
+    /// Every nth probe is lost. 0: none.
     pub lost: u32,
-    /// The timer finds the socket in use once in this many times; 0: never.
+    /// Every nth time, the timer finds the socket in use. 0: never.
     pub in_use: u32,
-    /// One of this many probes is not sent, because the queue is full; 0: none.
+    /// Every nth probe is not sent, because the queue is full. 0: none.
     pub full: u32,
 }
 
 impl Options {
-    /// A timer that is not late, on a network that loses nothing.
+    /// A timer that fires on time, on a network that loses nothing.
     pub const PLAIN: Self = Self {
         keepidle: 7_200_000,
         keepintvl: 75_000,
@@ -49,15 +49,15 @@ impl Options {
     };
 }
 
-/// What happens, this many milliseconds after the last sample; the next sample is later by as much as it takes.
+/// An event. Its first number is the time after the last sample, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "two test programs share this file, and one lets less happen")]
+#[allow(dead_code, reason = "two test programs share this file, and one uses fewer actions")]
 pub enum Action {
-    /// We send data; it is acknowledged after a round trip.
+    /// We send data, and the peer acknowledges it after a round trip.
     Sends(u64),
     /// The peer sends data, which we acknowledge at once.
-    Hears(u64),
-    /// The peer sends data that acknowledges nothing new: the kernel's fast path leaves the ack clock alone.
+    Receives(u64),
+    /// The peer sends data that acknowledges nothing new: the kernel's fast path does not set the ack clock.
     Streams(u64),
     /// The peer sends data, and ours acknowledges it.
     Replies(u64),
@@ -65,13 +65,13 @@ pub enum Action {
     Window(u64),
     /// The peer probes.
     Probed(u64),
-    /// Our data waits for the peer's window for this long.
+    /// Our data waits for the peer's window for the second number of milliseconds.
     Stalls(u64, u64),
     /// `TCP_KEEPIDLE` is set.
     Keepidle(u64, u64),
     /// `SO_KEEPALIVE` is turned off, or on again.
     Switches(u64),
-    /// The peer or the path is gone: nothing is answered from here on.
+    /// The peer or the path is gone: nobody answers from now on.
     Vanishes(u64),
 }
 
@@ -84,7 +84,7 @@ enum Event {
     Retransmits,
 }
 
-/// The retransmission timer: the first time-out doubles up to the last.
+/// The first timeout of the retransmission timer. It doubles up to [`LAST_TIMEOUT`].
 const FIRST_TIMEOUT: u64 = 200;
 const LAST_TIMEOUT: u64 = 120_000;
 
@@ -102,18 +102,18 @@ pub struct Connection {
     data_sent: u64,
     data_recv: u64,
     ack_recv: u64,
-    /// When the timer should fire, and when it will.
+    /// When the timer should fire (`deadline`) and when it will (`fires`).
     deadline: u64,
     fires: u64,
     unacked: u32,
     stalled: bool,
-    /// Nothing is answered any more.
+    /// Whether the peer or the path is gone.
     pub gone: bool,
-    /// Retransmissions in a row, and so far.
+    /// Consecutive retransmissions, and all of them.
     retransmits: u8,
     retransmitted: u32,
     probes_out: u8,
-    /// So far: probes, and times that the timer fired.
+    /// The number of probes so far, and how often the timer fired.
     probes: u32,
     fired: u32,
     segs_in: u32,
@@ -126,8 +126,8 @@ pub struct Connection {
 const START: u64 = 10_000_000;
 
 impl Connection {
-    /// Open, with keepalive set before the handshake.
-    #[allow(dead_code, reason = "of the two test programs that share this file one turns it on later")]
+    /// An open connection whose keepalive options were set before the handshake.
+    #[allow(dead_code, reason = "two test programs share this file, and one turns keepalive on later")]
     pub fn open(options: Options) -> Self {
         let mut connection = Self::without_keepalive();
         if options.connected {
@@ -137,7 +137,7 @@ impl Connection {
         connection
     }
 
-    /// Accepted, without keepalive.
+    /// An accepted connection without keepalive.
     pub fn without_keepalive() -> Self {
         Self {
             now: START,
@@ -166,29 +166,29 @@ impl Connection {
         }
     }
 
-    /// `SO_KEEPALIVE`, with the other options set before: it arms a full KEEPIDLE from now. Where it is on already it
-    /// does nothing; but KEEPIDLE has armed what is left of it.
+    /// Sets `TCP_KEEPIDLE`, then `SO_KEEPALIVE`. `SO_KEEPALIVE` arms the timer for a full KEEPIDLE. If it was already
+    /// on, it changes nothing, and `TCP_KEEPIDLE` has armed the timer for the rest of the new KEEPIDLE.
     pub fn turn_on(&mut self, options: Options) {
         let elapsed = if self.options.is_some() { self.now - self.data_recv.max(self.ack_recv) } else { 0 };
         self.options = Some(options);
         self.arm(options.keepidle.saturating_sub(elapsed));
     }
 
-    /// Its handshake was at this moment, and not at the start.
-    #[allow(dead_code, reason = "of the two test programs that share this file one opens connections later")]
-    pub fn born_at(&mut self, now: u64) {
+    /// Moves the handshake from the start to this moment.
+    #[allow(dead_code, reason = "two test programs share this file, and one opens connections later")]
+    pub fn set_handshake(&mut self, now: u64) {
         (self.now, self.last_segment, self.data_sent, self.data_recv, self.ack_recv) = (now, now, now, now, now);
     }
 
-    /// Segments received and sent, probes among the sent ones, and retransmissions, which are not: what it adds to the
-    /// counters of its namespace.
-    #[allow(dead_code, reason = "of the two test programs that share this file one reads counters")]
+    /// What this connection adds to the counters of its namespace: segments received, segments sent (probes included,
+    /// retransmissions not), probes, and retransmissions.
+    #[allow(dead_code, reason = "two test programs share this file, and one reads counters")]
     pub fn counters(&self) -> [u64; 4] {
         [self.segs_in, self.segs_out - self.retransmitted, self.probes, self.retransmitted].map(u64::from)
     }
 
     /// When the timer should fire.
-    #[allow(dead_code, reason = "of the two test programs that share this file one asks")]
+    #[allow(dead_code, reason = "two test programs share this file, and one reads the deadline")]
     pub fn deadline(&self) -> u64 {
         self.deadline
     }
@@ -203,11 +203,11 @@ impl Connection {
         self.options.or(self.off).map_or(20, |options| options.round_trip)
     }
 
-    /// Lets time pass, with what the ends do meanwhile.
+    /// Runs the simulated clock for `pause` milliseconds, with these actions of both ends.
     pub fn run(&mut self, pause: u64, actions: &[Action]) {
         for &action in actions {
             let (Action::Sends(after)
-            | Action::Hears(after)
+            | Action::Receives(after)
             | Action::Streams(after)
             | Action::Replies(after)
             | Action::Window(after)
@@ -243,7 +243,11 @@ impl Connection {
                 | Event::Answered
                 | Event::WindowOpens
                 | Event::Does(
-                    Action::Hears(_) | Action::Streams(_) | Action::Replies(_) | Action::Window(_) | Action::Probed(_)
+                    Action::Receives(_)
+                        | Action::Streams(_)
+                        | Action::Replies(_)
+                        | Action::Window(_)
+                        | Action::Probed(_)
                 )
         );
         if self.gone && sent_by_peer {
@@ -268,28 +272,28 @@ impl Connection {
             Event::Acked => {
                 self.unacked -= 1;
                 self.acked += 1;
-                self.hear(false);
+                self.receive(false);
             }
-            Event::Answered | Event::Does(Action::Window(_)) => self.hear(false),
+            Event::Answered | Event::Does(Action::Window(_)) => self.receive(false),
             Event::WindowOpens => {
                 self.stalled = false;
-                self.hear(false);
+                self.receive(false);
                 self.send();
             }
             Event::Does(Action::Sends(_)) => self.send(),
-            Event::Does(Action::Hears(_)) => {
-                self.hear(true);
+            Event::Does(Action::Receives(_)) => {
+                self.receive(true);
                 self.segs_out += 1;
             }
             Event::Does(Action::Streams(_)) => {
                 let (ack_recv, probes_out) = (self.ack_recv, self.probes_out);
-                self.hear(true);
+                self.receive(true);
                 (self.ack_recv, self.probes_out) = (ack_recv, probes_out);
                 self.segs_out += 1;
             }
             Event::Does(Action::Replies(_)) => {
-                self.hear(true);
-                // the first data is acknowledged at once
+                self.receive(true);
+                // the kernel acknowledges the first data at once
                 self.segs_out += u32::from(self.data_in == 1);
                 self.send();
             }
@@ -322,7 +326,7 @@ impl Connection {
         }
     }
 
-    fn hear(&mut self, data: bool) {
+    fn receive(&mut self, data: bool) {
         self.last_segment = self.now;
         self.ack_recv = self.now;
         self.probes_out = 0;
@@ -356,7 +360,7 @@ impl Connection {
             return self.arm(SOCKET_IN_USE);
         }
         if self.unacked > 0 || self.stalled {
-            // it is alive without keepalive
+            // retransmissions already check that the peer is alive
             return self.arm(options.keepidle);
         }
         let elapsed = self.now - self.data_recv.max(self.ack_recv);
@@ -376,7 +380,7 @@ impl Connection {
         self.arm(options.keepintvl);
     }
 
-    /// What `sock_diag` says.
+    /// The socket as `sock_diag` reports it.
     pub fn socket(&self) -> Socket {
         let since = |at: u64| u32::try_from(self.now - at).ok();
         let (timer, expires) = match self.options {
