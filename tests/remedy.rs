@@ -38,7 +38,7 @@ const TARGETS: [&str; 25] = [
 fn request(target: &str) -> Request {
     Request {
         target: target.into(),
-        idle: Some(Duration::from_secs(300)),
+        idle: Some(Duration::from_mins(5)),
         interval: Some(Duration::from_secs(20)),
         probes: Some(4),
         host: None,
@@ -302,7 +302,7 @@ fn values_that_cannot_protect_are_refused_for_every_target() {
         }
     }
     let slow =
-        Request { idle: Some(Duration::from_secs(700)), budget: Duration::from_secs(900), ..request("gloo-mesh") };
+        Request { idle: Some(Duration::from_secs(700)), budget: Duration::from_mins(15), ..request("gloo-mesh") };
     assert_eq!(documents(&slow)[0]["spec"]["config"]["tcp"]["tcpKeepalive"]["time"], "700s");
 }
 

@@ -280,7 +280,7 @@ fn what_is_not_answered_is_shown_with_what_bounds_it() {
 fn a_path_that_counts_data_is_offered_no_tcp_remedy() {
     let path = Path {
         name: "alb".into(),
-        idle_timeout: std::time::Duration::from_secs(60),
+        idle_timeout: std::time::Duration::from_mins(1),
         refreshed_by: RefreshedBy::Payload,
         ..Path::default()
     };

@@ -57,8 +57,8 @@ mod tests {
 
     #[test]
     fn seconds_may_be_bare_where_the_field_writes_them_so() {
-        assert_eq!(duration_or_seconds("300"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration_or_seconds("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration_or_seconds("300"), Ok(Duration::from_mins(5)));
+        assert_eq!(duration_or_seconds("5m"), Ok(Duration::from_mins(5)));
         // the kernel's limits are checked where they are known, and zero with them
         assert_eq!(duration_or_seconds("0"), Ok(Duration::ZERO));
         assert_eq!(duration_or_seconds("-5"), Err("durations are not negative; write 5s".to_owned()));

@@ -78,7 +78,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// A request is small.
 const RECEIVE_BUFFER: usize = 16 * 1024;
 /// Below every known idle timeout.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 /// Several probes must be lost before the connection is given up.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
@@ -144,12 +144,12 @@ mod tests {
         let _file = fs::File::open("/proc/self/stat").unwrap();
         while elapsed(ClockId::ProcessCPUTime) < before.cpu + Duration::from_millis(3) {}
         let after = usage();
-        assert!(after.cpu > before.cpu && after.cpu < before.cpu + Duration::from_secs(60), "{before:?} {after:?}");
+        assert!(after.cpu > before.cpu && after.cpu < before.cpu + Duration::from_mins(1), "{before:?} {after:?}");
         assert!(after.open_fds > 3 && after.max_fds >= after.open_fds, "{after:?}");
         assert!(after.threads >= 1 && after.resident_memory > 100_000, "{after:?}");
         assert!(after.virtual_memory > after.resident_memory, "{after:?}");
         let now = elapsed(ClockId::Realtime);
-        assert!(after.started < now && after.started + Duration::from_secs(3600) > now, "{after:?} at {now:?}");
+        assert!(after.started < now && after.started + Duration::from_hours(1) > now, "{after:?} at {now:?}");
     }
 
     #[test]

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn work_that_hangs_is_waited_for_once_and_the_thread_serves_again_when_it_ends() {
-        let mut worker = Worker { deadline: Duration::from_secs(60), ..Worker::default() };
+        let mut worker = Worker { deadline: Duration::from_mins(1), ..Worker::default() };
         assert_eq!(worker.run(|| 1).unwrap(), 1);
         worker.deadline = Duration::from_millis(20);
         let (release, released) = channel::<()>();
@@ -99,7 +99,7 @@ mod tests {
         release.send(()).unwrap();
         assert!(has_ended.recv().is_err());
         // The work has ended. Its answer follows at once, but a busy machine may be slow.
-        worker.deadline = Duration::from_secs(60);
+        worker.deadline = Duration::from_mins(1);
         let again = (0..10_000).find_map(|_| {
             thread::sleep(Duration::from_millis(1));
             worker.run(|| 3).ok()
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn work_that_panics_is_an_error_and_the_next_has_a_new_thread() {
-        let mut worker = Worker { deadline: Duration::from_secs(60), ..Worker::default() };
+        let mut worker = Worker { deadline: Duration::from_mins(1), ..Worker::default() };
         let error = worker.run(|| assert!(std::hint::black_box(false), "as planned")).unwrap_err();
         assert!(error.to_string().contains("panicked"), "{error}");
         assert_eq!(worker.run(|| 4).unwrap(), 4);

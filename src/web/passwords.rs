@@ -21,7 +21,7 @@ const STORED_WRONG: usize = 1024;
 /// How many addresses are stored from which wrong passwords came.
 const STORED_GUESSERS: usize = 1024;
 /// How long such an address is under suspicion.
-const SUSPICION: Duration = Duration::from_secs(60);
+const SUSPICION: Duration = Duration::from_mins(1);
 /// This many wrong ones in a row are a slip of the hand.
 const SLIPS: u32 = 5;
 /// The shortest time between two checks for an address from which more came.

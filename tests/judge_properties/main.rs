@@ -20,7 +20,7 @@ use proptest::prelude::*;
 
 const LIMIT: Duration = Duration::from_secs(350);
 const LIMIT_MS: Millis = Millis::from_secs(350);
-const LONG_LIVED: Duration = Duration::from_secs(300);
+const LONG_LIVED: Duration = Duration::from_mins(5);
 
 /// Milliseconds on both sides of the thresholds that matter.
 fn ms() -> impl Strategy<Value = Millis> {

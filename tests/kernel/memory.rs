@@ -191,7 +191,7 @@ kernel_test!(a_silence_that_ends_is_counted_by_its_length, || {
         talking.iter().chain(&closing).all(|case| idle(case) >= Some(30.5))
     };
     let mut talked = Instant::now();
-    let enough = agent.wait(Duration::from_secs(60), |report| {
+    let enough = agent.wait(Duration::from_mins(1), |report| {
         if talked.elapsed() > Duration::from_secs(5) {
             exchange_all(&mut busy);
             talked = Instant::now();

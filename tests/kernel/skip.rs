@@ -30,7 +30,7 @@ use crate::support::socket::{End, Keepalive, Server};
 /// Between two sweeps.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long we wait for what must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The grain of the kernel's clocks at 100 Hz, twice: of what happened and of when it is read.
 const JIFFY: Duration = Duration::from_millis(20);
 

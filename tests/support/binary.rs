@@ -205,7 +205,7 @@ impl Agent {
             .spawn()
             .expect("the binary starts");
         let mut agent = Self { child, at };
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while agent.get("/readyz").is_none_or(|(status, _)| status != 200) {
             if let Some(status) = agent.child.try_wait().expect("our child") {
                 panic!("the agent ended at once: {status}");

@@ -21,7 +21,7 @@ const INSIDE: &str = "KERNEL_TEST_INSIDE";
 /// Environment variable that CI sets to 1: a test that cannot run fails.
 const REQUIRE: &str = "REQUIRE_KERNEL_TESTS";
 /// A test that runs longer is stuck. The soak sets its own limit.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// Arguments of util-linux `unshare`. `--kill-child`: no process outlives the test.
 const UNSHARE: [&str; 9] =

@@ -48,7 +48,7 @@ impl Agent {
         command.stdout(Stdio::null());
         adapt(&mut command);
         let mut agent = Self { folder, child: command.spawn().expect("the binary starts"), at };
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while TcpStream::connect(agent.at).is_err() {
             assert_eq!(agent.child.try_wait().expect("our child"), None, "the agent ended at once");
             assert!(Instant::now() < end, "the agent does not listen");
@@ -153,7 +153,7 @@ pub fn folder() -> tempfile::TempDir {
 
 /// Waits for what must happen in the end, also on a busy machine.
 pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !happened() {
         assert!(Instant::now() < end, "not within a minute: {what}");
         thread::sleep(Duration::from_millis(20));

@@ -180,7 +180,7 @@ fn systemd_hears_of_start_life_and_stop() {
     let folder = folder();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    socket.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
     let heard = || {
         let mut buffer = [0; 256];
         let length = socket.recv(&mut buffer).expect("a message");

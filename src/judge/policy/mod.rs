@@ -17,10 +17,10 @@ use filter::Select;
 /// The idle timeout of a path that nothing is configured for: what AWS's NLB, NAT gateway and conntrack share.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(350);
 /// The age from which a connection counts as long-lived.
-pub const DEFAULT_LONG_LIVED: Duration = Duration::from_secs(5 * 60);
+pub const DEFAULT_LONG_LIVED: Duration = Duration::from_mins(5);
 
 /// The longest time between two reads of a namespace that has connections, whatever the idle timeouts.
-const LONGEST_BETWEEN_READS: Duration = Duration::from_secs(120);
+const LONGEST_BETWEEN_READS: Duration = Duration::from_mins(2);
 
 /// What lies between the two ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
