@@ -89,7 +89,7 @@ kernel_test!(the_audit_reports_every_connection_as_it_is, || {
             let (keepalive, verdict, timer) = match keep {
                 Keepalive::Off => ("off", "exposed", "none"),
                 Keepalive::Default => ("late", "exposed", "keepalive"),
-                Keepalive::Idle(_) => ("on", "protected", "keepalive"),
+                Keepalive::Idle(_) | Keepalive::IdleThenEvery(..) => ("on", "protected", "keepalive"),
             };
             let verdict = if local { "local" } else { verdict };
             let endpoint = connection.client.remote().to_string();

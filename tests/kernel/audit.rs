@@ -84,7 +84,7 @@ kernel_test!(each_family_and_role_with_each_keepalive, || {
             let idle = match keep {
                 Keepalive::Off => None,
                 Keepalive::Default => Some(7200.0),
-                Keepalive::Idle(seconds) => Some(f64::from(*seconds)),
+                Keepalive::Idle(seconds) | Keepalive::IdleThenEvery(seconds, _) => Some(f64::from(*seconds)),
             };
             checks.equal(&format!("{case}: kind of idle"), row.keepalive_idle_is.as_deref(), idle.map(|_| "at_least"));
             let inferred = row.keepalive_idle_seconds;

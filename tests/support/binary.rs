@@ -198,7 +198,12 @@ pub struct Agent {
 impl Agent {
     /// Starts an agent and waits for the end of its first sweep.
     pub fn start(more: &[&str]) -> Self {
-        let at = SocketAddr::from(([127, 0, 0, 1], 9986));
+        Self::start_on(9986, more)
+    }
+
+    /// Starts an agent on this port of the loopback and waits for the end of its first sweep.
+    pub fn start_on(port: u16, more: &[&str]) -> Self {
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
         let listen = at.to_string();
         let child = command(&[&["agent", "--web.listen-address", &listen, "--log.level", "warn"], more].concat())
             .stdout(Stdio::null())

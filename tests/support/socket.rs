@@ -18,23 +18,26 @@ pub enum Keepalive {
     Default,
     /// `SO_KEEPALIVE`, with `TCP_KEEPIDLE` and `TCP_KEEPINTVL` set to this many seconds.
     Idle(u32),
+    /// `SO_KEEPALIVE`, with `TCP_KEEPIDLE` and `TCP_KEEPINTVL` set to these seconds.
+    IdleThenEvery(u32, u32),
 }
 
 impl Keepalive {
     /// Sets the options of a socket.
     pub fn apply(self, stream: &TcpStream) {
-        if let Self::Idle(seconds) = self {
+        if let Self::Idle(idle) | Self::IdleThenEvery(idle, _) = self {
+            let interval = if let Self::IdleThenEvery(_, interval) = self { interval } else { idle };
             // TCP_KEEPINTVL comes first: a socket that is already idle for longer than KEEPIDLE probes at once, then
             // waits KEEPINTVL.
-            sockopt::set_tcp_keepintvl(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPINTVL is set");
-            sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds.into())).expect("TCP_KEEPIDLE is set");
+            sockopt::set_tcp_keepintvl(stream, Duration::from_secs(interval.into())).expect("TCP_KEEPINTVL is set");
+            sockopt::set_tcp_keepidle(stream, Duration::from_secs(idle.into())).expect("TCP_KEEPIDLE is set");
         }
         sockopt::set_socket_keepalive(stream, self != Self::Off).expect("SO_KEEPALIVE is set");
     }
 }
 
 /// Identifies a socket in a report: the inode of its namespace, and its cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     pub netns: u64,
     pub cookie: u64,
