@@ -11,23 +11,23 @@ use crate::support::netns::{Netns, addresses, join, v4, v6};
 use crate::support::recording::Recording;
 use crate::support::socket::{Connection, Keepalive, Server};
 
-/// Judges connections between namespaces of one machine as if the machines were two.
+/// Judges connections between two namespaces as if the namespaces were two machines.
 const APART: [&str; 2] = ["--local-scope", "namespace"];
 
-/// Two namespaces on one link: a client's and a server's.
+/// Two namespaces on one link, one for a client and one for a server.
 fn two_hosts() -> (Netns, Netns) {
     let (client, server) = (Netns::named("client"), Netns::with_process());
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     (client, server)
 }
 
-/// The server's addresses: IPv4, IPv6, and IPv4 as an IPv6 socket names it.
+/// The server's addresses: IPv4, IPv6, and IPv4-mapped IPv6.
 fn families() -> [(&'static str, std::net::IpAddr); 3] {
     let mapped = "::ffff:10.99.1.2".parse().expect("an address");
     [("ipv4", v4(1, 2)), ("ipv6", v6(1, 2)), ("v4-mapped", mapped)]
 }
 
-/// Audits again and again until `done`; gives up when a loaded machine would have had time enough.
+/// Repeats the audit until `done` returns true. Gives up after a time that is long enough for a loaded machine.
 fn audit_until(arguments: &[&str], mut done: impl FnMut(&Report) -> bool) -> Report {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
@@ -142,7 +142,7 @@ kernel_test!(a_zero_window_masks_the_keepalive_timer, || {
 kernel_test!(both_ends_in_one_namespace_are_local, || {
     let (client, server) = two_hosts();
     let listener = Server::dual(&client, 8080);
-    // Another connection from the same address to the same port of another machine is no end of these.
+    // Another connection, from the same address to the same port of another machine, must not pair with these.
     let elsewhere = Server::dual(&server, 8080);
     let mut held = Vec::new();
     for to in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.99.1.1", "fd99:1::1"] {
@@ -167,7 +167,7 @@ kernel_test!(both_ends_in_one_namespace_are_local, || {
 
 kernel_test!(listening_ports_give_the_direction_whatever_their_number, || {
     let (client, server) = two_hosts();
-    // An ephemeral-looking port that listens, and a well-known one that connects.
+    // A port in the ephemeral range that listens, and a well-known port that connects.
     let high = Server::at(&server, "10.99.1.2:45000".parse().expect("an address"));
     let connections = [
         high.connect_from(&client, Some(443), "10.99.1.2:45000".parse().expect("an address"), [Keepalive::Off; 2]),
@@ -210,14 +210,14 @@ kernel_test!(young_then_exposed_then_overdue_as_the_clocks_pass, || {
                     continue;
                 };
                 let idle = row.wire_idle_seconds.unwrap_or(-1.0);
-                // Ages and silences are fractions of a second. The verdict is of the same moment.
+                // Ages and idle times are fractions of a second, and the verdict belongs to the same moment.
                 let expected = match () {
                     () if row.age_seconds < 2.0 => "young",
                     () if idle < 4.0 => "exposed",
                     () => "overdue",
                 };
-                checks.equal(&format!("{case} at {idle} s of silence"), &*row.verdict, expected);
-                checks.equal(&format!("{case} at {idle} s of silence"), &*row.keepalive, *keepalive);
+                checks.equal(&format!("{case} at {idle} s idle"), &*row.verdict, expected);
+                checks.equal(&format!("{case} at {idle} s idle"), &*row.keepalive, *keepalive);
                 checks.that(row.data_idle_seconds >= row.wire_idle_seconds, || format!("{case}: {row:?}"));
                 seen.insert(row.verdict.clone());
             }
@@ -227,11 +227,11 @@ kernel_test!(young_then_exposed_then_overdue_as_the_clocks_pass, || {
     });
     checks.equal("verdicts seen", seen.iter().map(String::as_str).collect::<Vec<_>>(), ["exposed", "overdue", "young"]);
     checks.equal("overdue at the end", last.verdicts.get("overdue").copied(), Some(2 * held.len() as u64));
-    // Flagged first, worst first; what is judged by the clocks alone says so.
+    // Flagged rows come first, the worst before the others. A row judged by the clocks alone says so.
     let flagged = last.connections.iter().position(|row| row.verdict != "overdue");
     checks.equal("the first that is not flagged", flagged, Some(2 * held.len()));
-    let silences: Vec<_> = last.connections.iter().take(2 * held.len()).map(|row| row.wire_idle_seconds).collect();
-    checks.that(silences.is_sorted_by(|one, next| one >= next), || format!("not worst first: {silences:?}"));
+    let idle_times: Vec<_> = last.connections.iter().take(2 * held.len()).map(|row| row.wire_idle_seconds).collect();
+    checks.that(idle_times.is_sorted_by(|one, next| one >= next), || format!("not worst first: {idle_times:?}"));
 
     for (fail_on, limit, code) in
         [("overdue", "4s", 3), ("exposed", "4s", 3), ("overdue", "5m", 0), ("exposed", "5m", 3), ("overdue", "1s", 3)]
@@ -290,10 +290,10 @@ kernel_test!(a_recording_gives_the_same_report_again, || {
         assert_eq!(live.code(), 0, "{live:?}");
         let again = run(&[&judged[..], &["--replay", file]].concat());
         assert_eq!(again.code(), 0, "{again:?}");
-        assert_eq!(live.stdout, again.stdout, "{format}: the recording tells something else");
+        assert_eq!(live.stdout, again.stdout, "{format}: the recording gives another report");
         assert!(live.stdout.contains("10.99.1.2:8080"), "{live:?}");
     }
-    // Judged by other rules, the same recording says something else.
+    // With other rules, the same recording gives other verdicts.
     let report = run(&["audit", "--all", "--format", "json", "--replay", file]).report();
     assert_eq!(report.verdicts["local"], report.sweep.connections, "{:?}", report.verdicts);
 });
@@ -344,14 +344,14 @@ kernel_test!(a_filter_narrows_as_it_does_for_ss, || {
             .iter()
             .map(|netns| netns.run("ss", &[&["-Htn", "state", "established"], &words[..]].concat()).lines().count())
             .sum();
-        checks.that(shown < 6, || format!("{filter}: ss shows everything, which shows nothing"));
+        checks.that(shown < 6, || format!("{filter}: ss shows everything, so the filter is not tested"));
         checks.equal(&format!("{filter}, as words"), audit(&words).connections.len(), shown);
         checks.equal(&format!("{filter}, as one word"), audit(&[filter]).connections.len(), shown);
     }
     checks.finish();
 }, needs "ss");
 
-kernel_test!(watching_draws_again_and_again, || {
+kernel_test!(watch_redraws_the_table, || {
     let (client, server) = two_hosts();
     let _held = Server::dual(&server, 8080).connect(&client, v4(1, 2), [Keepalive::Off; 2]);
     let mut child =

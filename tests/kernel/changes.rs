@@ -1,5 +1,5 @@
-//! Connections that change while they are watched: keepalive switched and retimed, probes that stop, masks, cuts,
-//! successors.
+//! Connections that change while an agent watches them: keepalive turned on or off, other times, probes that stop,
+//! masked timers, cut links, and reused tuples.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -13,19 +13,19 @@ use crate::support::recording::Recording;
 use crate::support::socket::{Keepalive, Server, fill_windows};
 use crate::support::timeline::{SLACK, SocketTimeline, check_all, expect_all, record_for, record_until_expected};
 
-/// The least that is left of [`LIMIT`] when [`KEPT`] ends: its last probe was up to a second before, and an eighth of
-/// it for the timer's slack.
+/// The least time from the end of [`KEPT`] to [`LIMIT`]: its last probe was up to 1 s before, or 9/8 s with the timer's
+/// slack.
 const LAST_PROBE: Duration = Duration::from_millis(4000 - 1125);
 
-/// Sets the options of this machine's ends again while they are open.
-fn retime(cases: &[Case], keep: Keepalive) {
+/// Changes the options of the near ends while the connections are open.
+fn set_near(cases: &[Case], keep: Keepalive) {
     for case in cases {
         keep.apply(&case.near.stream);
     }
 }
 
-/// Sets the options of the other machine's ends again.
-fn retime_far(cases: &[Case], keep: Keepalive) {
+/// Changes the options of the far ends.
+fn set_far(cases: &[Case], keep: Keepalive) {
     for case in cases {
         keep.apply(&case.far.stream);
     }
@@ -47,7 +47,7 @@ kernel_test!(keepalive_turned_off_and_on_again_at_run_time, || {
     check_all(&seen, &mut checks, start);
 
     let ending = Instant::now();
-    retime(&cases, Keepalive::Off);
+    set_near(&cases, Keepalive::Off);
     let ended = Instant::now();
     expect_all(&mut seen, "off", "overdue");
     record_until_expected(&agent, &mut seen, || ());
@@ -56,8 +56,8 @@ kernel_test!(keepalive_turned_off_and_on_again_at_run_time, || {
         subject.check_between(&mut checks, "overdue", ending + LAST_PROBE, ended + LIMIT + INTERVAL + SLACK);
     }
 
-    // Turned on when already idle: the kernel arms a whole KEEPIDLE from now.
-    retime(&cases, Keepalive::Idle(2));
+    // Keepalive is turned on while the connection is idle: the kernel arms a full KEEPIDLE from now.
+    set_near(&cases, Keepalive::Idle(2));
     expect_all(&mut seen, "on", "protected");
     record_until_expected(&agent, &mut seen, || ());
     // It stays so.
@@ -80,8 +80,8 @@ kernel_test!(keepidle_changed_at_run_time, || {
     record_until_expected(&agent, &mut lengthened, || ());
     check_all(shortened.iter().chain(&lengthened), &mut checks, start);
 
-    retime(&cases[..4], KEPT);
-    retime(&cases[4..], LATE);
+    set_near(&cases[..4], KEPT);
+    set_near(&cases[4..], LATE);
     let mut all: Vec<_> = shortened.into_iter().chain(lengthened).collect();
     expect_all(&mut all[..4], "on", "protected");
     expect_all(&mut all[4..], "late", "overdue");
@@ -103,25 +103,25 @@ kernel_test!(a_path_expires_when_the_probes_stop, || {
     check_all(&seen, &mut checks, start);
 
     let ending = Instant::now();
-    retime_far(&cases, Keepalive::Off);
+    set_far(&cases, Keepalive::Off);
     let ended = Instant::now();
     expect_all(&mut seen, "off", "overdue");
     record_until_expected(&agent, &mut seen, || ());
     for subject in &seen {
         subject.check(&mut checks, start);
-        // The last probe is seen up to an interval after it came.
+        // The agent sees the last probe up to one interval after it arrived.
         subject.check_between(&mut checks, "overdue", ending + LAST_PROBE, ended + LIMIT + INTERVAL + SLACK);
     }
 
     // They begin again.
-    retime_far(&cases, KEPT);
+    set_far(&cases, KEPT);
     expect_all(&mut seen, "off", "peer_protected");
     record_until_expected(&agent, &mut seen, || ());
     check_all(&seen, &mut checks, start);
     checks.finish();
 });
 
-kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
+kernel_test!(a_masked_timer_keeps_the_state_seen_before, || {
     let hosts = Hosts::new();
     let known = [(KEPT, "on", "protected"), (Keepalive::Off, "off", "exposed"), (LATE, "late", "exposed")];
     let mut cases = Vec::new();
@@ -142,22 +142,22 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
     record_until_expected(&agent, &mut seen, || ());
     let mut checks = Checks::default();
     check_all(&seen, &mut checks, start);
-    // Together: one after the other the last would have been silent for too long.
+    // All windows at the same time: one after the other, the last connection would have been idle for too long.
     fill_windows(&mut cases.iter_mut().map(|case| &mut case.near.stream).collect::<Vec<_>>());
-    // Window probes keep the path fresh, with longer and longer pauses: watched for less than a pause of the path's
-    // timeout.
+    // Window probes keep the path fresh, but the pauses between them grow. So the test ends before a pause reaches the
+    // path's timeout.
     record_for(&agent, &mut seen, Duration::from_secs(3), || ());
     for (subject, case) in seen.iter().zip(&cases) {
         subject.check(&mut checks, start);
         let timer = subject.last().map(|row| row.timer.kind.clone());
         checks.equal(&case.name, timer.as_deref(), Some("persist"));
     }
-    // Who saw them before says the same of them.
+    // An audit that watched them before gives the same verdicts.
     let watched = recording.finish();
     for (case, (_, keepalive, verdict)) in cases.iter().zip(known.iter().flat_map(|known| [known; 4])) {
         checks.end(&format!("--for: {}", case.name), &watched, &case.near, keepalive, verdict);
     }
-    // A new agent has no history of them.
+    // A new agent has no history of these connections.
     drop(agent);
     let agent = crate::hosts::agent();
     let report = agent.report();
@@ -169,15 +169,15 @@ kernel_test!(a_masked_timer_leaves_what_was_known_before, || {
 
 kernel_test!(a_write_into_an_expired_path_is_blackholed_until_it_is_answered, || {
     let hosts = Hosts::new();
-    let mut silent = hosts.four(Keepalive::Off, Keepalive::Off);
+    let mut idle = hosts.four(Keepalive::Off, Keepalive::Off);
     let mut busy = hosts.four(Keepalive::Off, Keepalive::Off);
     let start = Instant::now();
-    exchange_all(&mut silent);
+    exchange_all(&mut idle);
     exchange_all(&mut busy);
     let agent = agent();
-    // Long enough for the silence and the first retransmissions after it.
+    // Long enough for the idle timeout and the first retransmissions after it.
     let recording = Recording::start("blackholed", Some("9s"), &RULES);
-    let mut seen = subjects(&silent, "off", "overdue");
+    let mut seen = subjects(&idle, "off", "overdue");
     let mut fresh: Vec<_> = subjects(&busy, "off", "exposed")
         .into_iter()
         .map(|s| s.never(&["overdue", "blackholed", "undetermined"]))
@@ -191,15 +191,15 @@ kernel_test!(a_write_into_an_expired_path_is_blackholed_until_it_is_answered, ||
     };
     record_until_expected(&agent, &mut seen, &mut chatter);
     record_until_expected(&agent, &mut fresh, &mut chatter);
-    // Who records has seen as much: a sweep of its own that began after the silence was complete.
+    // The recording audit needs the same history: a sweep of its own that began after the idle timeout had passed.
     recording.wait_for_sweeps(1);
     chatter();
     let mut checks = Checks::default();
     check_all(seen.iter().chain(&fresh), &mut checks, start);
 
     hosts.cut();
-    // Both send into the cut: one that was overdue, one that was not.
-    for case in silent.iter_mut().chain(&mut busy) {
+    // Both groups send while the link is cut: one was overdue, the other was not.
+    for case in idle.iter_mut().chain(&mut busy) {
         case.near.stream.write_all(b"lost?").expect("the kernel takes it");
     }
     expect_all(&mut seen, "off", "blackholed");
@@ -211,13 +211,13 @@ kernel_test!(a_write_into_an_expired_path_is_blackholed_until_it_is_answered, ||
         checks.equal("the timer of a retransmission", timer, Some(("on".to_owned(), true)));
     }
 
-    // Who watched from before the silence until now says the same.
+    // An audit that watched from before the idle time until now gives the same verdicts.
     let watched = recording.finish();
-    for case in &silent {
+    for case in &idle {
         checks.end(&format!("--for: {}", case.name), &watched, &case.near, "off", "blackholed");
     }
 
-    hosts.mend();
+    hosts.restore();
     expect_all(&mut seen, "off", "exposed");
     record_until_expected(&agent, &mut seen, || ());
     check_all(&seen, &mut checks, start);
@@ -241,7 +241,7 @@ kernel_test!(a_tuple_used_again_is_a_new_connection, || {
     check_all(&seen, &mut checks, Instant::now());
     let tuple = first[0].1.client.local();
     for (_, connection) in first {
-        // A reset leaves no TIME-WAIT behind: the port is free at once.
+        // After a reset there is no TIME-WAIT: the port is free at once.
         rustix::net::sockopt::set_socket_linger(&connection.client.stream, Some(Duration::ZERO))
             .expect("SO_LINGER is set");
         drop(connection);

@@ -1,4 +1,4 @@
-//! `--exact`: the true socket options, and what is inferred without it against them.
+//! `--exact` reads the actual socket options. The inferred values must not exceed them.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::netns::{Netns, addresses, join, v4, v6};
 use crate::support::recording::Recording;
 use crate::support::socket::{Connection, End, Keepalive, Server};
 
-kernel_test!(the_options_themselves_are_read_and_inference_stays_below_them, || {
+kernel_test!(the_options_are_read_and_the_inferred_keepidle_does_not_exceed_them, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
@@ -67,7 +67,7 @@ kernel_test!(without_the_capability_exact_says_so_and_the_verdict_stands, || {
     checks.finish();
 });
 
-/// Judges connections between namespaces of one machine as if the machines were two.
+/// Judges connections between two namespaces as if the namespaces were two machines.
 const APART: [&str; 4] = ["--local-scope", "namespace", "--long-lived", "1ms"];
 
 /// The `exact` object of one end of a connection.
@@ -77,7 +77,7 @@ fn options_of(report: &serde_json::Value, end: &End) -> serde_json::Value {
     rows.next().expect("the connection is in the report")["exact"].clone()
 }
 
-kernel_test!(options_that_were_read_decide_over_a_timer_that_traffic_keeps_short, || {
+kernel_test!(options_that_were_read_win_over_a_timer_that_traffic_shortened, || {
     let (client, server) = (Netns::named("client"), Netns::with_process());
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
@@ -119,7 +119,7 @@ kernel_test!(a_long_interval_between_probes_is_late_however_short_keepidle_is, |
     checks.finish();
 });
 
-kernel_test!(options_that_were_read_are_known_behind_a_timer_that_masks_keepalive, || {
+kernel_test!(options_are_read_even_if_another_timer_masks_keepalive, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
@@ -183,7 +183,7 @@ kernel_test!(an_option_that_a_socket_lacks_leaves_the_others_readable, || {
     assert_eq!(row["keepalive_idle_is"], "exact");
 });
 
-kernel_test!(fail_on_does_not_rest_on_options_that_could_not_be_read, || {
+kernel_test!(fail_on_does_not_accept_options_that_could_not_be_read, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);

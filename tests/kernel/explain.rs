@@ -1,4 +1,4 @@
-//! `--explain` on real sockets: each group states what is true of all its members.
+//! `--explain` on real sockets: each statement about a group is true for all its members.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ const RULES: [&str; 9] = [
     "dport = :8080",
 ];
 
-kernel_test!(sockets_with_other_times_are_groups_of_their_own, || {
+kernel_test!(sockets_with_different_times_are_different_groups, || {
     let (client, server) = (Netns::named("client"), Netns::unlisted("far"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
@@ -51,7 +51,7 @@ fn program() -> String {
     path.file_name().and_then(|name| name.to_str()).expect("in UTF-8").to_owned()
 }
 
-kernel_test!(a_connection_without_a_unit_is_its_programs, || {
+kernel_test!(a_connection_without_a_unit_belongs_to_its_program, || {
     let (current, server) = (Netns::current(), Netns::unlisted("far"));
     join("veth0", (&current, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let unnamed = Netns::with_process();
@@ -65,13 +65,13 @@ kernel_test!(a_connection_without_a_unit_is_its_programs, || {
     let report = run(&rules).report();
     for (connection, kind, name) in &held {
         let row = report.row(connection.client.id).expect("the connection");
-        // where this machine's processes have a unit or container, that is their name
+        // the unit or container is the name, if this machine's processes have one
         if matches!(&*row.owner.kind, "host" | "netns") {
             assert_eq!((&*row.owner.kind, row.owner.container.as_deref()), (*kind, Some(&**name)), "{row:?}");
         }
         assert!(row.owner.container.is_some(), "nobody owns it: {row:?}");
     }
-    // the owner of another program's socket is that program, which holds it as its standard input
+    // a socket that another program holds as its standard input belongs to that program
     let connection = listener.connect(&current, v4(1, 2), [Keepalive::Off; 2]);
     let (socket, _server) = (connection.client.stream, connection.server);
     let mut other = {

@@ -21,7 +21,7 @@ fn counted(arguments: &[&str]) -> (u64, u64) {
     (counts["close_wait"].as_u64().expect("a count"), counts["fin_wait2"].as_u64().expect("a count"))
 }
 
-/// Waits until an audit counts so many: a FIN takes a moment.
+/// Waits until an audit counts these numbers: a FIN takes a moment.
 fn wait_for(arguments: &[&str], wanted: (u64, u64)) {
     let end = Instant::now() + Duration::from_secs(30);
     while counted(arguments) != wanted {
@@ -41,7 +41,7 @@ kernel_test!(half_closed_sockets_are_counted_by_owner_and_not_judged, || {
         connection.server.stream.shutdown(Shutdown::Write).expect("the peer closes its side");
     }
     held[2].client.stream.shutdown(Shutdown::Write).expect("the local side is closed");
-    // nobody holds this one: the kernel ends it after tcp_fin_timeout
+    // no process holds this one: the kernel ends it after tcp_fin_timeout
     drop(orphan.client);
     wait_for(&[], (2, 1));
     let agent = Agent::start(&["--interval", "100ms"]);
@@ -63,7 +63,7 @@ kernel_test!(half_closed_sockets_are_counted_by_owner_and_not_judged, || {
     checks.equal("another owner", counted(&["--owner", "host*", "--local-scope", "node"]), (0, 0));
     checks.equal("a filter", counted(&["dst 10.99.1.2"]), (1, 1));
     checks.finish();
-    // the sweeps that skip the namespace or look connections up keep the counts, and the end of one is noticed
+    // sweeps that skip the namespace or look up single connections keep the counts, and notice when a socket closes
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(1) {
         assert_eq!(series(&Page::read(&agent.page("/metrics")), "close_wait"), Some(2.0));

@@ -1,4 +1,4 @@
-//! Heartbeats of an application, as small and as regular as HTTP/2 PING frames, beside a pool with the same rhythm.
+//! Heartbeats of an application, as small and regular as HTTP/2 PING frames, next to a pool with the same period.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,14 +16,14 @@ use crate::support::timeline::{SocketTimeline, check_all, expect_all, record_for
 
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// Exchanges on its own connections until it is dropped.
+/// Threads that exchange data on these connections until this value is dropped.
 struct Exchanges {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Exchanges {
-    /// In each period so many bytes from the near end, and then so many back.
+    /// Sends `there` bytes from the near end in each period, and then `back` bytes from the far end.
     fn start(cases: &[Case], there: usize, back: usize) -> Self {
         let clone = |stream: &TcpStream| stream.try_clone().expect("a stream can be cloned");
         let mut ends: Vec<_> = cases.iter().map(|case| (clone(&case.near.stream), clone(&case.far.stream))).collect();
@@ -55,7 +55,7 @@ impl Drop for Exchanges {
 
 fn send(from: &mut TcpStream, to: &mut TcpStream, bytes: usize) {
     from.write_all(&[0; 32][..bytes]).expect("one end writes");
-    to.read_exact(&mut [0; 32][..bytes]).expect("the other end reads");
+    to.read_exact(&mut [0; 32][..bytes]).expect("the peer reads");
 }
 
 kernel_test!(heartbeats_protect_while_they_come_and_a_regular_pool_is_exposed, || {

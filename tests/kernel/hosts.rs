@@ -1,4 +1,4 @@
-//! This machine and another, which no audit sees: connections between them in both families and both roles.
+//! Two machines on one link. The audit sees only the near one. Connections between them have both families and roles.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -13,12 +13,12 @@ pub const LIMIT: Duration = Duration::from_secs(4);
 /// The time between two sweeps of [`agent`].
 pub const INTERVAL: Duration = Duration::from_millis(250);
 pub const RULES: [&str; 6] = ["--local-scope", "namespace", "--idle-timeout", "4s", "--long-lived", "1s"];
-/// A keepalive well inside [`LIMIT`].
+/// A keepalive that is well below [`LIMIT`].
 pub const KEPT: Keepalive = Keepalive::Idle(1);
-/// A keepalive well outside it.
+/// A keepalive that is well above [`LIMIT`].
 pub const LATE: Keepalive = Keepalive::Idle(60);
 
-/// An agent with these scenes' rules.
+/// Starts an agent with [`RULES`].
 pub fn agent() -> Agent {
     Agent::start(&[&RULES[..], &["--interval", "250ms"]].concat())
 }
@@ -39,7 +39,7 @@ impl Hosts {
         Self { outward: Server::dual(&far, 8080), inward: Server::dual(&near, 9090), near, far }
     }
 
-    /// A connection of each family in each role, with these options of this machine's end and the other's.
+    /// Opens a connection of each family in each role, with these options of the near and the far end.
     pub fn four(&self, near: Keepalive, far: Keepalive) -> Vec<Case> {
         let mut cases = Vec::new();
         for (family, here, there) in [("ipv4", v4(1, 1), v4(1, 2)), ("ipv6", v6(1, 1), v6(1, 2))] {
@@ -51,13 +51,13 @@ impl Hosts {
         cases
     }
 
-    /// Cuts the link: what either side sends is lost.
+    /// Cuts the link: every segment of either side is lost.
     pub fn cut(&self) {
         self.far.enter(|| rtnetlink::set_link_down("veth0")).expect("the link goes down");
     }
 
-    /// Mends it. Taking a link down takes its IPv6 addresses with it.
-    pub fn mend(&self) {
+    /// Restores the link. The kernel removed its IPv6 addresses when the link went down.
+    pub fn restore(&self) {
         self.far.enter(|| {
             rtnetlink::set_link_up("veth0").expect("the link comes up");
             rtnetlink::add_address("veth0", addresses(1, 2)[1]).expect("the link takes its address");
@@ -77,27 +77,27 @@ impl Case {
         Self { name, near, far }
     }
 
-    /// One byte here and one back.
+    /// Receives one byte and sends one back.
     pub fn exchange(&mut self) {
-        self.hear();
+        self.receive();
         self.near.stream.write_all(b"!").expect("the near end writes");
         self.far.stream.read_exact(&mut [0]).expect("the far end reads");
     }
 
-    /// One byte from the other machine.
-    pub fn hear(&mut self) {
+    /// Receives one byte from the far machine.
+    pub fn receive(&mut self) {
         self.far.stream.write_all(b"?").expect("the far end writes");
         self.near.stream.read_exact(&mut [0]).expect("the near end reads");
     }
 
-    /// One byte to the other machine.
-    pub fn say(&mut self) {
+    /// Sends one byte to the far machine.
+    pub fn send(&mut self) {
         self.near.stream.write_all(b"!").expect("the near end writes");
         self.far.stream.read_exact(&mut [0]).expect("the far end reads");
     }
 }
 
-/// [`Case::exchange`] on each.
+/// Calls [`Case::exchange`] on each.
 pub fn exchange_all(cases: &mut [Case]) {
     for case in cases {
         case.exchange();

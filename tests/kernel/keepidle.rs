@@ -1,5 +1,5 @@
-//! KEEPIDLE as it is inferred, against the options that were set: never above them, whatever KEEPINTVL is and whenever
-//! the first look comes.
+//! Compares the inferred KEEPIDLE with the options that were set: it is never larger, whatever KEEPINTVL is and
+//! whenever the first sample is taken.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::socket::Keepalive;
 
-/// Clocks of some milliseconds' grain are added.
-const GRAIN: f64 = 0.05;
+/// The error of a sum of kernel clocks, which count in steps of some milliseconds.
+const CLOCK_ERROR: f64 = 0.05;
 
 /// Connections of both families in both roles whose near end has these `TCP_KEEPIDLE` and `TCP_KEEPINTVL`, in seconds.
 fn probing(hosts: &Hosts, idle: u32, interval: u32) -> Vec<Case> {
     let mut cases = hosts.four(Keepalive::Idle(idle), Keepalive::Off);
     for case in &mut cases {
-        // no timer runs for it before the first probe
+        // the kernel arms no timer for KEEPINTVL before the first probe
         sockopt::set_tcp_keepintvl(&case.near.stream, Duration::from_secs(interval.into()))
             .expect("TCP_KEEPINTVL is set");
         case.name = format!("{idle} s, {interval} s {}", case.name);
@@ -27,18 +27,20 @@ fn probing(hosts: &Hosts, idle: u32, interval: u32) -> Vec<Case> {
     cases
 }
 
-/// What the report says without the options must be true of them. `read` comes from `--exact`.
-fn hold(checks: &mut Checks, case: &Case, told: &Row, read: &Row) {
+/// Checks the inferred KEEPIDLE against the options. `read` comes from `--exact`.
+fn check_inferred(checks: &mut Checks, case: &Case, inferred: &Row, read: &Row) {
     let truth = read.keepalive_idle_seconds.unwrap_or(-1.0);
     checks.equal(&format!("{}: kind", case.name), read.keepalive_idle_is.as_deref(), Some("exact"));
-    checks.that(told.keepalive_idle_seconds.is_none_or(|idle| idle <= truth + GRAIN), || {
-        format!("{}: {:?} s was inferred, {truth} s is set\n    {told:?}", case.name, told.keepalive_idle_seconds)
+    let idle = inferred.keepalive_idle_seconds;
+    checks.that(idle.is_none_or(|idle| idle <= truth + CLOCK_ERROR), || {
+        format!("{}: {idle:?} s was inferred, {truth} s is set\n    {inferred:?}", case.name)
     });
 }
 
-kernel_test!(one_sample_after_a_probe_and_data_does_not_take_keepintvl_for_keepidle, || {
+kernel_test!(one_sample_after_a_probe_and_data_does_not_confuse_keepintvl_with_keepidle, || {
     let hosts = Hosts::new();
-    // A probe every 6 s once it is idle, whatever KEEPIDLE is; every 2 s; and a first probe that has not come yet.
+    // The first probes every 6 s while idle, whatever KEEPIDLE is. The second probes every 2 s. The third has not
+    // probed yet.
     let settings = [(2, 6, "late"), (2, 1, "on"), (60, 6, "late")];
     let mut groups: Vec<_> = settings.iter().map(|&(idle, interval, _)| probing(&hosts, idle, interval)).collect();
     for cases in &mut groups {
@@ -48,20 +50,20 @@ kernel_test!(one_sample_after_a_probe_and_data_does_not_take_keepintvl_for_keepi
     for cases in &mut groups {
         exchange_all(cases);
     }
-    let (told, read) = (audit(&RULES), audit(&[&RULES[..], &["--exact"]].concat()));
+    let (inferred, read) = (audit(&RULES), audit(&[&RULES[..], &["--exact"]].concat()));
     let mut checks = Checks::default();
     for (cases, (idle, interval, keepalive)) in groups.iter().zip(settings) {
         for case in cases {
-            let (Some(told), Some(read)) = (told.row(case.near.id), read.row(case.near.id)) else {
+            let (Some(inferred), Some(read)) = (inferred.row(case.near.id), read.row(case.near.id)) else {
                 checks.that(false, || format!("{}: not in the report", case.name));
                 continue;
             };
-            hold(&mut checks, case, told, read);
+            check_inferred(&mut checks, case, inferred, read);
             checks.equal(&format!("{}: KEEPIDLE", case.name), read.keepalive_idle_seconds, Some(f64::from(idle)));
-            // Two exchanges may hide a probe from one look; the silence until the next one does not hide.
-            checks.equal(&format!("{}: inferred", case.name), told.keepalive_idle_seconds, None::<f64>);
-            checks.equal(&format!("{}: keepalive at 4 s", case.name), &*told.keepalive, keepalive);
-            let expires = told.timer.expires_seconds.unwrap_or(-1.0);
+            // One sample may miss a probe between two exchanges, but it shows the time until the next probe.
+            checks.equal(&format!("{}: inferred", case.name), inferred.keepalive_idle_seconds, None::<f64>);
+            checks.equal(&format!("{}: keepalive at 4 s", case.name), &*inferred.keepalive, keepalive);
+            let expires = inferred.timer.expires_seconds.unwrap_or(-1.0);
             let next = if idle == 60 { 60 } else { interval };
             checks.that(expires <= f64::from(next), || format!("{}: the next probe in {expires} s", case.name));
         }
@@ -69,15 +71,16 @@ kernel_test!(one_sample_after_a_probe_and_data_does_not_take_keepintvl_for_keepi
     checks.finish();
 });
 
-kernel_test!(keepidle_is_found_between_the_probes_and_keepintvl_is_not_taken_for_it, || {
+kernel_test!(keepidle_is_inferred_between_the_probes_and_not_confused_with_keepintvl, || {
     let hosts = Hosts::new();
-    // Found where sweeps of 250 ms meet both KEEPINTVL and what is left of KEEPIDLE; otherwise it stays unknown.
+    // KEEPIDLE is inferred if one sweep falls into KEEPINTVL and one into the rest of KEEPIDLE. Otherwise it stays
+    // unknown. The sweeps are 250 ms apart.
     let settings = [(3, 1, true, "on"), (2, 6, false, "late"), (2, 2, false, "on"), (5, 1, true, "late")];
     let mut groups: Vec<_> = settings.iter().map(|&(idle, interval, ..)| probing(&hosts, idle, interval)).collect();
     for cases in &mut groups {
         exchange_all(cases);
     }
-    // All have probed; none has sent data since.
+    // All have probed, and none has sent data since.
     sleep(Duration::from_millis(5800));
     let agent = agent();
     let start = Instant::now();
@@ -86,8 +89,8 @@ kernel_test!(keepidle_is_found_between_the_probes_and_keepintvl_is_not_taken_for
     let mut last = agent.report();
     while start.elapsed() < Duration::from_secs(13) {
         for case in groups.iter().flatten() {
-            if let (Some(told), Some(read)) = (last.row(case.near.id), exact.row(case.near.id)) {
-                hold(&mut checks, case, told, read);
+            if let (Some(inferred), Some(read)) = (last.row(case.near.id), exact.row(case.near.id)) {
+                check_inferred(&mut checks, case, inferred, read);
             }
         }
         sleep(Duration::from_millis(100));
@@ -100,7 +103,7 @@ kernel_test!(keepidle_is_found_between_the_probes_and_keepintvl_is_not_taken_for
                 continue;
             };
             let idle = f64::from(idle);
-            let right = row.keepalive_idle_seconds.map_or(!found, |told| found && (told - idle).abs() <= GRAIN);
+            let right = row.keepalive_idle_seconds.map_or(!found, |value| found && (value - idle).abs() <= CLOCK_ERROR);
             checks.that(right, || format!("{}: {:?} s inferred", case.name, row.keepalive_idle_seconds));
             checks.equal(&format!("{}: keepalive", case.name), &*row.keepalive, keepalive);
         }
@@ -108,39 +111,44 @@ kernel_test!(keepidle_is_found_between_the_probes_and_keepintvl_is_not_taken_for
     checks.finish();
 });
 
-kernel_test!(turned_on_while_idle_overshoots_until_the_timer_has_fired_and_only_where_it_was_not_seen_off, || {
-    let hosts = Hosts::new();
-    let mut cases = hosts.four(Keepalive::Off, Keepalive::Off);
-    exchange_all(&mut cases);
-    let silent_since = Instant::now();
-    let watching = agent();
-    sleep(Duration::from_secs(3));
-    for case in &cases {
-        Keepalive::Idle(3).apply(&case.near.stream);
-        sockopt::set_tcp_keepintvl(&case.near.stream, Duration::from_secs(1)).expect("TCP_KEEPINTVL is set");
+kernel_test!(
+    keepalive_turned_on_while_idle_is_overestimated_only_if_it_was_not_seen_off_and_until_the_timer_fires,
+    || {
+        let hosts = Hosts::new();
+        let mut cases = hosts.four(Keepalive::Off, Keepalive::Off);
+        exchange_all(&mut cases);
+        let idle_since = Instant::now();
+        let watching = agent();
+        sleep(Duration::from_secs(3));
+        for case in &cases {
+            Keepalive::Idle(3).apply(&case.near.stream);
+            sockopt::set_tcp_keepintvl(&case.near.stream, Duration::from_secs(1)).expect("TCP_KEEPINTVL is set");
+        }
+        let turned_on = idle_since.elapsed().as_secs_f64();
+        let mut checks = Checks::default();
+        sleep(Duration::from_secs(1));
+        let (watched, came_late) = (watching.report(), audit(&RULES));
+        for case in &cases {
+            let inferred =
+                |report: &Report| report.row(case.near.id).and_then(|row| row.keepalive_idle_seconds).unwrap_or(-1.0);
+            let (idle, over) = (inferred(&watched), inferred(&came_late));
+            checks
+                .that(idle > 1.5 && idle <= 3.0 + CLOCK_ERROR, || format!("{}: {idle} s, seen off before", case.name));
+            // The one documented case: the kernel armed a full KEEPIDLE at that moment, after some idle time.
+            let next = turned_on + 3.0;
+            checks
+                .that((over - next).abs() < 0.5, || format!("{}: {over} s, its first probe after {next} s", case.name));
+        }
+        // The first probe comes after 3 s. A second later, a sample shows the rest of KEEPIDLE.
+        sleep(Duration::from_secs(4));
+        let report = watching.report();
+        for case in &cases {
+            let idle = report.row(case.near.id).and_then(|row| row.keepalive_idle_seconds).unwrap_or(-1.0);
+            checks.that((idle - 3.0).abs() <= CLOCK_ERROR, || format!("{}: {idle} s inferred in the end", case.name));
+        }
+        checks.finish();
     }
-    let turned_on = silent_since.elapsed().as_secs_f64();
-    let mut checks = Checks::default();
-    sleep(Duration::from_secs(1));
-    let (watched, came_late) = (watching.report(), audit(&RULES));
-    for case in &cases {
-        let told =
-            |report: &Report| report.row(case.near.id).and_then(|row| row.keepalive_idle_seconds).unwrap_or(-1.0);
-        let (told, over) = (told(&watched), told(&came_late));
-        checks.that(told > 1.5 && told <= 3.0 + GRAIN, || format!("{}: {told} s, seen off before", case.name));
-        // The one named case: a full KEEPIDLE from then, at the end of the silence so far.
-        let next = turned_on + 3.0;
-        checks.that((over - next).abs() < 0.5, || format!("{}: {over} s, its first probe after {next} s", case.name));
-    }
-    // The first probe after 3 s, the next look at what is left after one more.
-    sleep(Duration::from_secs(4));
-    let report = watching.report();
-    for case in &cases {
-        let told = report.row(case.near.id).and_then(|row| row.keepalive_idle_seconds).unwrap_or(-1.0);
-        checks.that((told - 3.0).abs() <= GRAIN, || format!("{}: {told} s inferred in the end", case.name));
-    }
-    checks.finish();
-});
+);
 
 kernel_test!(keepalive_turned_on_a_moment_after_connect_has_the_systems_default, || {
     let hosts = Hosts::new();

@@ -1,4 +1,4 @@
-//! The kernel ring: real sockets with known options in namespaces of the test's own, and what the binary says of them.
+//! Kernel tests: each makes real sockets with known options in its own namespaces and checks what the binary reports.
 
 #[path = "../support/mod.rs"]
 mod support;

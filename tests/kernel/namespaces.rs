@@ -1,5 +1,4 @@
-//! Which namespaces an audit finds and enters, what it says of those it cannot, and that it misses no connection in
-//! them.
+//! An audit finds and enters every namespace, misses no connection there, and names each namespace it cannot enter.
 
 use std::collections::BTreeSet;
 
@@ -53,9 +52,9 @@ kernel_test!(named_and_anonymous_namespaces_are_found_and_narrowed_to, || {
 });
 
 kernel_test!(a_namespace_without_connections_is_empty_and_not_dumped, || {
-    let silent = Netns::named("silent");
-    // A listener is no connection.
-    let _listener = Server::dual(&silent, 8080);
+    let idle = Netns::named("idle");
+    // A listener is not a connection.
+    let _listener = Server::dual(&idle, 8080);
     let report = audit(&[]);
     assert_eq!(report.sweep.namespaces["empty"], 2, "{:?}", report.sweep);
     assert_eq!(report.sweep.namespaces["dumped"], 0, "{:?}", report.sweep);
@@ -89,10 +88,10 @@ kernel_test!(every_connection_that_ss_shows_is_reported, || {
                 (plain(words[2]), plain(words[3]))
             })
             .collect();
-        let told: BTreeSet<_> = report.rows_of(netns.inode)
+        let reported: BTreeSet<_> = report.rows_of(netns.inode)
             .map(|row| (row.local.clone(), row.remote.clone())).collect();
         checks.equal("count", report.rows_of(netns.inode).count(), text.lines().count());
-        checks.equal("tuples", told, shown);
+        checks.equal("tuples", reported, shown);
     }
     checks.equal("whole", report.sweep.connections, 2 * held.len() as u64);
     checks.finish();
@@ -107,7 +106,7 @@ kernel_test!(the_timer_column_is_written_as_ss_writes_it, || {
     let mut checks = Checks::default();
     for connection in &held {
         let port = connection.client.local().port().to_string();
-        // A second may pass between the two; it does not pass between them every time.
+        // A second may pass between the two commands, but not every time.
         let agree = (0..20).any(|_| {
             let shown = client.run("ss", &["-Htno", "sport", "=", &port]);
             let timer = shown.split_once("timer:(")
@@ -125,7 +124,7 @@ kernel_test!(the_timer_column_is_written_as_ss_writes_it, || {
             format!("{shown}{}", run(&["audit", "--all", "--netns", "client"]).stdout)
         });
     }
-    // Below ten seconds `ss` writes milliseconds, which nobody reads twice the same; of a whole second it writes none.
+    // Below ten seconds `ss` writes milliseconds, which differ in each run, and none for a whole second.
     let quick = listener.connect(&client, v4(1, 2), [Keepalive::Idle(9), Keepalive::Off]);
     let port = quick.client.local().port().to_string();
     let mut table = String::new();
@@ -155,7 +154,7 @@ kernel_test!(without_privileges_it_audits_its_own_namespace_and_names_what_it_la
     };
     let mut checks = Checks::default();
 
-    // Through a bind mount only CAP_SYS_ADMIN is missing; through another's process, CAP_SYS_PTRACE is asked for first.
+    // A bind mount needs only CAP_SYS_ADMIN. The namespace of another process needs CAP_SYS_PTRACE first.
     let named = Netns::named("named");
     let outcome = audit_without("-all");
     checks.that(outcome.stderr.contains("CAP_SYS_ADMIN"), || format!("a bind mount: {outcome:?}"));
@@ -164,7 +163,7 @@ kernel_test!(without_privileges_it_audits_its_own_namespace_and_names_what_it_la
     checks.end("own namespace", &report, &at_home.server, "off", "local");
     checks.equal("rows of others", report.connections.iter().filter(|row| row.netns != own.inode).count(), 0);
     checks.that(report.sweep.namespaces["failed"] >= 1, || format!("{:?}", report.sweep));
-    checks.that(report.sweep.incomplete, || format!("incomplete is not told: {:?}", report.sweep));
+    checks.that(report.sweep.incomplete, || format!("incomplete is not reported: {:?}", report.sweep));
     named.delete();
 
     let _process = Netns::with_process();
@@ -177,13 +176,13 @@ kernel_test!(without_privileges_it_audits_its_own_namespace_and_names_what_it_la
     checks.finish();
 });
 
-kernel_test!(what_a_rule_ignores_is_counted_and_not_judged, || {
+kernel_test!(ignored_connections_are_counted_and_not_judged, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
     let _held = [v4(1, 2), v6(1, 2)].map(|to| listener.connect(&client, to, [Keepalive::Off; 2]));
     let config = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
-    // The container of what is in no pod is its namespace's name.
+    // Outside pods the container's name is the namespace's name.
     std::fs::write(config.path(), "ignore:\n  - { container: \"cli*\" }\n").expect("the configuration is written");
     let report = audit(&["--config", config.path().to_str().expect("a path in UTF-8")]);
     let mut checks = Checks::default();

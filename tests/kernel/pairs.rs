@@ -1,5 +1,4 @@
-//! Which two sockets are the ends of one connection: in one namespace, across namespaces, through translation, or
-//! unknown.
+//! Finds which two sockets are the ends of one connection: in one namespace, across namespaces, or through NAT.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,8 +16,8 @@ const ON: Keepalive = Keepalive::Idle(60);
 const RULES: [&str; 4] = ["--idle-timeout", "100s", "--long-lived", "1ms"];
 const APART: [&str; 6] = ["--idle-timeout", "100s", "--long-lived", "1ms", "--local-scope", "namespace"];
 
-/// Lets what was just opened be long-lived: ages are in tenths of a second.
-fn grow_old() {
+/// Waits until new connections are long-lived: ages are in tenths of a second.
+fn wait_until_long_lived() {
     std::thread::sleep(Duration::from_millis(250));
 }
 
@@ -26,7 +25,7 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// A client's and a server's namespace with a router between them that translates as `rules`, nft's, say.
+/// The namespaces of a client and a server, and a router between them that translates with nft `rules`.
 struct Routed {
     client: Netns,
     server: Netns,
@@ -69,11 +68,11 @@ impl Routed {
     }
 }
 
-kernel_test!(exact_pairs_across_namespaces_are_local_or_know_each_others_keepalive, || {
+kernel_test!(exact_pairs_across_namespaces_are_local_or_share_their_keepalive, || {
     let (client, server) = (Netns::named("client"), Netns::with_process());
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
-    // Keepalive of client and server, and what is said of each when the namespaces count as machines.
+    // Keepalive of client and server, and the verdict of each if the namespaces count as two machines.
     let combinations = [
         ([ON, Keepalive::Off], ("on", "protected"), ("off", "peer_protected")),
         ([Keepalive::Off, ON], ("off", "peer_protected"), ("on", "protected")),
@@ -90,7 +89,7 @@ kernel_test!(exact_pairs_across_namespaces_are_local_or_know_each_others_keepali
             held.push((format!("{to} {keep:?}"), connection, near, far));
         }
     }
-    grow_old();
+    wait_until_long_lived();
     let (together, apart) =
         (Recording::of_one_sweep("exact-pairs", &RULES), Recording::of_one_sweep("exact-pairs-apart", &APART));
     let mut checks = Checks::default();
@@ -101,15 +100,15 @@ kernel_test!(exact_pairs_across_namespaces_are_local_or_know_each_others_keepali
             let case = format!("{case} {role}");
             checks.end(&format!("{case}, one node"), &together, end, keepalive, "local");
             if let Some(row) = checks.end(&case, &apart, end, keepalive, verdict) {
-                checks.that(row.peer.on_node, || format!("{case}: the other end is on this node: {row:?}"));
-                checks.equal(&format!("{case}: the other's keepalive"), row.peer.keepalive.as_deref(), Some(other.0));
+                checks.that(row.peer.on_node, || format!("{case}: the peer is on this node: {row:?}"));
+                checks.equal(&format!("{case}: the peer's keepalive"), row.peer.keepalive.as_deref(), Some(other.0));
             }
         }
     }
     checks.finish();
 });
 
-kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair, || {
+kernel_test!(a_client_of_a_cluster_address_is_paired_with_its_server, || {
     let routed = Routed::cluster();
     let listener = Server::dual(&routed.server, 8080);
     let combinations = [
@@ -126,9 +125,9 @@ kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair
             held.push((format!("{to} {keep:?}"), connection, near, far));
         }
     }
-    grow_old();
+    wait_until_long_lived();
     let mut checks = Checks::default();
-    // NAT on the way can drop the connection, on one node or not.
+    // NAT on the path can drop the connection, even on one node.
     for (name, rules) in [("cluster-address", &RULES[..]), ("cluster-address-apart", &APART[..])] {
         let report = Recording::of_one_sweep(name, rules);
         for (case, connection, near, far) in &held {
@@ -137,8 +136,8 @@ kernel_test!(a_cluster_address_hides_the_server_from_the_client_but_not_the_pair
             {
                 let case = format!("{case} {role} {name}");
                 if let Some(row) = checks.end(&case, &report, end, keepalive, verdict) {
-                    checks.that(row.peer.on_node, || format!("{case}: the other end is on this node: {row:?}"));
-                    checks.equal(&format!("{case}: the other's keepalive"), row.peer.keepalive.as_deref(),
+                    checks.that(row.peer.on_node, || format!("{case}: the peer is on this node: {row:?}"));
+                    checks.equal(&format!("{case}: the peer's keepalive"), row.peer.keepalive.as_deref(),
                         Some(other.0));
                 }
             }
@@ -158,7 +157,7 @@ kernel_test!(a_port_used_towards_several_destinations_never_pairs_wrongly, || {
     let mut checks = Checks::default();
     let mut held = Vec::new();
     for (first, second) in [("10.96.0.1:80", "10.96.0.2:80"), ("[fd96::1]:80", "[fd96::2]:80")] {
-        // From one port to two cluster addresses: nobody knows which server is whose, so no end is
+        // From one port to two cluster addresses: the server of each is ambiguous, so no end is
         // protected by a guess.
         held.push((first, connect(&one, first, 5000, [Keepalive::Off, Keepalive::Off])));
         held.push((second, connect(&two, second, 5000, [Keepalive::Off, ON])));
@@ -168,7 +167,7 @@ kernel_test!(a_port_used_towards_several_destinations_never_pairs_wrongly, || {
         held.push((direct, connect(&one, direct, 5001, [Keepalive::Off, Keepalive::Off])));
         held.push(("beside it", connect(&two, cluster, 5001, [ON, ON])));
     }
-    grow_old();
+    wait_until_long_lived();
     let report = audit(&APART);
     for (case, connection) in held.iter().filter(|(case, _)| *case != "beside it") {
         checks.end(&format!("{case} client"), &report, &connection.client, "off", "exposed");
@@ -194,11 +193,11 @@ kernel_test!(behind_source_translation_there_is_no_pair, || {
         assert_ne!(connection.client.local(), connection.server.remote(), "nothing translates");
         held.push(connection);
     }
-    grow_old();
+    wait_until_long_lived();
     let report = audit(&RULES);
     for connection in &held {
         if let Some(row) = checks.end("client", &report, &connection.client, "off", "exposed") {
-            checks.that(!row.peer.on_node, || format!("paired with whom? {row:?}"));
+            checks.that(!row.peer.on_node, || format!("paired by mistake: {row:?}"));
         }
         checks.end("server", &report, &connection.server, "on", "protected");
     }
@@ -223,7 +222,7 @@ kernel_test!(a_sidecar_redirect_ends_in_the_same_namespace, || {
         outside.exchange();
         held.push((service, inside, outside));
     }
-    grow_old();
+    wait_until_long_lived();
     let mut checks = Checks::default();
     for (name, rules, beyond) in [("sidecar", &RULES[..], "local"), ("sidecar-apart", &APART[..], "exposed")] {
         let report = Recording::of_one_sweep(name, rules);
@@ -236,9 +235,9 @@ kernel_test!(a_sidecar_redirect_ends_in_the_same_namespace, || {
     checks.finish();
 }, needs "nft");
 
-kernel_test!(a_server_that_is_gone_is_nobodys_other_end, || {
+kernel_test!(a_server_that_is_gone_is_not_paired, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
-    // Somebody else, on another machine, is connected to the same server and keeps it alive.
+    // Another client, on another machine, is connected to the same server with keepalive.
     let elsewhere = Netns::unlisted("elsewhere");
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     join("veth1", (&elsewhere, &addresses(2, 1)), (&server, &addresses(2, 2)));
@@ -251,8 +250,8 @@ kernel_test!(a_server_that_is_gone_is_nobodys_other_end, || {
     theirs.exchange();
     assert_eq!(ours.client.remote(), theirs.client.remote());
     // The last acknowledgement is delayed: after the cut it would meet a reset.
-    grow_old();
-    // The server ends its side while the link is cut: its reset is lost, and our client hears nothing.
+    wait_until_long_lived();
+    // The server ends its side while the link is cut: its reset is lost, and our client does not notice.
     server.enter(|| rtnetlink::set_link_down("veth0")).expect("the link goes down");
     let Connection { client: orphan, server: ended } = ours;
     rustix::net::sockopt::set_socket_linger(&ended.stream, Some(Duration::ZERO)).expect("SO_LINGER is set");
@@ -262,10 +261,10 @@ kernel_test!(a_server_that_is_gone_is_nobodys_other_end, || {
     for rules in [&RULES[..], &APART[..]] {
         let report = audit(rules);
         if let Some(row) = checks.end("whose server is gone", &report, &orphan, "off", "exposed") {
-            checks.that(!row.peer.on_node, || format!("paired with whom? {row:?}"));
+            checks.that(!row.peer.on_node, || format!("paired by mistake: {row:?}"));
         }
         if let Some(row) = checks.end("the other's server", &report, &theirs.server, "on", "protected") {
-            checks.that(!row.peer.on_node, || format!("paired with whom? {row:?}"));
+            checks.that(!row.peer.on_node, || format!("paired by mistake: {row:?}"));
         }
     }
     checks.finish();
@@ -277,7 +276,7 @@ kernel_test!(both_rows_of_a_connection_show_one_idle_time_and_do_not_contradict_
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
     let rules = ["--local-scope", "namespace", "--idle-timeout", "4400ms", "--long-lived", "1s"];
-    // Probes every 4 s are too late for 4.4 s, by the timer's slack; the server keeps nothing alive.
+    // Probes every 4 s are too late for 4.4 s because of the timer's slack, and the server sends no probes.
     let mut held: Vec<_> = [v4(1, 2), v6(1, 2)]
         .into_iter()
         .flat_map(|to| [Keepalive::Idle(4), Keepalive::Off].map(|client_side| (to, client_side)))

@@ -1,4 +1,4 @@
-//! Paths that only payload refreshes: no probe counts there, whoever sends it.
+//! Paths that only payload refreshes. Probes of either end do not count there.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ kernel_test!(keepalive_does_not_refresh_a_path_that_counts_payload, || {
     let start = Instant::now();
     let agent = Agent::start(&[&rules[..], &["--interval", "250ms"]].concat());
     let mut checks = Checks::default();
-    // Long-lived from a second on.
+    // A connection is long-lived after a second.
     std::thread::sleep(Duration::from_millis(1200));
     let early = audit(&rules);
     for case in idle.iter().chain(&busy) {

@@ -10,10 +10,10 @@ use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
 use crate::support::socket::{Keepalive, Server};
 
-/// Judges connections between namespaces of one machine as if the machines were two.
+/// Judges connections between two namespaces as if the namespaces were two machines.
 const APART: [&str; 4] = ["--local-scope", "namespace", "--long-lived", "1ms"];
 
-/// What a report says of its connections, in the order of their cookies.
+/// The judgement of each connection in a report, in the order of their cookies.
 fn judged(report: &Report) -> Vec<(String, String, String, Option<String>)> {
     let row = |row: &crate::support::binary::Row| {
         (row.cookie.clone(), row.verdict.clone(), row.keepalive.clone(), row.peer.keepalive.clone())
@@ -23,7 +23,7 @@ fn judged(report: &Report) -> Vec<(String, String, String, Option<String>)> {
     rows
 }
 
-kernel_test!(what_is_shown_is_judged_as_if_everything_were_shown, || {
+kernel_test!(a_filter_does_not_change_the_verdicts_of_the_shown_connections, || {
     let (client, server) = (Netns::named("client"), Netns::with_process());
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
@@ -84,7 +84,7 @@ kernel_test!(a_namespace_has_one_name_however_it_is_chosen, || {
             checks.equal(&format!("{chosen:?}: name"), row.netns_name.as_deref(), Some("client"));
         }
     }
-    // one that no directory lists is found by its path alone
+    // a namespace that no directory lists is found only by its path
     let elsewhere = audit(&[&APART[..], &["--netns", "/run/elsewhere/far"]].concat());
     checks.end("far", &elsewhere, &connection.server, "off", "exposed");
     checks.equal("far", elsewhere.connections.len(), 1);
@@ -101,7 +101,7 @@ fn without_capabilities(arguments: &[&str]) -> Outcome {
     finish(&mut dropped)
 }
 
-kernel_test!(a_name_that_is_not_there_or_cannot_be_read_is_an_error, || {
+kernel_test!(a_name_that_does_not_exist_or_cannot_be_read_is_an_error, || {
     let (client, server) = (Netns::named("client"), Netns::named("server"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
     let listener = Server::dual(&server, 8080);
@@ -130,7 +130,7 @@ kernel_test!(a_name_that_is_not_there_or_cannot_be_read_is_an_error, || {
     let denied = without_capabilities(&["audit", "--netns", "client"]);
     refused("without capabilities", &denied, &["--netns client", "CAP_SYS_ADMIN"]);
     checks.finish();
-    // what exists is no error, with or without connections
+    // a namespace that exists is not an error, with or without connections
     let _idle = Netns::named("idle");
     for arguments in [&["--netns", "idle"][..], &["--owner", "idle"], &["--owner", "*"], &["sport = :1"]] {
         let outcome = run(&[&["audit", "--fail-on", "exposed"], arguments].concat());

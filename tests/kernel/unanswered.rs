@@ -1,4 +1,4 @@
-//! What finds no answer: data and keepalive probes into a path or to a peer that is gone, and what only looks like it.
+//! Unanswered data and keepalive probes: the path or the peer is gone. Other cases that look similar are not flagged.
 
 use std::io::Write as _;
 use std::thread::{self, sleep};
@@ -12,9 +12,9 @@ use crate::support::recording::Recording;
 use crate::support::socket::{Keepalive, fill_windows};
 use crate::support::timeline::{SocketTimeline, check_all, expect_all, record_for, record_until_expected};
 
-/// How long a loaded machine may take until the kernel has retransmitted or probed often enough.
+/// How long to wait on a loaded machine until the kernel has retransmitted or probed often enough.
 const TIMEOUT: Duration = Duration::from_secs(30);
-const HANGING: &[&str] = &["unanswered", "blackholed"];
+const UNANSWERED: &[&str] = &["unanswered", "blackholed"];
 
 fn both(mut one: Vec<Case>, other: Vec<Case>) -> Vec<Case> {
     one.extend(other);
@@ -27,7 +27,7 @@ fn write_all(cases: &mut [Case]) {
     }
 }
 
-/// One audit after the other, until one shows that the kernel has sent everything again, twice.
+/// Repeats the audit until the kernel has retransmitted everything twice.
 fn audit_until_retransmitted(cases: &[Case]) {
     let end = Instant::now() + TIMEOUT;
     loop {
@@ -40,16 +40,16 @@ fn audit_until_retransmitted(cases: &[Case]) {
     }
 }
 
-/// The contract of `unanswered`, as the row itself shows it.
-fn hangs(row: &Row) -> bool {
+/// Whether the row's own values satisfy the documented rule of `unanswered`.
+fn is_unanswered(row: &Row) -> bool {
     let (probes, retransmits) = (row.unanswered.probes, row.unanswered.retransmits);
-    let silent = row.last_heard_seconds >= Some(row.idle_timeout_seconds);
-    probes + retransmits >= 2 && silent || retransmits >= 6 || probes >= 3
+    let heard_nothing = row.last_heard_seconds >= Some(row.idle_timeout_seconds);
+    probes + retransmits >= 2 && heard_nothing || retransmits >= 6 || probes >= 3
 }
 
-fn check_hanging(checks: &mut Checks, case: &Case, report: &Report, keepalive: &str, segments: &str) {
+fn check_unanswered(checks: &mut Checks, case: &Case, report: &Report, keepalive: &str, segments: &str) {
     let Some(row) = checks.end(&case.name, report, &case.near, keepalive, "unanswered") else { return };
-    checks.that(hangs(row), || format!("{}: unanswered without its reason: {row:?}", case.name));
+    checks.that(is_unanswered(row), || format!("{}: unanswered without its reason: {row:?}", case.name));
     let why = row.why.contains("nothing was heard from the peer for") && row.why.contains(segments);
     checks.that(why, || format!("{}: {}", case.name, row.why));
 }
@@ -65,15 +65,15 @@ kernel_test!(one_audit_finds_a_write_into_a_path_that_drops_it, || {
     let report = Recording::of_one_sweep("unanswered-write", &RULES);
     let mut checks = Checks::default();
     for case in &cases {
-        // The retransmission timer hides the keepalive timer, and that does not matter.
-        check_hanging(&mut checks, case, &report, "unknown", "retransmissions found no answer");
+        // The retransmission timer masks the keepalive timer. The verdict does not depend on it.
+        check_unanswered(&mut checks, case, &report, "unknown", "retransmissions found no answer");
     }
     let failing = run(&[&["audit", "--fail-on", "overdue"], &RULES[..]].concat());
     checks.equal("--fail-on overdue", failing.code(), 3);
-    // An agent that starts now says the same at once.
+    // An agent that starts now gives the same verdict at once.
     let report = agent().report();
     for case in &cases {
-        check_hanging(&mut checks, case, &report, "unknown", "retransmissions found no answer");
+        check_unanswered(&mut checks, case, &report, "unknown", "retransmissions found no answer");
     }
     checks.finish();
 });
@@ -102,9 +102,9 @@ kernel_test!(probes_without_an_answer_are_found_from_one_audit_and_by_the_agent,
     let report = audit(&RULES);
     check_all(&seen, &mut checks, start);
     for case in &cases {
-        check_hanging(&mut checks, case, &report, "on", "keepalive probes found no answer");
+        check_unanswered(&mut checks, case, &report, "on", "keepalive probes found no answer");
     }
-    hosts.mend();
+    hosts.restore();
     expect_all(&mut seen, "on", "protected");
     record_until_expected(&agent, &mut seen, || ());
     check_all(&seen, &mut checks, start);
@@ -115,7 +115,7 @@ kernel_test!(a_skipped_namespace_does_not_hide_probes_without_an_answer, || {
     let hosts = Hosts::new();
     let mut cases = hosts.four(KEPT, Keepalive::Off);
     exchange_all(&mut cases);
-    // A namespace may go unread for 25 s at this limit; the kernel gives these sockets up after ten.
+    // With this limit the agent may skip a namespace for 25 s, and the kernel closes these sockets after ten.
     let rules = ["--local-scope", "namespace", "--idle-timeout", "100s", "--long-lived", "1s", "--interval", "250ms"];
     let agent = Agent::start(&rules);
     let skipped = |report: &Report| report.sweep.namespaces["skipped"] > 0;
@@ -156,12 +156,12 @@ kernel_test!(data_in_flight_to_a_peer_that_vanishes_is_unanswered_whatever_the_t
     let mut checks = Checks::default();
     check_all(&seen, &mut checks, start);
     for timeline in &seen {
-        checks.that(timeline.last().is_some_and(hangs), || format!("{:?}", timeline.last()));
+        checks.that(timeline.last().is_some_and(is_unanswered), || format!("{:?}", timeline.last()));
     }
     checks.finish();
 });
 
-kernel_test!(a_late_probe_that_is_lost_leaves_the_connection_overdue_and_then_blackholed, || {
+kernel_test!(a_connection_whose_late_probe_is_lost_is_overdue_and_then_blackholed, || {
     let hosts = Hosts::new();
     let mut cases = hosts.four(Keepalive::Idle(6), Keepalive::Off);
     exchange_all(&mut cases);
@@ -188,15 +188,15 @@ kernel_test!(a_late_probe_that_is_lost_leaves_the_connection_overdue_and_then_bl
         let Some(row) = timeline.last() else { continue };
         let probed = row.unanswered.probes > 0 && row.why.contains("keepalive probe");
         checks.that(probed, || format!("{row:?}"));
-        // Its own probe does not make the path fresh.
+        // A probe of the local side does not refresh the path.
         checks.that(row.wire_idle_seconds >= Some(6.0), || format!("{row:?}"));
     }
     let watched = recording.finish();
     for case in &cases {
         checks.end(&format!("--for: {}", case.name), &watched, &case.near, "late", "blackholed");
     }
-    // Only an answer ends it.
-    hosts.mend();
+    // Only an answer of the peer ends the verdict.
+    hosts.restore();
     let mut answered: Vec<_> =
         cases.iter().map(|case| SocketTimeline::new(&case.name, &case.near, "late", "exposed")).collect();
     record_until_expected(&agent, &mut answered, || ());
@@ -204,13 +204,13 @@ kernel_test!(a_late_probe_that_is_lost_leaves_the_connection_overdue_and_then_bl
     checks.finish();
 });
 
-kernel_test!(a_reader_that_has_stopped_is_not_unanswered, || {
+kernel_test!(a_peer_that_stopped_reading_is_not_unanswered, || {
     let hosts = Hosts::new();
     let mut cases = both(hosts.four(KEPT, Keepalive::Off), hosts.four(Keepalive::Off, Keepalive::Off));
     exchange_all(&mut cases);
     let start = Instant::now();
     let agent = agent();
-    let of = |case: &Case| SocketTimeline::new(&case.name, &case.near, "any", "any").never(HANGING);
+    let of = |case: &Case| SocketTimeline::new(&case.name, &case.near, "any", "any").never(UNANSWERED);
     let mut seen: Vec<_> = cases.iter().map(of).collect();
     fill_windows(&mut cases.iter_mut().map(|case| &mut case.near.stream).collect::<Vec<_>>());
     let mut checks = Checks::default();
@@ -220,12 +220,12 @@ kernel_test!(a_reader_that_has_stopped_is_not_unanswered, || {
         for case in &cases {
             let Some(row) = report.row(case.near.id) else { continue };
             probed |= row.timer.kind == "persist";
-            checks.that(!HANGING.contains(&&*row.verdict), || format!("one audit: {row:?}"));
+            checks.that(!UNANSWERED.contains(&&*row.verdict), || format!("one audit: {row:?}"));
         }
     });
     checks.that(probed, || "no window was closed".to_owned());
     for timeline in &seen {
-        for verdict in HANGING {
+        for verdict in UNANSWERED {
             checks
                 .that(!timeline.had(verdict), || format!("{verdict} at {:?}: {:?}", start.elapsed(), timeline.last()));
         }
@@ -236,7 +236,7 @@ kernel_test!(a_reader_that_has_stopped_is_not_unanswered, || {
 kernel_test!(
     random_loss_is_not_unanswered,
     || {
-        // Longer than any connection can be without an answer here: six retransmissions in a row take 12 s.
+        // Longer than any connection here can be unanswered: six consecutive retransmissions take 12 s.
         let rules = ["--local-scope", "namespace", "--idle-timeout", "20s", "--long-lived", "1s"];
         let mut checks = Checks::default();
         let mut retransmitted = 0;
@@ -270,10 +270,10 @@ kernel_test!(
                 for report in [agent.report(), audit(&rules)] {
                     for row in ids.iter().filter_map(|id| report.row(*id)) {
                         retransmitted = retransmitted.max(row.unanswered.retransmits);
-                        checks.that(!HANGING.contains(&&*row.verdict), || format!("{loss} %: {row:?}"));
+                        checks.that(!UNANSWERED.contains(&&*row.verdict), || format!("{loss} %: {row:?}"));
                     }
                 }
-                // Leaves the processor to the connections.
+                    // Lets the connections use the processor.
                 sleep(Duration::from_millis(100));
             }
             for netns in [&hosts.far, &hosts.near] {
