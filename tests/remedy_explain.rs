@@ -10,7 +10,7 @@ use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
 use keepalive_auditor::owner::{Holder, NsId, Owner, OwnerKind};
 use keepalive_auditor::show::compare::{self, compare};
 use keepalive_auditor::show::explain::explain;
-use keepalive_auditor::socket::{Cookie, Endpoint, Timer};
+use keepalive_auditor::socket::{Cookie, Endpoint, KeepaliveOptions, Timer};
 
 fn pod(name: &str, container: &str) -> Owner {
     Owner {
@@ -180,6 +180,44 @@ fn late_is_fixed_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
     assert!(text.contains("its first probe comes after 7200 s, the system's default"), "{text}");
     let outside = explained(vec![late(finding(Owner::default(), 1, 443))], &[]);
     assert!(!named(&outside).contains(&"pod-sysctl"), "there is no pod: {outside}");
+}
+
+#[test]
+fn a_timer_that_shows_a_little_less_than_the_default_is_probably_the_default() {
+    let after = |ms, keepidle: Option<u64>| Finding {
+        probes_after: Some(Millis::new(ms)),
+        keepidle: keepidle.map(Millis::new),
+        ..late(finding(pod("web-0", "app"), 1, 443))
+    };
+    for (finding, said) in [
+        (after(7_198_400, None), "after 7200 s, probably the system's default"),
+        (after(6_300_000, None), "after 7200 s, probably the system's default"),
+        (after(3_600_000, None), "after 3600 s, because KEEPIDLE or KEEPINTVL is so long"),
+        (after(7_300_000, None), "after 7300 s, because KEEPIDLE or KEEPINTVL is so long"),
+        // only the interval is so long
+        (after(7_000_000, Some(60_000)), "after 7000 s, because KEEPIDLE or KEEPINTVL is so long"),
+    ] {
+        let text = explained(vec![finding], &[]);
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    // options that were read leave no doubt
+    let exact = KeepaliveOptions { so_keepalive: Some(true), tcp_keepidle: Some(7_000), ..KeepaliveOptions::default() };
+    let text = explained(vec![Finding { exact: Some(exact), ..after(7_000_000, Some(7_000_000)) }], &[]);
+    assert!(text.contains("comes after 7000 s:"), "{text}");
+}
+
+#[test]
+fn a_hang_that_is_bounded_already_is_not_offered_a_bound() {
+    let hangs = |timeout| Finding {
+        verdict: Verdict::Unanswered,
+        last_heard: Some(Millis::from_secs(400)),
+        exact: Some(KeepaliveOptions { tcp_user_timeout: Some(timeout), ..KeepaliveOptions::default() }),
+        ..finding(pod("web-0", "app"), 1, 443)
+    };
+    let text = explained(vec![hangs(0)], &[]);
+    assert!(text.contains("libpq: tcp_user_timeout") && text.contains("from the peer for up to 400 s"), "{text}");
+    let text = explained(vec![hangs(60_000)], &[]);
+    assert!(!text.contains("libpq") && text.contains("is not acknowledged for 1m."), "{text}");
 }
 
 #[test]

@@ -64,6 +64,9 @@ pub fn run(config: AuditConfig) -> Result<bool> {
             selection::check(&args, &named, &result.digest, &result.report)?;
         }
         let Some(pause) = args.watch else { return finish(&args, result, before.as_ref()) };
+        if args.fail_on.is_some_and(|limit| is_at_least(limit, &result.report)) || missed(&args, &result.report) {
+            return finish(&args, result, before.as_ref());
+        }
         let mut out = BufWriter::new(io::stdout().lock());
         if io::stdout().is_terminal() {
             // clear the screen, cursor home
@@ -138,7 +141,7 @@ impl Sweeps {
 /// Prints what was found; whether `--fail-on` found something.
 fn finish(args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) -> Result<bool> {
     let failed = args.fail_on.is_some_and(|limit| is_at_least(limit, &result.report));
-    let missed = args.fail_on.filter(|_| result.report.incomplete && !args.allow_incomplete);
+    let missed = args.fail_on.filter(|_| missed(args, &result.report));
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = if before.is_some() { Ok(()) } else { print(&mut out, args, &mut result) };
     if args.explain || before.is_some() {
@@ -157,6 +160,11 @@ fn finish(args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) ->
         ),
         _ => Ok(failed),
     }
+}
+
+/// Whether `--fail-on` may have missed something that could not be read.
+fn missed(args: &AuditArgs, report: &Report) -> bool {
+    args.fail_on.is_some() && report.incomplete && !args.allow_incomplete
 }
 
 /// Whether a connection is at least as bad as `--fail-on` says.

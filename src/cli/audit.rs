@@ -83,6 +83,8 @@ pub struct AuditArgs {
     )]
     pub compare: Option<PathBuf>,
     /// Exit with status 3 on exposed or on overdue connections, or worse
+    ///
+    /// With --watch, the first sweep that finds one ends the watch.
     #[arg(long, value_name = "VERDICT", env = "KEEPALIVE_AUDITOR_FAIL_ON", help_heading = "Output")]
     pub fail_on: Option<FailOn>,
     /// Let --fail-on succeed although something could not be read

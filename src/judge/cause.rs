@@ -51,7 +51,7 @@ impl Cause {
             _ if finding.path.refreshed_by == RefreshedBy::Payload => Self::PayloadOnly,
             _ if finding.keepalive == Keepalive::Off => Self::KeepaliveOff,
             _ if !late(finding.probes_after) => Self::ProbeTooLate,
-            _ if has_system_default(finding) => Self::SystemDefault,
+            _ if SystemDefault::of(finding).is_some() => Self::SystemDefault,
             _ if late(finding.keepidle) => Self::KeepidleTooLong,
             _ => Self::KeepintvlTooLong,
         })
@@ -66,8 +66,36 @@ pub fn probes_after_seconds(finding: &Finding) -> Option<u64> {
     finding.probes_after.map(|after| after.saturating_sub(CLOCKS).get().div_ceil(1000))
 }
 
-/// Whether the first probe comes after the namespace's `tcp_keepalive_time`.
-fn has_system_default(finding: &Finding) -> bool {
-    let time = finding.tcp_keepalive_time.map(u64::from);
-    time.is_some() && probes_after_seconds(finding) == time
+/// When the first probe comes, in seconds, where that is the namespace's `tcp_keepalive_time`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemDefault {
+    /// The timer shows that time itself.
+    Shown(u64),
+    /// The timer shows a little less. Traffic does not arm it again, so that it shows less for a connection in use, and
+    /// few programs set a time just below the default.
+    Probable(u64),
+}
+
+impl SystemDefault {
+    /// Of a connection whose keepalive timer is armed.
+    #[must_use]
+    pub fn of(finding: &Finding) -> Option<Self> {
+        let (default, after) = (u64::from(finding.tcp_keepalive_time?), probes_after_seconds(finding)?);
+        if after == default {
+            Some(Self::Shown(default))
+        } else {
+            let is_read = finding.exact.is_some_and(|exact| exact.tcp_keepidle.is_some());
+            let least = Millis::from_secs(default / 8 * 7);
+            let near = after < default && finding.keepidle.or(finding.probes_after) >= Some(least);
+            (near && !is_read).then_some(Self::Probable(default))
+        }
+    }
+
+    /// The number of seconds.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::Shown(seconds) | Self::Probable(seconds) => seconds,
+        }
+    }
 }

@@ -233,7 +233,9 @@ impl Criteria {
         let Unanswered { probes, retransmits, .. } = facts.unanswered;
         let not_heard = |span| facts.last_heard.is_none_or(|last| last >= span);
         let silent = facts.last_heard.is_some_and(|last| self.reached(last));
-        facts.unanswered.count() >= UNANSWERED && silent
+        // a retransmission repeats a segment: once an answer to it is due, both have found none
+        let repeated = retransmits > 0 && facts.data_idle.is_some_and(|sent| sent >= ANSWER);
+        facts.unanswered.count() + u32::from(repeated) >= UNANSWERED && silent
             || retransmits >= UNANSWERED_RETRANSMITS
             || probes >= UNANSWERED_PROBES && not_heard(PROBES_TAKE)
     }

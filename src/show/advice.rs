@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::judge::cause::{Cause, probes_after_seconds};
-use crate::judge::report::{Finding, RefreshedBy};
+use super::units::Human;
+use crate::judge::cause::{Cause, SystemDefault, probes_after_seconds};
+use crate::judge::report::{Finding, Millis, RefreshedBy};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::OwnerKind;
 
@@ -29,8 +30,14 @@ pub fn why(cause: Cause, findings: &[&Finding], node: Option<u32>) -> String {
         RefreshedBy::Segment => finding.wire_idle,
         RefreshedBy::Payload => finding.data_idle,
     };
-    if let Some(idle) = findings.iter().filter_map(idle).max() {
-        put(&mut text, &format!(" The longest idle time so far is {} s.", idle.get() / 1000));
+    let longest = |spans: &mut dyn Iterator<Item = Millis>| spans.max().map(|span| span.get() / 1000);
+    if cause == Cause::Unanswered {
+        // what was sent again and again was on the wire
+        if let Some(seconds) = longest(&mut findings.iter().filter_map(|finding| finding.last_heard)) {
+            put(&mut text, &format!(" Nothing was heard from the peer for up to {seconds} s."));
+        }
+    } else if let Some(seconds) = longest(&mut findings.iter().filter_map(idle)) {
+        put(&mut text, &format!(" The longest idle time so far is {seconds} s."));
     }
     let waiting = findings.iter().filter(|finding| finding.waiting_for_reply).count();
     if waiting > 0 {
@@ -81,7 +88,14 @@ fn late(cause: Cause, findings: &[&Finding], limit: f64) -> String {
     };
     match cause {
         Cause::SystemDefault => {
-            format!("Keepalive is on, but its first probe comes after {after}, the system's default: {too_late}.")
+            let defaults: Vec<_> = findings.iter().filter_map(|finding| SystemDefault::of(finding)).collect();
+            let is_shown = defaults.iter().all(|default| matches!(default, SystemDefault::Shown(_)));
+            let seconds = defaults.first().map_or(0, |default| default.seconds());
+            let probably = if is_shown { "" } else { "probably " };
+            format!(
+                "Keepalive is on, but its first probe comes after {seconds} s, {probably}the system's default: \
+                 {too_late}."
+            )
         }
         Cause::KeepidleTooLong => format!("Keepalive is on, but its first probe comes after {after}: {too_late}."),
         Cause::KeepintvlTooLong => format!(
@@ -97,8 +111,18 @@ fn late(cause: Cause, findings: &[&Finding], limit: f64) -> String {
 }
 
 /// What helps that is not a remedy of keepalive, line by line.
-pub fn help(cause: Cause, limit: f64) -> Vec<String> {
+pub fn help(cause: Cause, findings: &[&Finding]) -> Vec<String> {
+    let limit = findings.first().map_or(0.0, |first| first.path.idle_timeout.as_secs_f64());
+    let user_timeout = |finding: &&Finding| finding.exact.and_then(|exact| exact.tcp_user_timeout).unwrap_or(0);
     match cause {
+        Cause::Unanswered if findings.iter().all(|finding| user_timeout(finding) > 0) => {
+            let longest = Millis::from(findings.iter().map(user_timeout).max().unwrap_or_default());
+            vec![format!(
+                "TCP_USER_TIMEOUT bounds the hang: it is set, and the kernel ends the connection when what was sent \
+                 is not acknowledged for {}.",
+                Human(longest)
+            )]
+        }
         Cause::Unanswered => {
             let lines = [
                 "What bounds such hangs is TCP_USER_TIMEOUT: the kernel ends the connection when what was sent is not \

@@ -8,7 +8,7 @@ use super::advice::{help, put, why};
 use super::escape;
 use super::fit::{Subject, fitting};
 use super::workload;
-use crate::judge::cause::{Cause, probes_after_seconds};
+use crate::judge::cause::{Cause, SystemDefault, probes_after_seconds};
 use crate::judge::report::{Direction, Finding, Report, ServiceEndpoint};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::{Holder, Owner};
@@ -56,7 +56,7 @@ pub fn explain(report: &Report) -> Result<String, RemedyError> {
         let title = format!("{workload}, {direction} {preposition} {endpoint}: {counts}{pods}{held}");
         put(&mut out, &format!("{}\n", escape::line(&title)));
         put(&mut out, &format!("  {}\n", why(key.cause, findings, report.node_tcp_keepalive_time)));
-        for line in help(key.cause, findings.first().map_or(0.0, |first| first.path.idle_timeout.as_secs_f64())) {
+        for line in help(key.cause, findings) {
             put(&mut out, &format!("  {line}\n"));
         }
         if key.cause != Cause::PayloadOnly && matches!(key.keepalive, Keepalive::Off | Keepalive::Late) {
@@ -86,7 +86,10 @@ fn groups(findings: &[Finding]) -> BTreeMap<Key<'_>, Vec<&Finding>> {
             path: &finding.path.name,
             keepalive: finding.keepalive,
             cause,
-            seconds: probes_after_seconds(finding).filter(|_| timed),
+            seconds: SystemDefault::of(finding)
+                .map(SystemDefault::seconds)
+                .or(probes_after_seconds(finding))
+                .filter(|_| timed),
         };
         groups.entry(key).or_default().push(finding);
     }

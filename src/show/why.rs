@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::heartbeats::{Insufficient, Seen};
 use super::units::{Human, Limit};
+use crate::judge::cause::SystemDefault;
 use crate::judge::report::{Finding, Millis, OverdueBy, RefreshedBy};
 use crate::judge::verdict::{Keepalive, Verdict, in_time};
 use crate::socket::Timer;
@@ -221,10 +222,17 @@ fn local_side(finding: &Finding) -> String {
                     "keepalive is on, but a probe may come only after {seconds}s of idle time: KEEPIDLE or KEEPINTVL \
                      is too long"
                 )
-            } else if finding.tcp_keepalive_time.map(u64::from) == Some(seconds) {
-                format!("keepalive is on but probes only after {seconds}s, the system's default")
             } else {
-                format!("keepalive is on but probes only after {seconds}s or more")
+                match SystemDefault::of(finding) {
+                    Some(SystemDefault::Shown(default)) => {
+                        format!("keepalive is on but probes only after {default}s, the system's default")
+                    }
+                    Some(SystemDefault::Probable(default)) => format!(
+                        "keepalive is on but probes only after {seconds}s or more, probably {default}s, the system's \
+                         default"
+                    ),
+                    None => format!("keepalive is on but probes only after {seconds}s or more"),
+                }
             }
         }
         (Keepalive::Late, None) => "keepalive is on but comes too late".to_owned(),

@@ -96,7 +96,9 @@ fn verdict(criteria: &Criteria, facts: &Facts) -> Verdict {
 fn is_unanswered(facts: &Facts) -> bool {
     let Unanswered { probes, retransmits } = facts.unanswered;
     let heard_nothing = facts.last_heard.is_some_and(|last| last >= LIMIT_MS);
-    probes + retransmits >= 2 && heard_nothing
+    // a retransmission without an answer for a second is two segments: it repeats one
+    let repeated = u8::from(retransmits > 0 && facts.data_idle.is_some_and(|sent| sent >= Millis::from_secs(1)));
+    probes + retransmits + repeated >= 2 && heard_nothing
         || retransmits >= 6
         || probes >= 3 && facts.last_heard.is_none_or(|last| last >= Millis::from_secs(2))
 }

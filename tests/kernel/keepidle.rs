@@ -172,6 +172,18 @@ kernel_test!(keepalive_turned_on_a_moment_after_connect_has_the_systems_default,
         for wrong in ["7201", "7202", "7203", "7210"] {
             checks.that(!explained.contains(wrong), || explained.clone());
         }
+        // Traffic does not arm the timer again: the sum that it shows falls below the default.
+        let mut used = cases;
+        sleep(Duration::from_millis(1_500));
+        exchange_all(&mut used);
+        sleep(Duration::from_millis(300));
+        let (report, explained) = (audit(&rules), run(&[&["audit", "--explain"], &rules[..]].concat()).stdout);
+        for case in &used {
+            let Some(row) = checks.end(&case.name, &report, &case.near, "late", "exposed") else { continue };
+            checks.that(row.why.contains("probably 7200s, the system's default"), || row.why.clone());
+        }
+        checks.that(explained.contains("comes after 7200 s, probably the system's default"), || explained.clone());
+        drop(used);
     }
     checks.finish();
 });

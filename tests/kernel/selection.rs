@@ -1,5 +1,6 @@
 //! Options that choose what is shown: they change no verdict, and a name that does not exist is an error.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -149,7 +150,19 @@ kernel_test!(fail_on_accepts_an_incomplete_sweep_only_with_allow_incomplete, || 
     assert_eq!(incomplete.code(), 1, "{incomplete:?}");
     assert!(incomplete.stderr.contains("--allow-incomplete"), "{incomplete:?}");
     assert_eq!(without_capabilities(&[&strict[..], &["--allow-incomplete"]].concat()).code(), 0);
+    // a watch goes on until a sweep finds something, and does not go on where none can
+    let watch = [&strict[..], &["--watch", "100ms"]].concat();
+    assert_eq!(without_capabilities(&watch).code(), 1);
+    let binary = command(&watch);
+    let mut watching = Command::new(binary.get_program());
+    watching.args(binary.get_args()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut watching = watching.spawn().expect("the binary starts");
+    let mut lines = BufReader::new(watching.stdout.take().expect("piped")).lines();
+    assert!(lines.next().is_some_and(|line| line.is_ok()), "the first sweep is printed");
+    assert!(watching.try_wait().expect("our child").is_none(), "nothing is found yet");
     let _exposed = listener.connect(&client, v4(1, 2), [Keepalive::Off; 2]);
-    sleep(Duration::from_millis(250));
+    assert!(lines.any(|line| line.is_ok_and(|line| line.starts_with("exposed"))));
+    lines.for_each(drop);
+    assert_eq!(watching.wait().expect("our child").code(), Some(3));
     assert_eq!(run(&strict).code(), 3);
 });
