@@ -3,10 +3,10 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 \
 #       --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
 #
-# The compiler always runs on the machine's own architecture and crosses to the target: the Rust targets for musl bring
-# their C library, and Rust's own linker knows both architectures. What is C in the cryptography of TLS is built by the
-# image's gcc, or crosses by clang. CI builds and starts amd64; arm64 is not built there,
-# only its name for the compiler is checked.
+# The compiler always runs on the machine's own architecture and cross-compiles to the target. The Rust targets for musl
+# bring their C library, and Rust's own linker supports both architectures. The C parts of the TLS cryptography are
+# compiled by the image's gcc, or cross-compiled by clang. CI builds and starts the amd64 image. For arm64, it checks
+# only the name of the compiler's target.
 ARG BUILDER=docker.io/library/rust:1.95-slim-bookworm
 
 FROM --platform=$BUILDPLATFORM $BUILDER AS build
@@ -26,8 +26,8 @@ ENV CARGO_HOME=/cargo \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
     KEEPALIVE_AUDITOR_REVISION=$REVISION
-# The cached target directory outlives this context: the sources are touched, or files older than the last build of
-# another checkout would pass for built.
+# The target directory is cached between builds. So the sources are touched: otherwise cargo would take files that are
+# older than the last build of another checkout for already built.
 RUN --mount=type=cache,target=/cargo/registry \
     --mount=type=cache,target=/target,sharing=locked \
     triple="$(cat /triple)" && \
@@ -52,9 +52,9 @@ LABEL org.opencontainers.image.title="keepalive-auditor" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=binary /out/keepalive-auditor /keepalive-auditor
-# Entering a network namespace takes CAP_SYS_ADMIN, and capabilities added to a container reach only uid 0 (a file
-# capability would be refused under allowPrivilegeEscalation: false). Run it with every other capability dropped and a
-# read-only root: see deploy/.
+# The user is root because entering a network namespace needs CAP_SYS_ADMIN, and capabilities added to a container reach
+# only uid 0. (The kernel would refuse a file capability under allowPrivilegeEscalation: false.) Run the image with every
+# other capability dropped and a read-only root: see deploy/.
 USER 0:0
 # Prometheus metrics, the report and the page.
 EXPOSE 9986

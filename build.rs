@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Set by builds without a repository, such as the image's.
+/// Builds without a repository, such as the image's, set this variable.
 const REVISION: &str = "KEEPALIVE_AUDITOR_REVISION";
 
 fn main() {
-    // `include_dir!` alone notices changes of files that it knows, but no new file
+    // `include_dir!` alone notices changed files, but no new ones
     println!("cargo:rerun-if-changed=src/remedy/targets");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed={REVISION}");
@@ -17,20 +17,20 @@ fn main() {
     println!("cargo:rustc-env={REVISION}_SHORT={}", revision.get(..12).unwrap_or(&revision));
 }
 
-/// The revision that `cargo package` wrote down.
+/// The revision that `cargo package` recorded.
 fn packaged() -> Option<String> {
     let text = std::fs::read_to_string(".cargo_vcs_info.json").ok()?;
     let (_, rest) = text.split_once("\"sha1\": \"")?;
     rest.split('"').next().map(str::to_owned)
 }
 
-/// The revision that git checked out here. Not of a repository around this folder: that is somebody else's.
+/// The revision that git checked out here. A repository that contains this folder is another project's.
 fn checked_out() -> Option<String> {
     let top = git(&["rev-parse", "--show-toplevel"])?;
     if Path::new(&top).canonicalize().ok()? != Path::new(".").canonicalize().ok()? {
         return None;
     }
-    // A debug build is not rebuilt for each commit, so it cannot know its revision.
+    // Cargo does not rebuild a debug build for each commit, so it cannot know its revision.
     if std::env::var("PROFILE").ok()? != "release" {
         return None;
     }

@@ -53,7 +53,7 @@ image:
 e2e:
     bash .ci/run '[6-9]*'
 
-# 2 000 connections of all kinds for this many minutes: compare every judgement with what was done to them
+# run 2 000 connections of all kinds for this many minutes and compare every judgement with the events on them
 soak MINUTES="20":
     tests/soak/run {{ MINUTES }}
 

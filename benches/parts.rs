@@ -1,4 +1,4 @@
-//! What the parts cost that touch nothing: decoding, tracking, judging, rendering. `cargo bench --bench parts`.
+//! The cost of the parts without system calls: decode, track, judge, render. `cargo bench --bench parts`.
 
 #[path = "limits/generated.rs"]
 mod generated;
@@ -21,7 +21,7 @@ use generated::Node;
 
 const CONNECTIONS: u32 = 20_000;
 
-/// As an agent has it by default.
+/// The agent's default configuration.
 fn config() -> AgentConfig {
     AgentConfig::new(&Common::default(), &AgentArgs::default(), &ConfigFile::default()).expect("defaults are valid")
 }
@@ -30,12 +30,12 @@ fn digest() -> Digest {
     Digest::new(Arc::new(config().config.policy))
 }
 
-/// What is said of a node after some minutes of silence.
+/// The report of a node after some idle minutes.
 fn report(node: &Node) -> Report {
     let mut digest = digest();
     for number in 0..40 {
         let sweep = node.sweep(number);
-        sweep.looks(|record| digest.feed(record));
+        sweep.records(|record| digest.feed(record));
         digest.feed(&sweep.end());
     }
     digest.report("bench")
@@ -60,7 +60,7 @@ fn connections(criterion: &mut Criterion) {
     group.bench_function("decode and track, first", |bencher| {
         bencher.iter_with_large_drop(|| {
             let mut digest = digest();
-            sweep.looks(|record| digest.feed(record));
+            sweep.records(|record| digest.feed(record));
             digest
         });
     });
@@ -68,14 +68,14 @@ fn connections(criterion: &mut Criterion) {
     group.bench_function("judge, steady", |bencher| bencher.iter_custom(|rounds| steady(&node, rounds).1));
 }
 
-/// The time that so many sweeps after the first take to be looked at, and to be judged.
+/// The time to decode and track this number of sweeps after the first one, and the time to judge them.
 fn steady(node: &Node, rounds: u64) -> (Duration, Duration) {
     let mut digest = digest();
     let (mut looks, mut judgements) = (Duration::ZERO, Duration::ZERO);
     for number in 0..=rounds {
         let sweep = node.sweep(number);
         let start = Instant::now();
-        sweep.looks(|record| digest.feed(record));
+        sweep.records(|record| digest.feed(record));
         let looked = Instant::now();
         digest.feed(&sweep.end());
         let judged = Instant::now();

@@ -1,5 +1,4 @@
-//! `docs/metrics.md` is written from the table of families: `UPDATE_GOLDENS=1 cargo test --test metrics_doc` writes it
-//! again.
+//! `docs/metrics.md` must equal the table of families. `UPDATE_GOLDENS=1 cargo test --test metrics_doc` writes it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -56,7 +55,7 @@ fn the_page_is_that_of_the_table() {
     }
     let page = fs::read_to_string(&path).unwrap_or_default();
     let differs = page.lines().zip(document().lines().map(str::to_owned)).find(|(page, table)| page != table);
-    assert!(page == document(), "docs/metrics.md is not that of the table: {differs:?}\n(UPDATE_GOLDENS=1 writes it)");
+    assert!(page == document(), "docs/metrics.md differs from the table: {differs:?}\n(UPDATE_GOLDENS=1 writes it)");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A node of 250 pods and 20 000 processes: what naming their connections costs beside the sweep that finds them.
+//! A node with 250 pods and 20 000 processes: finding the owners must cost little compared with the sweep.
 //!
 //! `cargo test --release --features measure --test owners_budget -- --nocapture`, as root: it makes cgroups, which it
 //! removes.
@@ -28,7 +28,7 @@ const PODS: usize = 250;
 const PROCESSES_PER_POD: usize = 80;
 const ROUNDS: usize = 15;
 
-/// The cgroups of this test; they go with it, and so does everything that runs in them.
+/// The cgroups of this test. The drop kills everything in them and removes them.
 struct Cgroups(PathBuf);
 
 impl Cgroups {
@@ -53,7 +53,7 @@ impl Cgroups {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         enter(self.0.parent().expect("below the root"));
-        // process 1 of its world: all others are its own
+        // it is process 1 of its PID namespace, so all others there end with it
         let _ = Command::new("sh").args(["-c", "kill -9 -1"]).status();
         for _ in 0..200 {
             thread::sleep(Duration::from_millis(50));
@@ -74,7 +74,7 @@ fn remove(cgroup: &Path) -> std::io::Result<()> {
 
 /// Moves this process: its next sockets belong to that cgroup.
 fn enter(cgroup: &Path) {
-    fs::write(cgroup.join("cgroup.procs"), "0").expect("the cgroup lets us in");
+    fs::write(cgroup.join("cgroup.procs"), "0").expect("the cgroup accepts this process");
 }
 
 fn uid(pod: usize) -> String {
@@ -85,7 +85,7 @@ fn id(pod: usize, container: usize) -> String {
     format!("{pod:08x}{container:056x}")
 }
 
-/// What keeps a pod alive.
+/// The processes and sockets that keep a pod alive.
 struct Pod {
     _netns: Netns,
     _first: Child,
@@ -228,7 +228,7 @@ fn names_cost_less_than_a_tenth() {
             report.totals.owner_issues
         );
 
-        // the same questions once more, by themselves
+        // the same owner queries again, without a sweep
         let found = namespaces();
         let own = netns::own().expect("our own");
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Every remedy: the exact objects and fields, in the form that their APIs want, parsed from what is printed.
+//! Every remedy: parses the printed configuration and checks its exact objects and fields in the form of their APIs.
 
 #![expect(clippy::panic, reason = "helpers of tests may panic like tests")]
 
@@ -85,7 +85,7 @@ fn metadata(name: &str, namespace: &str) -> Value {
 }
 
 #[test]
-fn the_list_has_every_target_and_says_what_a_reader_must_know() {
+fn the_list_describes_every_target() {
     let targets = remedy::list().expect("all parse");
     assert_eq!(targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), TARGETS);
     for target in targets {
@@ -269,7 +269,7 @@ fn pod_sysctl() {
 }
 
 #[test]
-fn what_is_no_yaml_is_printed_word_for_word() {
+fn configuration_that_is_not_yaml_is_printed_word_for_word() {
     let has = |target: &str, line: &str| {
         let stdout = render(&request(target)).stdout;
         assert!(stdout.lines().any(|found| found.trim() == line), "{target} lacks {line:?}:\n{stdout}");
@@ -288,7 +288,7 @@ fn what_is_no_yaml_is_printed_word_for_word() {
     has("go", "Idle:     300 * time.Second,");
     let libpq =
         "host=db.example.com port=5432 keepalives=1 keepalives_idle=300 keepalives_interval=20 keepalives_count=4\n";
-    assert_eq!(render(&request("libpq")).stdout, libpq, "a connection string has room for nothing else");
+    assert_eq!(render(&request("libpq")).stdout, libpq, "a connection string cannot hold anything else");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn values_that_cannot_protect_are_refused_for_every_target() {
 }
 
 #[test]
-fn what_would_not_be_accepted_is_refused() {
+fn invalid_values_are_refused() {
     let refused = |request: Request, word: &str| {
         let error = remedy::render(&request).expect_err("is wrong").to_string();
         assert!(error.contains(word), "{error}");
@@ -330,7 +330,7 @@ fn hints_say_what_was_assumed_and_never_reach_stdout() {
         namespace: Some("shop".into()),
         ..request("istio-destination-rule")
     };
-    assert!(!render(&all).hints.iter().any(|hint| hint.contains("Assumed")), "nothing was");
+    assert!(!render(&all).hints.iter().any(|hint| hint.contains("Assumed")), "nothing was assumed");
     let useless = Request { namespace: Some("shop".into()), ..request("nginx") };
     assert!(render(&useless).hints.iter().any(|hint| hint == "nginx has no use for --namespace."));
     let hints = render(&request("istio-destination-rule")).hints.join("\n");

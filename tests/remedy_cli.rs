@@ -1,4 +1,4 @@
-//! `keepalive-auditor remedy` and `profiles` as a shell sees them: what goes where, and the exit status.
+//! `keepalive-auditor remedy` and `profiles` in a shell: stdout, stderr and the exit status.
 
 use std::process::{Command, Output};
 
@@ -35,7 +35,7 @@ fn values_that_cannot_protect_end_with_2_and_print_nothing() {
 }
 
 #[test]
-fn the_path_decides_what_is_derived() {
+fn the_path_decides_the_derived_times() {
     let idle = |flags: &[&str]| {
         let output = run(&[&["remedy", "redis"], flags].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

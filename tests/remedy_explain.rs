@@ -1,5 +1,5 @@
-//! `audit --explain` and `audit --compare` on reports made by hand: which remedies are named, and what is said of a
-//! change.
+//! `audit --explain` and `audit --compare` on constructed reports: the remedies that they name, and their statements
+//! about a change.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -250,7 +250,7 @@ fn proxy(number: u16) -> Finding {
     finding(pod("web-0", "istio-proxy"), number, 443)
 }
 
-/// A late connection that probes after so many seconds.
+/// A late connection that probes after this many seconds.
 fn late_after(number: u16, seconds: u64) -> Finding {
     let after = Some(Millis::from_secs(seconds));
     Finding { keepidle: after, probes_after: after, ..late(finding(pod("web-0", "app"), number, 5432)) }
@@ -262,7 +262,7 @@ fn paragraphs(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn what_is_said_of_a_group_is_true_of_all_its_members() {
+fn each_statement_about_a_group_is_true_for_all_its_members() {
     let findings = |times: &[(u64, u16)]| -> Vec<Finding> {
         let all = times.iter().flat_map(|&(seconds, count)| (0..count).map(move |_| seconds));
         (1..).zip(all).map(|(number, seconds)| late_after(number, seconds)).collect()
@@ -297,15 +297,15 @@ fn processes_are_groups_of_their_own_but_the_replicas_of_a_workload_are_one() {
 }
 
 #[test]
-fn what_is_not_answered_is_shown_with_what_bounds_it() {
-    let hangs = |verdict, keepalive| Finding { verdict, keepalive, ..finding(pod("web-0", "app"), 1, 5432) };
+fn unanswered_connections_are_explained_with_the_options_that_limit_them() {
+    let unanswered = |verdict, keepalive| Finding { verdict, keepalive, ..finding(pod("web-0", "app"), 1, 5432) };
     for (verdict, keepalive) in [
         (Verdict::Unanswered, Keepalive::On),
         (Verdict::Unanswered, Keepalive::Unknown),
         (Verdict::Unanswered, Keepalive::Off),
         (Verdict::Blackholed, Keepalive::Late),
     ] {
-        let text = explained(vec![hangs(verdict, keepalive)], &[]);
+        let text = explained(vec![unanswered(verdict, keepalive)], &[]);
         for word in ["TCP_USER_TIMEOUT", "tcp_user_timeout", "tcp-ut", "Netty", "gRPC", "Go:", "setsockopt"] {
             assert!(text.contains(word), "{verdict:?} {keepalive:?} does not name {word}: {text}");
         }
@@ -349,7 +349,7 @@ fn a_change_that_took_effect_leaves_old_connections_as_they_were() {
 }
 
 #[test]
-fn a_listener_that_did_not_take_it_needs_a_restart() {
+fn a_listener_that_did_not_apply_the_change_needs_a_restart() {
     let gateway = |number| inbound(pod("gw-0", "istio-proxy"), number, 8443);
     let text = compare(&report(vec![gateway(1)]), &report(vec![gateway(1), gateway(2)]));
     assert!(text.contains("It did not take effect"), "{text}");
@@ -381,7 +381,7 @@ fn a_restarted_pod_is_the_same_workload() {
 }
 
 #[test]
-fn a_cookie_that_another_connection_has_is_no_match() {
+fn the_cookie_of_another_connection_does_not_match() {
     let reused = Finding { local: Endpoint { port: 50_000, ..proxy(1).local }, ..proxy(1) };
     let change = one_change(vec![proxy(1)], vec![on(reused)]);
     assert_eq!((change.new_protected, change.fixed_in_place), (1, 0));

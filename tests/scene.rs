@@ -1,4 +1,4 @@
-//! A node with three namespaces made by hand: what `audit` and `agent` say of it, together and when one of them goes.
+//! A node with three network namespaces: `audit` and `agent` report the same, also when one namespace is removed.
 
 mod support;
 
@@ -65,7 +65,7 @@ fn same_sweep(agent: &Agent) -> (Report, Page) {
     }
 }
 
-/// The number of rows by some of their words.
+/// The number of rows by some of their fields.
 fn count<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> BTreeMap<Vec<String>, f64> {
     let mut counts = BTreeMap::new();
     for row in rows {
@@ -118,7 +118,7 @@ kernel_test!(the_metrics_agree_with_the_report, || {
     agent.wait(Duration::from_secs(30), exposed).unwrap_or_else(|report| panic!("{:?}", report.verdicts));
     let (report, page) = same_sweep(&agent);
     let mut checks = Checks::default();
-    // Of the rows, those that the test made; the agent's own callers come and go.
+    // Only the rows of the test's connections: the requests to the agent come and go.
     checks.that(report.sweep.connections >= 2 * 7 * held.len() as u64, || format!("{:?}", report.sweep));
     checks.equal("rows", report.connections.len() as u64, report.sweep.connections);
 
@@ -144,18 +144,18 @@ kernel_test!(the_metrics_agree_with_the_report, || {
         flagged.filter_map(|row| row.wire_idle_seconds).fold(0.0, f64::max)
     };
     for direction in ["inbound", "outbound"] {
-        let told =
+        let shown =
             page.of("keepalive_auditor_flagged_wire_idle_seconds_max").filter(|s| s.labels["direction"] == direction);
-        let told = told.map(|sample| sample.value).fold(0.0, f64::max);
-        let same = (told - oldest(direction)).abs() < 0.01;
-        checks.that(same, || format!("{direction}: {told} s on the page, {} s in the report", oldest(direction)));
+        let shown = shown.map(|sample| sample.value).fold(0.0, f64::max);
+        let same = (shown - oldest(direction)).abs() < 0.01;
+        checks.that(same, || format!("{direction}: {shown} s on the page, {} s in the report", oldest(direction)));
     }
 
     let namespaces = page.sum("keepalive_auditor_namespaces", &["result"]);
-    let told: BTreeMap<_, _> = report.sweep.namespaces.iter().filter(|(_, n)| **n != 0).collect();
+    let shown: BTreeMap<_, _> = report.sweep.namespaces.iter().filter(|(_, n)| **n != 0).collect();
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
-    let told: BTreeMap<_, _> = told.into_iter().map(|(result, n)| (vec![result.clone()], *n as f64)).collect();
-    checks.equal("namespaces", namespaces, told);
+    let shown: BTreeMap<_, _> = shown.into_iter().map(|(result, n)| (vec![result.clone()], *n as f64)).collect();
+    checks.equal("namespaces", namespaces, shown);
 
     for (family, kind) in [
         ("connections", "gauge"),
@@ -178,7 +178,7 @@ kernel_test!(the_metrics_agree_with_the_report, || {
     for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"] {
         checks.that(page.of(name).count() == 1, || format!("{name} is not on the page"));
     }
-    // Nothing that grows without bound is a label.
+    // No label has an unbounded number of values.
     let port = held[0][0].1.client.local().port().to_string();
     let grows =
         page.samples.iter().find(|sample| sample.labels.values().any(|value| value.ends_with(&format!(":{port}"))));
@@ -186,10 +186,10 @@ kernel_test!(the_metrics_agree_with_the_report, || {
     checks.finish();
 });
 
-kernel_test!(a_namespace_that_is_deleted_goes_at_once_and_leaves_no_series, || {
+kernel_test!(a_deleted_namespace_disappears_at_once_with_its_series, || {
     let mut node = Node::new();
     let mut held = node.connections();
-    // As often as it can: a handle that outlived its sweep would hold the namespace.
+    // The agent sweeps as often as it can: a handle that outlived its sweep would keep the namespace alive.
     let agent = Agent::start(&[&RULES[..], &["--interval", "200ms"]].concat());
     let three = node.hosts.pop().expect("three namespaces");
     let inode = three.inode;
@@ -218,8 +218,8 @@ kernel_test!(a_namespace_that_is_deleted_goes_at_once_and_leaves_no_series, || {
     assert!(named.is_none(), "a series of a namespace that is gone: {named:?}");
     let connections: f64 = page.of("keepalive_auditor_connections").map(|sample| sample.value).sum();
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
-    let told = report.sweep.connections as f64;
-    assert!((connections - told).abs() < 0.5, "{connections} on the page, {told} in the report");
+    let shown = report.sweep.connections as f64;
+    assert!((connections - shown).abs() < 0.5, "{connections} on the page, {shown} in the report");
 });
 
 kernel_test!(the_agent_stops_within_two_seconds_of_either_signal, || {

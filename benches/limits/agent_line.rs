@@ -1,4 +1,4 @@
-//! The agent's line, called as the agent calls it: a sweep into a digest that lives on, and a report.
+//! The parts of the agent, called as the agent calls them: sweeps into one digest, and a report after each.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use keepalive_auditor::judge::report::Report;
 
 use crate::measure::{Cpu, cost};
 
-/// What an agent keeps from sweep to sweep.
+/// The state that an agent keeps between sweeps.
 pub struct Line {
     host: Host,
     digest: Digest,
 }
 
 impl Line {
-    /// With defaults, but that connections are long-lived at once, for what is flagged costs more than what is young,
-    /// and that nothing is skipped; over the namespaces found in these directories, and our own.
+    /// Sweeps the namespaces in these directories and the current one. Connections are long-lived at once, because
+    /// flagged ones cost more than young ones. Nothing is skipped. Everything else has its default.
     pub fn over(directories: &[&str]) -> Self {
         let netns_dir = directories.iter().map(PathBuf::from).collect();
         let common = Common { long_lived: Some(Duration::from_millis(1)), netns_dir, ..Common::default() };
@@ -29,7 +29,7 @@ impl Line {
         Self { host: Host::new(config.config.paths), digest: Digest::new(Arc::new(config.config.policy)) }
     }
 
-    /// One sweep, and what it costs.
+    /// Runs one sweep. Returns its CPU time and its report.
     pub fn sweep(&mut self) -> (Cpu, Report) {
         cost(|| {
             self.host.sweep_into(&mut self.digest).expect("nothing is recorded");

@@ -1,4 +1,5 @@
-//! What a sweep costs a connection: beside a loop that only receives, and beside `ss -tnoi`, in rounds of one of each.
+//! The cost of a sweep per connection, compared with a loop that only receives and with `ss -tnoi`. Each round runs
+//! each of them once.
 
 use std::process::Command;
 
@@ -12,7 +13,7 @@ use crate::support::binary::command;
 use crate::support::netns::Netns;
 use crate::table::row;
 
-/// One median each, seconds, and ratios of the same rounds.
+/// The runs of each program, in the same rounds.
 struct Compared {
     count: usize,
     first: Cpu,
@@ -22,7 +23,7 @@ struct Compared {
     audit: Runs,
 }
 
-/// Measures with each of these numbers of connections, in rising order.
+/// Measures with each of these numbers of connections, in ascending order.
 pub fn measure(counts: &[usize]) {
     let mut node = Node::new();
     node.namespaces(NETNS, 1);
@@ -63,7 +64,7 @@ fn compare(node: &Node) -> Compared {
     compared
 }
 
-/// What the raw loop costs in a namespace.
+/// The cost of the raw loop in a namespace.
 pub fn raw_cost(near: &Netns, requests: &[Request]) -> Cpu {
     near.enter(|| {
         let socket = raw::open();
@@ -92,7 +93,7 @@ impl Compared {
     }
 }
 
-/// Seconds a connection to nanoseconds a connection.
+/// The factor from seconds for all connections to nanoseconds for each.
 #[expect(clippy::cast_precision_loss, reason = "numbers of connections are far below 2^52")]
 fn nanos(count: usize) -> f64 {
     count as f64 / 1e9

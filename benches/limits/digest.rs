@@ -1,4 +1,4 @@
-//! Generated sweeps into a digest, and nothing else: what `benches/callgrind` counts the instructions of.
+//! Digests generated sweeps and does nothing else, so that `benches/callgrind` can count the instructions.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use keepalive_auditor::digest::Digest;
 
 use crate::generated::Node;
 
-/// As many sweeps are generated whatever number is digested, so that two runs differ by what digesting costs.
+/// The number of generated sweeps. It is the same in each run, so two runs differ only by the cost to digest.
 const GENERATED: u64 = 8;
 
-/// `digest CONNECTIONS SWEEPS`, if that is what was asked for.
-pub fn play(arguments: &[String]) -> bool {
+/// Runs `digest CONNECTIONS SWEEPS`. Returns false if the arguments ask for something else.
+pub fn run(arguments: &[String]) -> bool {
     let [role, connections, sweeps] = arguments else { return false };
     if role != "digest" {
         return false;
@@ -24,7 +24,7 @@ pub fn play(arguments: &[String]) -> bool {
     let wanted = sweeps.parse().expect("a number of sweeps");
     assert!(wanted <= all.len(), "at most {GENERATED} sweeps");
     for sweep in &all[..wanted] {
-        sweep.looks(|record| digest.feed(record));
+        sweep.records(|record| digest.feed(record));
         digest.feed(&sweep.end());
         let report = digest.summary("bench");
         assert_eq!(report.connections.to_string(), *connections);

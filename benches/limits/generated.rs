@@ -1,18 +1,18 @@
-//! Sweeps of a node with many pods, made of a real kernel's reply: the same bytes each time, for what touches nothing.
+//! Generates sweeps of a node with many pods from a real kernel's reply. The bytes are the same in each run.
 
 use keepalive_auditor::owner::{NsId, Owner, OwnerKind};
 use keepalive_auditor::record::{Counters, Namespace, Record};
 
 /// A real reply, `tests/wire/established-ipv4.hex`.
 const REPLY: &str = include_str!("../../tests/wire/established-ipv4.hex");
-/// Monotonic clock of the first sweep, milliseconds.
+/// The monotonic clock at the first sweep, in milliseconds.
 pub const FIRST: u64 = 1_000_000;
-/// From sweep to sweep.
+/// The time between two sweeps, in milliseconds.
 pub const INTERVAL: u64 = 15_000;
-/// The kernel's datagrams: as many replies as 32 KiB hold.
+/// Replies in one datagram of the kernel: as many as fit into 32 KiB.
 const REPLIES: usize = 80;
 
-/// Where a field of a reply is, header included.
+/// The offsets of fields in a reply, header included.
 mod at {
     pub const TIMER: usize = 16 + 2;
     pub const SPORT: usize = 16 + 4;
@@ -27,8 +27,8 @@ mod at {
     pub const LAST: [usize; 3] = [TCP_INFO + 44, TCP_INFO + 52, TCP_INFO + 56];
 }
 
-/// A node on which every pod has as many connections: a third without keepalive, a third that keeps alive every two
-/// hours, a third in time. None of them ever says anything.
+/// A node whose pods all have the same number of connections. A third has no keepalive, a third probes every two hours,
+/// and a third probes in time. All of them are idle.
 pub struct Node {
     pods: u32,
     each: u32,
@@ -91,7 +91,7 @@ impl Node {
 
     fn reply(&self, pod: u32, number: u32, clock: u64) -> Vec<u8> {
         let socket = pod * self.each + number + 1;
-        // Silent since some moment within the three minutes before the first sweep.
+        // Idle since a moment in the three minutes before the first sweep.
         let idle = u32::try_from(clock - FIRST).expect("few sweeps") + socket.wrapping_mul(7919) % 180_000;
         let (timer, expires) = match number % 3 {
             0 => (0, 0),
@@ -117,8 +117,8 @@ impl Node {
 }
 
 impl Sweep {
-    /// Everything up to the end of the last dump.
-    pub fn looks(&self, mut each: impl FnMut(&Record<'_>)) {
+    /// Passes on all records up to the end of the last dump.
+    pub fn records(&self, mut each: impl FnMut(&Record<'_>)) {
         each(&Record::Sweep { started_at: self.clock, clock: self.clock });
         for dump in &self.dumps {
             each(&Record::Namespace(dump.namespace.clone()));
@@ -129,12 +129,12 @@ impl Sweep {
         }
     }
 
-    /// The end, upon which everything is judged.
+    /// The end of the sweep, after which the digest judges.
     pub fn end(&self) -> Record<'static> {
         Record::SweepEnd { clock: self.clock }
     }
 
-    /// The datagrams alone.
+    /// Only the datagrams.
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.dumps.iter().flat_map(|dump| &dump.datagrams).map(Vec::as_slice)
     }

@@ -1,5 +1,4 @@
-//! What a sweep costs as the node grows: in connections, in namespaces, in processes. Prints Markdown, for
-//! benches/README.md.
+//! The cost of a sweep as connections, namespaces and processes grow. Prints Markdown for benches/README.md.
 
 use std::fs;
 use std::process::Command;
@@ -16,13 +15,13 @@ use crate::support::binary::Agent;
 
 const ROUNDS: usize = 9;
 
-/// What a steady sweep costs, milliseconds.
+/// The cost of a steady sweep, in milliseconds.
 fn sweep(line: &mut Line) -> f64 {
     line.sweep();
     median((0..ROUNDS).map(|_| line.sweep().0.total * 1e3))
 }
 
-/// In connections, all in one namespace.
+/// Growth in connections, all in one namespace.
 pub fn connections() {
     let mut node = Node::new();
     node.namespaces(NETNS, 1);
@@ -47,8 +46,7 @@ pub fn connections() {
     }
 }
 
-/// In namespaces: empty ones, and ones with four connections each; 18 000 connections are elsewhere on the node, and
-/// not audited.
+/// Growth in namespaces, empty or with four connections each. 18 000 other connections on the node are not audited.
 pub fn namespaces() {
     let mut node = Node::new();
     node.namespaces(NETNS, 1);
@@ -60,10 +58,10 @@ pub fn namespaces() {
     let mut made = 0;
     for count in [1, 10, 100, 300, 1000] {
         node.namespaces("/run/empty", count - made);
-        let talking = node.namespaces("/run/talking", count - made);
-        node.connect(talking, 4);
+        let active = node.namespaces("/run/active", count - made);
+        node.connect(active, 4);
         made = count;
-        let cells = ["/run/empty", "/run/talking"].map(|directory| {
+        let cells = ["/run/empty", "/run/active"].map(|directory| {
             let ms = sweep(&mut Line::over(&[directory]));
             format!("{ms:.1} | {:.0}", ms * 1e3 / f64::from(u32::try_from(count).expect("few")))
         });
@@ -71,9 +69,9 @@ pub fn namespaces() {
     }
 }
 
-/// The most threads that the agent has at a time while it sweeps all those namespaces again and again.
+/// The highest number of the agent's threads while it sweeps all these namespaces repeatedly.
 fn threads() -> u64 {
-    let agent = Agent::start(&["--interval", "1s", "--netns-dir", "/run/empty,/run/talking"]);
+    let agent = Agent::start(&["--interval", "1s", "--netns-dir", "/run/empty,/run/active"]);
     let path = format!("/proc/{}/status", agent.pid().as_raw_nonzero());
     let begun = Instant::now();
     let mut most = 0;
@@ -86,7 +84,7 @@ fn threads() -> u64 {
     most
 }
 
-/// In processes that hold nothing, with one namespace.
+/// Growth in processes without sockets, with one namespace.
 pub fn processes() {
     let mut idlers = Idlers::new();
     println!("| processes | sweep, ms | µs each |");

@@ -1,9 +1,9 @@
-//! What is measured on: connections that other processes hold, namespaces, idle processes. All of it ends with this
-//! process.
+//! The load of the benchmarks: connections that other processes hold, namespaces, idle processes. All of it ends with
+//! this process.
 //!
-//! A connection has its near end in a namespace that is audited, and its far end, across a veth pair, in one that
-//! nobody finds: it stands for other machines. One process holds near ends, another the far ends, and no process more
-//! than its limit of descriptors allows; neither process is itself in the namespaces of its sockets.
+//! The near end of a connection is in an audited namespace. Its far end, across a veth pair, is in a namespace that no
+//! audit finds: it stands for other machines. One process holds near ends and another one far ends, up to their limits
+//! of descriptors. Neither process is itself in the namespaces of its sockets.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -19,28 +19,28 @@ use crate::support::isolation::allow_many_files;
 use crate::support::netns::{Netns, join};
 use crate::support::socket::{Keepalive, Server};
 
-/// What is left of a process's descriptors for everything else.
+/// The descriptors of a process that are reserved for everything but connections.
 const SPARE: usize = 200;
 
-/// Where the program looks for namespaces by itself.
+/// The directory in which the program finds namespaces by default.
 pub const NETNS: &str = "/run/netns";
 
-/// A node and what it is connected to.
+/// A node and its peers.
 pub struct Node {
     far: Netns,
     pub namespaces: Vec<Netns>,
-    /// Connections made so far.
+    /// The number of connections so far.
     pub connections: usize,
     holders: Vec<Child>,
     next_port: u16,
-    /// Every other connection that is made from now on says a byte every half minute.
-    pub talks: bool,
+    /// Whether every second new connection sends a byte every 30 s.
+    pub sends_bytes: bool,
     linked: BTreeSet<usize>,
 }
 
 impl Node {
-    /// A node without namespaces. Other machines' sockets are not in its table of connections: the far side gets a
-    /// table of its own, where the kernel (6.1 and later) can give it one.
+    /// A node without namespaces. Sockets of other machines are not in its table of connections: Linux 6.1 and later
+    /// can give the far side its own table.
     pub fn new() -> Self {
         let (own, setting) = (Netns::current(), "net.ipv4.tcp_child_ehash_entries");
         let separate = Path::new("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists();
@@ -57,13 +57,12 @@ impl Node {
             connections: 0,
             holders: Vec::new(),
             next_port: 8000,
-            talks: false,
+            sends_bytes: false,
             linked: BTreeSet::new(),
         }
     }
 
-    /// Makes `count` more namespaces, found in this directory, without connections and without a link; gives their
-    /// places.
+    /// Makes `count` more namespaces in this directory, without connections and without a link. Returns their indices.
     pub fn namespaces(&mut self, directory: &str, count: usize) -> Range<usize> {
         let first = self.namespaces.len();
         let made = first..first + count;
@@ -71,7 +70,7 @@ impl Node {
         made
     }
 
-    /// Links a namespace to the far side, if it is not.
+    /// Links a namespace to the far side, unless it has a link.
     fn link(&mut self, at: usize) {
         if self.linked.insert(at) {
             let (near, far) = addresses(at);
@@ -81,7 +80,7 @@ impl Node {
         }
     }
 
-    /// Makes `each` more connections in each namespace of `within`, which end in the far side.
+    /// Makes `each` more connections to the far side in each namespace of `within`.
     pub fn connect(&mut self, within: Range<usize>, each: usize) {
         within.clone().for_each(|at| self.link(at));
         let most = usize::try_from(allow_many_files()).expect("a number of descriptors") - SPARE;
@@ -105,7 +104,7 @@ impl Node {
         }
     }
 
-    /// Two processes that hold these many connections of these namespaces.
+    /// Starts two processes that hold this number of connections in each of these namespaces.
     fn hold(&mut self, batch: &[(usize, usize)]) {
         let port = self.next_port;
         self.next_port += 1;
@@ -113,7 +112,7 @@ impl Node {
         let far = self.far.path.display().to_string();
         let mut server = start(&["accept".to_owned(), far, port.to_string(), count.to_string()]);
         wait_for("listening", &mut server);
-        let role = if self.talks { "talk" } else { "connect" };
+        let role = if self.sends_bytes { "talk" } else { "connect" };
         let mut arguments = vec![role.to_owned(), port.to_string()];
         for &(at, count) in batch {
             let path = self.namespaces[at].path.display().to_string();
@@ -122,7 +121,7 @@ impl Node {
         let mut client = start(&arguments);
         wait_for("held", &mut client);
         wait_for("held", &mut server);
-        // Ended in this order: nobody talks to a server that is gone.
+        // The clients end first, so that no client sends to a server that is gone.
         self.holders.extend([client, server]);
         self.connections += count;
     }
@@ -148,7 +147,7 @@ impl Idlers {
         Self(Vec::new())
     }
 
-    /// Starts `count` more: shells of a thousand, which fork without loading a program.
+    /// Starts `count` more. Each shell forks a thousand, without loading a program.
     pub fn add(&mut self, count: usize) {
         const SHELL: &str = "i=0; while [ $i -lt $1 ]; do read -r _ <&3 & i=$((i+1)); done 3<&0; echo held; read -r _";
         let mut left = count;
@@ -192,13 +191,13 @@ fn start(arguments: &[String]) -> Child {
 
 fn wait_for(word: &str, child: &mut Child) {
     let mut line = String::new();
-    // Unbuffered beyond the line: the child says its next word only later.
-    BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("the holder speaks");
+    // A reader for one line loses nothing: the child writes its next word later.
+    BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("the holder answers");
     assert_eq!(line.trim_end(), word, "a holder failed, see above");
 }
 
-/// The part of a holder, if this process is one: it holds its sockets until nobody holds its stdin.
-pub fn play(arguments: &[String]) -> bool {
+/// Acts as a holder if the arguments ask for one: holds its sockets until its stdin is closed.
+pub fn run_as_holder(arguments: &[String]) -> bool {
     let number = |text: &String| text.parse::<u16>().expect("a number");
     match arguments {
         [role, far, port, count] if role == "accept" => {
@@ -229,10 +228,10 @@ pub fn play(arguments: &[String]) -> bool {
             say("held");
             thread::scope(|scope| {
                 if role == "talk" {
-                    scope.spawn(|| talk(&held));
+                    scope.spawn(|| send_bytes(&held));
                 }
                 wait_for_the_end();
-                // Talkers do not end by themselves.
+                // The sending threads do not end by themselves.
                 std::process::exit(0);
             });
         }
@@ -241,22 +240,22 @@ pub fn play(arguments: &[String]) -> bool {
     true
 }
 
-/// Every other connection says one byte every half minute, evenly spread over time and namespaces.
-fn talk(held: &[TcpStream]) {
+/// Every second connection sends one byte every 30 s, evenly spread over time and namespaces.
+fn send_bytes(held: &[TcpStream]) {
     /// Prime, so that these steps reach every connection.
     const STEP: usize = 7919;
-    let mut talkers: Vec<_> = held.iter().step_by(2).collect();
-    let pause = Duration::from_secs(30) / u32::try_from(talkers.len().max(1)).expect("few connections");
-    let count = talkers.len();
+    let mut senders: Vec<_> = held.iter().step_by(2).collect();
+    let pause = Duration::from_secs(30) / u32::try_from(senders.len().max(1)).expect("few connections");
+    let count = senders.len();
     for at in (0..count).cycle() {
-        talkers[at * STEP % count].write_all(b"?").expect("a byte is written");
+        senders[at * STEP % count].write_all(b"?").expect("a byte is written");
         thread::sleep(pause);
     }
 }
 
 fn say(word: &str) {
     let mut out = std::io::stdout();
-    writeln!(out, "{word}").and_then(|()| out.flush()).expect("who started this reads");
+    writeln!(out, "{word}").and_then(|()| out.flush()).expect("the parent reads");
 }
 
 fn wait_for_the_end() {

@@ -1,5 +1,4 @@
-//! The limits on what the program may cost, measured on this machine in namespaces made for it: `just bench`,
-//! benches/README.md.
+//! Measures the cost of the program against its limits, in namespaces of its own: `just bench`, benches/README.md.
 
 #![expect(clippy::panic, reason = "a benchmark that cannot measure ends, and says why")]
 
@@ -27,23 +26,23 @@ use std::time::Duration;
 
 use support::isolation;
 
-/// Longer than anything here takes; who measures for longer says so.
+/// Longer than any benchmark here takes, except those that set their own limit.
 const LIMIT: Duration = Duration::from_mins(20);
 
-const USAGE: &str = "what to measure; without arguments everything but growth and digest:
-  connections [N…]             what a sweep of N connections costs (20000 200000)
-  namespaces                   what a namespace costs
-  steady [MINUTES [TALKING]]   what the agent costs over time (10), while so many of 250 namespaces talk (0)
+const USAGE: &str = "name what to measure; without arguments everything but growth and digest is measured:
+  connections [N…]             cost of a sweep of N connections (20000 200000)
+  namespaces                   cost of a namespace
+  steady [MINUTES [ACTIVE]]    cost of the agent over time (10), with traffic in ACTIVE of 250 namespaces (0)
   memory [N]                   peak memory at N connections (200000)
-  scrape                       how long GET /metrics takes
-  start                        how long the program takes that finds almost nothing, and its size
+  scrape                       time of GET /metrics
+  start                        time of an audit that finds almost nothing, and the size of the binary
   growth WHAT                  tables over connections, namespaces or processes
   digest CONNECTIONS SWEEPS    digests generated sweeps, for callgrind";
 
 fn main() {
     // cargo bench adds it
     let arguments: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if load::play(&arguments) || memory::play(&arguments) || digest::play(&arguments) {
+    if load::run_as_holder(&arguments) || memory::run_as_parent(&arguments) || digest::run(&arguments) {
         return;
     }
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -57,7 +56,7 @@ fn main() {
     }
 }
 
-/// Measures in a world of its own.
+/// Measures inside new namespaces.
 fn inside(words: &[&str]) {
     let limit = match words {
         ["steady", minutes, ..] => LIMIT + Duration::from_secs(60 * number(minutes) as u64),
@@ -71,8 +70,8 @@ fn inside(words: &[&str]) {
         ["namespaces"] => namespaces::measure(),
         ["steady", more @ ..] if more.len() <= 2 => {
             let minutes = more.first().map_or(10, |word| number(word));
-            let talking = more.get(1).map_or(0, |word| number(word));
-            steady::measure(Duration::from_secs(60 * minutes as u64), talking);
+            let active = more.get(1).map_or(0, |word| number(word));
+            steady::measure(Duration::from_secs(60 * minutes as u64), active);
         }
         ["memory"] => memory::measure(200_000),
         ["memory", count] => memory::measure(number(count)),
@@ -89,5 +88,5 @@ fn inside(words: &[&str]) {
 }
 
 fn number(word: &str) -> usize {
-    word.parse().unwrap_or_else(|_| panic!("`{word}` is no number"))
+    word.parse().unwrap_or_else(|_| panic!("`{word}` is not a number"))
 }

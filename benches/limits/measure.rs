@@ -7,16 +7,15 @@ use std::time::Duration;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use rustix::time::{ClockId, clock_gettime};
 
-/// CPU time, seconds.
+/// CPU time in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {
     pub total: f64,
-    /// Its part in user space. The kernel samples this split at its tick, so that only a mean over many runs means
-    /// something.
+    /// The part in user space. The kernel samples this split at its tick, so only a mean of many runs is meaningful.
     pub user: f64,
 }
 
-/// What `work` costs this process, on a thread of its own and in any that it starts; and what it gives.
+/// Runs `work` on a new thread. Returns the CPU time of this process meanwhile, and the result of `work`.
 pub fn cost<T: Send>(work: impl FnOnce() -> T + Send) -> (Cpu, T) {
     let before = cpu_clock();
     let measured = || {
@@ -35,7 +34,7 @@ pub fn cpu_clock() -> f64 {
     Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).expect("a part of a second")).as_secs_f64()
 }
 
-/// What a program costs from start to end; its output is thrown away, its success is required.
+/// The CPU time of a program from start to end. Its output is discarded, and it must succeed.
 pub fn cost_of(command: &mut Command) -> Cpu {
     let before = usage(UsageWho::RUSAGE_CHILDREN);
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().expect("the program starts");
@@ -46,7 +45,7 @@ pub fn cost_of(command: &mut Command) -> Cpu {
 
 /// User and system time, seconds.
 fn usage(who: UsageWho) -> (f64, f64) {
-    let usage: Usage = getrusage(who).expect("the kernel tells our usage");
+    let usage: Usage = getrusage(who).expect("the kernel reports our usage");
     let seconds = |time: nix::sys::time::TimeVal| {
         #[expect(clippy::cast_precision_loss, reason = "seconds and microseconds of a process are far below 2^52")]
         let seconds = time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
@@ -59,7 +58,7 @@ fn share((user, system): (f64, f64)) -> f64 {
     if user + system > 0.0 { user / (user + system) } else { 0.0 }
 }
 
-/// Runs of one thing.
+/// The runs of one measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Runs(Vec<Cpu>);
 
@@ -78,20 +77,20 @@ impl Runs {
         median(self.0.iter().map(|cpu| cpu.total))
     }
 
-    /// The median of the ratios to the runs of another thing that were made in the same rounds.
+    /// The median of the ratios to the runs of another measurement in the same rounds.
     pub fn ratio(&self, to: &Self) -> f64 {
         assert_eq!(self.0.len(), to.0.len(), "runs come in rounds");
         median(self.0.iter().zip(&to.0).map(|(ours, theirs)| ours.total / theirs.total))
     }
 
-    /// Mean part in user space.
+    /// The mean part in user space.
     pub fn user_share(&self) -> f64 {
         let sum = |of: fn(&Cpu) -> f64| self.0.iter().map(of).sum::<f64>();
         sum(|cpu| cpu.user) / sum(|cpu| cpu.total)
     }
 }
 
-/// The middle value; of an even number the mean of the two in the middle.
+/// The median: the middle value, or the mean of the two middle values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.into_iter().collect();
     assert!(!values.is_empty(), "something was measured");

@@ -13,7 +13,7 @@ use crate::support::binary::{Agent, command};
 use crate::support::metrics::Page;
 use crate::table::row;
 
-/// Measures with so many connections.
+/// Measures with this number of connections.
 pub fn measure(count: usize) {
     let mut node = Node::new();
     node.namespaces(NETNS, 1);
@@ -21,7 +21,7 @@ pub fn measure(count: usize) {
     let limit = 12.0 + 128.0 * megabytes(count as u64);
 
     let agent = Agent::start(&["--interval", "2s", "--long-lived", "1ms"]);
-    // Some sweeps, and every page read once while there are so many.
+    // Some sweeps with all connections, and one request for each page.
     loop {
         thread::sleep(Duration::from_millis(500));
         let page = Page::read(&agent.page("/metrics"));
@@ -56,8 +56,8 @@ fn high_water(agent: &Agent) -> f64 {
     megabytes(kibibytes * 1024)
 }
 
-/// Runs the program to its end and gives its peak, megabytes. A process of its own starts it: a program's peak is at
-/// least that of who started it, and the kernel keeps one for all children.
+/// Runs the program to its end and returns its peak in megabytes. A small process in between starts it, because a
+/// program's peak is at least that of its parent, and the kernel keeps one peak for all children.
 fn peak_of(arguments: &[&str]) -> f64 {
     let program = command(arguments);
     let output = Command::new(env::current_exe().expect("this program has a path"))
@@ -71,15 +71,15 @@ fn peak_of(arguments: &[&str]) -> f64 {
     megabytes(text.trim().parse::<u64>().unwrap_or_else(|_| panic!("{arguments:?} failed: {text}")) * 1024)
 }
 
-/// The part of the process in between: runs the rest of the arguments and says the peak, KiB.
-pub fn play(arguments: &[String]) -> bool {
+/// Acts as the process in between: runs the rest of the arguments and prints the peak in KiB.
+pub fn run_as_parent(arguments: &[String]) -> bool {
     let [role, program, rest @ ..] = arguments else { return false };
     if role != "peak" {
         return false;
     }
     let status = Command::new(program).args(rest).stdout(Stdio::null()).status().expect("the program starts");
     assert!(status.success(), "{program}: {status}");
-    println!("{}", getrusage(UsageWho::RUSAGE_CHILDREN).expect("the kernel tells usage").max_rss());
+    println!("{}", getrusage(UsageWho::RUSAGE_CHILDREN).expect("the kernel reports usage").max_rss());
     true
 }
 

@@ -1,4 +1,4 @@
-//! What one more namespace costs a sweep, beside the dumps that it would take to ask it, in rounds of one of each.
+//! The cost of one more namespace in a sweep, compared with the cost of dumping it. Each round runs each of them once.
 
 use keepalive_auditor::wire::inet_diag::Request;
 
@@ -8,15 +8,15 @@ use crate::load::{NETNS, Node};
 use crate::measure::median;
 use crate::table::row;
 
-/// Connections elsewhere on the node, in a namespace that is audited too.
+/// Connections in another audited namespace of the node.
 const ELSEWHERE: usize = 18_000;
 const EMPTY: usize = 400;
-const TALKING: usize = 50;
-/// How many of them a raw loop dumps each round.
+const ACTIVE: usize = 50;
+/// The number of them that a raw loop dumps in each round.
 const DUMPED: usize = 50;
 const ROUNDS: usize = 21;
 
-/// What one more namespace costs, seconds, and raw dumps of one.
+/// The cost of one more namespace, and of raw dumps of it, in seconds.
 #[derive(Default)]
 struct Costs {
     ours: Vec<f64>,
@@ -30,18 +30,18 @@ pub fn measure() {
     node.namespaces(NETNS, 1);
     node.connect(0..1, ELSEWHERE);
     let empty = ("/run/empty", node.namespaces("/run/empty", EMPTY));
-    let talking = ("/run/talking", node.namespaces("/run/talking", TALKING));
-    node.connect(talking.1.clone(), 4);
+    let active = ("/run/active", node.namespaces("/run/active", ACTIVE));
+    node.connect(active.1.clone(), 4);
 
     let mut without = Line::over(&[NETNS]);
-    let mut costs = [empty, talking]
+    let mut costs = [empty, active]
         .map(|(directory, places)| (Line::over(&[NETNS, directory]), &node.namespaces[places], Costs::default()));
-    // The first round is not a steady one.
+    // The first round is not steady.
     for round in 0..=ROUNDS {
         let less = without.sweep().0.total;
         for (line, namespaces, costs) in &mut costs {
             let more = line.sweep().0.total;
-            // As many in a row: the second walk of a table that is in the cache costs half of the first.
+            // Always the same number in a row: a second walk of a table in the cache costs half of the first.
             let dumps = [&[Request::BothFamilies][..], &[Request::Inet, Request::Inet6]].map(|how| {
                 let some = &namespaces[..DUMPED];
                 some.iter().map(|netns| raw_cost(netns, how).total).sum::<f64>() / number(some.len())
@@ -53,12 +53,12 @@ pub fn measure() {
             }
         }
     }
-    let [empty, talking] = costs.map(|(.., costs)| costs);
+    let [empty, active] = costs.map(|(.., costs)| costs);
     empty.print(&format!("a namespace without connections, {ELSEWHERE} elsewhere"));
-    talking.print("a namespace with 4 connections");
+    active.print("a namespace with 4 connections");
     row("2 a namespace without connections, to two dumps of it", empty.ratio(&empty.two_dumps), 1.0 / 20.0, "x");
-    // One walk, not two: nearer to one than to two.
-    row("2 a namespace with 4 connections, to one walk of it", talking.ratio(&talking.one_walk), 1.5, "x");
+    // A sweep walks the table once, not twice, so the ratio is nearer to one.
+    row("2 a namespace with 4 connections, to one walk of it", active.ratio(&active.one_walk), 1.5, "x");
 }
 
 impl Costs {

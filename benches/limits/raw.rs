@@ -1,5 +1,4 @@
-//! The floor: the program's own request and buffer, and a loop that receives the answer and looks at nothing but its
-//! end.
+//! The lower bound: a loop with the program's own request and buffer that receives the answer and reads only its end.
 
 use keepalive_auditor::host::diag::BUFFER;
 use keepalive_auditor::wire::inet_diag::Request;
@@ -11,11 +10,11 @@ use rustix::net::{RecvFlags, recv};
 pub fn open() -> Socket {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG).expect("a sock_diag socket");
     socket.bind_auto().expect("a bound sock_diag socket");
-    socket.connect(&SocketAddr::new(0, 0)).expect("a sock_diag socket that speaks to the kernel");
+    socket.connect(&SocketAddr::new(0, 0)).expect("a connected sock_diag socket");
     socket
 }
 
-/// Sends the requests, one after the other, and throws the answers away; their bytes are counted.
+/// Sends the requests one after the other and discards the answers. Returns the number of bytes.
 pub fn drain(socket: &Socket, requests: &[Request]) -> usize {
     let mut buffer = vec![0; BUFFER];
     let mut bytes = 0;

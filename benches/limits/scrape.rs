@@ -1,4 +1,4 @@
-//! How long `GET /metrics` takes with 250 pods, and that it grows with series, not with connections.
+//! The time of `GET /metrics` with 250 pods. It must grow with series and not with connections.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::table::row;
 const PODS: u32 = 250;
 const REQUESTS: usize = 200;
 
-/// Serves the metrics of one report, made again for each request as the agent makes them.
+/// Serves the metrics of one report, rendered for each request as the agent does.
 struct Metrics {
     report: Report,
     limits: Limits,
@@ -40,7 +40,7 @@ impl Site for Metrics {
     }
 }
 
-/// Measures with more and more connections in as many pods.
+/// Measures with more and more connections in the same number of pods.
 pub fn measure() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
@@ -49,10 +49,10 @@ pub fn measure() {
             .expect("defaults are valid");
         let node = generated::Node::new(PODS, each);
         let mut digest = Digest::new(Arc::new(config.config.policy));
-        // Ten minutes: what is silent by then is overdue.
+        // Ten minutes: connections that are idle by then are overdue.
         for number in 0..40 {
             let sweep = node.sweep(number);
-            sweep.looks(|record| digest.feed(record));
+            sweep.records(|record| digest.feed(record));
             digest.feed(&sweep.end());
         }
         let site = Arc::new(Metrics { report: digest.report("bench"), limits: config.limits });
@@ -80,7 +80,7 @@ pub fn measure() {
     }
 }
 
-/// One request on a connection that is kept; the body.
+/// Sends one request on an open connection and returns the body.
 fn get(stream: &mut BufReader<TcpStream>) -> String {
     stream.get_mut().write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\n\r\n").expect("a request is sent");
     let mut length = 0;

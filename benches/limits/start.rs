@@ -1,4 +1,4 @@
-//! How long `audit` of an almost idle machine takes from start to end, and how large the binary is.
+//! The time of `audit` on an almost idle machine from start to end, and the size of the binary.
 
 use std::fs;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::table::row;
 
 const RUNS: usize = 101;
 
-/// Measures in a world of one namespace and a handful of processes.
+/// Measures with one namespace and a few processes.
 pub fn measure() {
     let mut runs = Runs::default();
     let wall = median((0..RUNS).map(|_| {

@@ -1,4 +1,4 @@
-//! What the agent itself costs, with its defaults, on a node of 250 namespaces with 200 connections each, over minutes.
+//! The agent's own cost with its defaults, over minutes, on a node with 250 namespaces of 200 connections each.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,16 +13,16 @@ use crate::table::row;
 
 const NAMESPACES: usize = 250;
 const EACH: usize = 200;
-/// About as Prometheus scrapes, but out of step with sweeps every 15 s; what scrapes cost is the agent's too.
+/// Close to the interval of Prometheus, but not a multiple of the 15 s between sweeps. The cost includes scrapes.
 const SCRAPE: Duration = Duration::from_secs(25);
 
-/// Watches the agent for `span`; in `talking` of the namespaces every other connection says a byte every half minute.
-pub fn measure(span: Duration, talking: usize) {
+/// Watches the agent for `span`. In `active` namespaces every second connection sends a byte every 30 s.
+pub fn measure(span: Duration, active: usize) {
     let mut node = Node::new();
     let all = node.namespaces(NETNS, NAMESPACES);
-    node.connect(talking..all.end, EACH);
-    node.talks = true;
-    node.connect(0..talking, EACH);
+    node.connect(active..all.end, EACH);
+    node.sends_bytes = true;
+    node.connect(0..active, EACH);
 
     let agent = Agent::start(&[]);
     let (begun, before) = (Instant::now(), cpu(&agent));
@@ -42,18 +42,18 @@ pub fn measure(span: Duration, talking: usize) {
     let shown: Vec<_> = seen.iter().map(|(result, sum, count)| format!("{result} {:.0}", sum / count)).collect();
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "{seconds:.0} s, {NAMESPACES} namespaces with {EACH} connections, {talking} of them talking: {used:.2} s of CPU"
+        "{seconds:.0} s, {NAMESPACES} namespaces with {EACH} connections, {active} of them active: {used:.2} s of CPU"
     );
     println!("namespaces of a sweep, mean over the scrapes: {}", shown.join(", "));
     row(
-        &format!("3 the agent's CPU, {talking} of {NAMESPACES} namespaces talking, of one core"),
+        &format!("3 the agent's CPU, {active} of {NAMESPACES} namespaces active, of one core"),
         100.0 * used / seconds,
         0.5,
         "%",
     );
 }
 
-/// CPU time that the agent has used, threads that ended included, seconds.
+/// The agent's CPU time in seconds, ended threads included.
 fn cpu(agent: &Agent) -> f64 {
     let clock = clock_getcpuclockid(Pid::from_raw(agent.pid().as_raw_nonzero().get())).expect("the agent has a clock");
     Duration::from(clock.now().expect("it runs")).as_secs_f64()

@@ -1,4 +1,4 @@
-//! The command line, one argument a line: clap and the program refuse it with a sentence, or it becomes a
+//! The command line, one argument per line: clap and the program refuse it with a sentence, or it becomes a
 //! configuration.
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A cgroup path, which whoever makes cgroups can choose.
+//! A cgroup path. Anybody who can make cgroups chooses such paths.
 #![no_main]
 
 use keepalive_auditor::host::owners::fuzzing;

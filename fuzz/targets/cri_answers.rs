@@ -4,7 +4,7 @@
 use keepalive_auditor::host::owners::fuzzing;
 use libfuzzer_sys::fuzz_target;
 
-/// Cuts off what the length in the first two bytes says, or everything.
+/// Takes as many bytes as the first two bytes say, or all that are left.
 fn part<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
     let Some((length, rest)) = bytes.split_first_chunk::<2>() else { return std::mem::take(bytes) };
     let (part, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));

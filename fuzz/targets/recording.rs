@@ -1,4 +1,4 @@
-//! A recording from somebody else: it is refused or judged, and what is judged can be shown in every form.
+//! A recording from somebody else: the program refuses it, or judges it and renders the report in every format.
 #![no_main]
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A datagram of a dump: no bytes make the decoder panic, loop, or say more messages than fit.
+//! A datagram of a dump: no bytes make the decoder panic, loop, or return more messages than fit.
 #![no_main]
 
 use keepalive_auditor::wire::inet_diag::{Message, Messages};

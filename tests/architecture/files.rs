@@ -1,4 +1,4 @@
-//! What holds for each source file: a first line with its subject, and lines that fit on a screen.
+//! Each source file has a first line with its subject, and lines that fit on a screen.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,8 +30,8 @@ fn every_file_opens_with_its_subject() {
     let sources = sources();
     let rust: Vec<_> = sources.iter().filter(|(file, _)| is_rust(file)).collect();
     assert!(rust.len() > 20, "only {} files found", rust.len());
-    let silent: Vec<_> = rust.iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(file, _)| file).collect();
-    assert!(silent.is_empty(), "these do not open with a `//!` line: {silent:?}");
+    let without: Vec<_> = rust.iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(file, _)| file).collect();
+    assert!(without.is_empty(), "these do not open with a `//!` line: {without:?}");
 }
 
 #[test]

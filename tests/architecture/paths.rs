@@ -1,5 +1,5 @@
-//! Which paths a source file names, at the level of tokens: in `use` trees, inline and within macros, but not in
-//! comments or strings.
+//! Finds the paths that a source file names in its tokens: in `use` trees, inline and in macros, but not in comments or
+//! strings.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
@@ -12,7 +12,7 @@ pub struct Named {
     pub path: Vec<String>,
 }
 
-/// All paths of at least two segments, and globs of ours, in `source`, which is the module `module` of this crate.
+/// All paths of at least two segments, and globs of this crate, in the `source` of the module `module`.
 pub fn named(source: &str, module: &[String]) -> Result<Vec<Named>, String> {
     let tokens: TokenStream = source.parse().map_err(|error| format!("not Rust: {error}"))?;
     let mut found = Vec::new();

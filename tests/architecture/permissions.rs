@@ -1,4 +1,4 @@
-//! The two tables of ARCHITECTURE.md: who may import whom, and who may touch the outside.
+//! Checks the sources against the two tables of ARCHITECTURE.md: who may import whom, and who may touch the outside.
 
 use super::paths::{Named, named};
 use super::{Sources, is_rust, quoted, read, section, sources};
@@ -197,7 +197,7 @@ fn planted_violations_are_found() {
 }
 
 #[test]
-fn what_is_allowed_is_not_reported() {
+fn allowed_imports_are_not_reported() {
     let rules = Rules::read();
     let fine = [
         ("judge/planted.rs", "use crate::{owner::{NsId, Owner}, socket::*};"),

@@ -1,4 +1,4 @@
-//! What README.md promises is there: flags, words, metrics, files, and a configuration that is taken as it stands.
+//! Everything that README.md names exists: flags, words, metrics and files. Its configuration is valid.
 
 use clap::{Command, CommandFactory};
 use keepalive_auditor::cli::{Cli, Common};
@@ -57,7 +57,7 @@ fn its_metrics_exist() {
 }
 
 #[test]
-fn its_configuration_is_taken() {
+fn its_configuration_is_valid() {
     let readme = read("README.md");
     let example = section(&readme, "Configuration").split("```yaml\n").nth(1).and_then(|text| text.split("```").next());
     let folder = tempfile::tempdir().unwrap();

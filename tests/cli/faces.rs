@@ -1,4 +1,4 @@
-//! Names from the node on every face: none can add a line, steer a terminal, or become markup.
+//! Names from the node in every output format: none can add a line, control a terminal, or become markup.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,10 @@ use keepalive_auditor::show::page::html;
 use crate::support::binary::run;
 use crate::support::checks::Checks;
 
-/// In JSON, as the recording writes it.
+/// The forged name in JSON, as the recording contains it.
 const FORGED: &str = r#"web\nexposed    forged\u001b[2J\u009b2J\"},<script>alert('1')</script>\\"#;
 
-/// A recording in which pods, namespaces and network namespaces have names that nobody should trust.
+/// A recording whose pods, namespaces and network namespaces have forged names.
 fn forged() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps/pods/sweep.jsonl");
     let recording = fs::read_to_string(path).expect("the recording");

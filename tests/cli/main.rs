@@ -1,5 +1,4 @@
-//! The command line as people and scripts use it: help, exit statuses, and errors that say what to do. Nothing here
-//! needs privileges.
+//! The command line as people and scripts use it: help, exit statuses, and errors. These tests need no privileges.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -40,7 +39,7 @@ fn refused(checks: &mut Checks, case: &str, outcome: &Outcome, code: i32, names:
 fn recording(folder: &Path) -> Vec<u8> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
     let _client = std::net::TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
-    let _server = listener.accept().expect("its other end");
+    let _server = listener.accept().expect("the accepted end");
     let file = folder.join("whole.jsonl");
     let outcome = run(&["audit", "--record", file.to_str().expect("a path in UTF-8")]);
     assert_eq!(outcome.code(), 0, "{outcome:?}");
@@ -48,13 +47,13 @@ fn recording(folder: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn help_and_version_say_what_there_is() {
+fn help_and_version_name_all_commands_and_flags() {
     let mut checks = Checks::default();
     for arguments in [&["--help"][..], &["-h"], &["help"]] {
         let outcome = run(arguments);
         checks.equal(&format!("{arguments:?}"), outcome.code(), 0);
         for word in ["audit", "agent", "remedy", "profiles"] {
-            checks.that(outcome.stdout.contains(word), || format!("{arguments:?} does not tell of {word}"));
+            checks.that(outcome.stdout.contains(word), || format!("{arguments:?} does not name {word}"));
         }
     }
     for (subcommand, flags) in [
@@ -95,7 +94,7 @@ fn help_and_version_say_what_there_is() {
         checks.equal(subcommand, outcome.code(), 0);
         let common = ["--config", "--idle-timeout", "--profile", "--long-lived", "--local-scope", "--path.procfs"];
         for flag in flags.iter().chain(&common).chain(&["--log.level", "--log.format"]) {
-            checks.that(outcome.stdout.contains(flag), || format!("{subcommand} --help does not tell of {flag}"));
+            checks.that(outcome.stdout.contains(flag), || format!("{subcommand} --help does not name {flag}"));
         }
     }
     let version = run(&["--version"]);
@@ -134,7 +133,7 @@ fn wrong_usage_is_refused_and_named() {
     ] {
         refused(&mut checks, &arguments.join(" "), &run(arguments), USAGE, names);
     }
-    // Alone, it says how it is used.
+    // Without arguments it prints its usage.
     let alone = run::<&str>(&[]);
     checks.equal("no arguments", alone.code(), USAGE);
     checks.that(alone.stderr.contains("audit"), || format!("{alone:?}"));
@@ -145,7 +144,7 @@ fn wrong_usage_is_refused_and_named() {
 fn wrong_configuration_is_refused_by_file_line_and_key() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut checks = Checks::default();
-    // The file, the line that is wrong, and what has to be named.
+    // The file, the wrong line, and the names that the error must contain.
     for (case, text, line, names) in [
         ("an unknown key", "idle_timeout: 350s\nidle_timeuot: 350s\n", 2, &["idle_timeuot"][..]),
         ("an unknown key of a path", "paths:\n  - name: nlb\n    cidr: [10.0.0.0/8]\n", 3, &["cidr"]),
@@ -168,7 +167,7 @@ fn wrong_configuration_is_refused_by_file_line_and_key() {
         let line = line.to_string();
         for subcommand in ["audit", "agent"] {
             let mut child = command(&[subcommand, "--config", path]);
-            // An agent that takes the file must not run on.
+            // An agent that accepts the file must not keep running.
             if subcommand == "agent" {
                 child.args(["--web.listen-address", "256.0.0.1:1"]);
             }
@@ -278,7 +277,7 @@ fn as_nobody(arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn fail_on_never_succeeds_on_what_was_not_read() {
+fn fail_on_never_succeeds_if_something_was_not_read() {
     let mut checks = Checks::default();
     // no connection has this port, so that nothing is found
     let strict = ["audit", "--fail-on", "exposed", "sport = :1"];
@@ -301,7 +300,7 @@ fn fail_on_never_succeeds_on_what_was_not_read() {
 }
 
 #[test]
-fn what_is_named_must_exist() {
+fn a_named_object_must_exist() {
     let mut checks = Checks::default();
     for (arguments, names) in [
         (&["--pod", "no-such"][..], &["no connection matches --pod no-such (", " seen)"][..]),
@@ -408,8 +407,8 @@ fn remedies_are_printed_for_every_target() {
             .that(outcome.code() == 0 && !outcome.stdout.trim().is_empty(), || format!("remedy {target}: {outcome:?}"));
     }
     let unknown = run(&["remedy", "nonsense"]);
-    let told = unknown.stderr.contains("--list");
-    checks.that(told, || format!("how to see the targets there are is not told: {}", unknown.stderr));
+    let helps = unknown.stderr.contains("--list");
+    checks.that(helps, || format!("the error does not name --list: {}", unknown.stderr));
     let list = run(&["remedy", "--list"]);
     checks.that(list.code() == 0 && list.stdout.contains("nginx"), || format!("remedy --list: {list:?}"));
     checks.finish();
@@ -422,21 +421,21 @@ fn data_goes_to_stdout_and_logs_to_stderr() {
     checks.equal("exit status", outcome.code(), 0);
     let report: Result<serde_json::Value, _> = serde_json::from_str(&outcome.stdout);
     checks.that(report.is_ok(), || format!("stdout is no report: {}", outcome.stdout));
-    checks.that(!outcome.stderr.is_empty(), || "nothing is logged at the level of debugging".to_owned());
+    checks.that(!outcome.stderr.is_empty(), || "the debug level logs nothing".to_owned());
     for line in outcome.stderr.lines() {
         let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
-        checks.that(parsed.is_ok(), || format!("a log line that is no JSON: {line}"));
+        checks.that(parsed.is_ok(), || format!("a log line that is not JSON: {line}"));
     }
     let lines = run(&["audit", "--all", "--format", "jsonl"]);
     for line in lines.stdout.lines() {
         let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
-        checks.that(parsed.is_ok(), || format!("a line that is no JSON: {line}"));
+        checks.that(parsed.is_ok(), || format!("a line that is not JSON: {line}"));
     }
     checks.finish();
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_panic() {
+fn a_closed_pipe_is_not_a_panic() {
     for arguments in
         [&["audit", "--all", "--format", "json"][..], &["audit", "--all"], &["profiles"], &["remedy", "nginx"]]
     {

@@ -1,4 +1,4 @@
-//! Dashboards: what Grafana's dashboard linter checks, and more of it.
+//! Dashboards: the checks of Grafana's dashboard linter, and more.
 
 use super::{files, json, known_metrics, metric_names, read, yaml};
 use serde_json::Value;
@@ -58,7 +58,7 @@ fn one_data_source_is_chosen_by_a_variable() {
 }
 
 #[test]
-fn variables_reload_and_include_what_has_no_label() {
+fn variables_reload_and_match_series_without_the_label() {
     for (file, dashboard) in dashboards() {
         let variables = dashboard["templating"]["list"].as_array().unwrap();
         let names: Vec<&str> = variables.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
@@ -98,7 +98,7 @@ fn every_panel_is_explained_and_has_a_unit() {
             assert!(UNITS.contains(&unit), "{file}: {title}: {unit} is not a unit of Grafana's");
             assert!(
                 panel["type"] == "stat" || panel["fieldConfig"]["defaults"]["noValue"].is_string(),
-                "{file}: {title} does not say what it means that it is empty"
+                "{file}: {title} does not explain what an empty panel means"
             );
             seen.push(panel["id"].as_u64().unwrap());
         }
@@ -150,7 +150,7 @@ fn every_query_is_made_of_series_that_exist_over_the_rate_interval() {
                         let argument = &expr[at..expr[at..].find('[').map_or(expr.len(), |end| at + end)];
                         assert!(
                             argument.contains("_total") || argument.contains("_bucket"),
-                            "{file}: {expr} is no rate of a counter"
+                            "{file}: {expr} is not a rate of a counter"
                         );
                     }
                 }

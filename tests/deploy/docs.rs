@@ -1,4 +1,4 @@
-//! Documentation: links lead somewhere, and alerts, kustomizations and files that it names exist.
+//! Documentation: links have targets, and the alerts, kustomizations and files that it names exist.
 
 use super::{files, path, read};
 

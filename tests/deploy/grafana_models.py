@@ -19,7 +19,7 @@ KNOWN_TO_OTHERS = {"templating.list[].definition", "annotations.list[].titleForm
 
 
 def lost(ours, theirs, path=""):
-    """Paths of what is missing or changed."""
+    """The paths of missing or changed fields."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key, value in ours.items():
             where = f"{path}.{key}".lstrip(".")

@@ -1,6 +1,6 @@
-//! What a cluster is given: the manifests ask for no more than they need, chart and kustomize base agree, rules and
-//! dashboards are sound. Renders are read from the golden files, which tests/deploy/render.py holds to what Helm and
-//! kustomize write.
+//! Checks the files for clusters: the manifests ask for no more than they need, chart and kustomize base agree, rules
+//! and dashboards are valid. The tests read the golden renders. tests/deploy/render.py compares those with the output
+//! of Helm and kustomize.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod dashboards;

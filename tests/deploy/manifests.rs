@@ -43,7 +43,7 @@ fn minimal_profile_asks_for_one_capability_and_no_process_of_the_host() {
     assert_eq!(context["capabilities"], json!({"drop": ["ALL"], "add": ["SYS_ADMIN"]}));
     assert!(daemonset["spec"]["template"]["spec"].get("hostPID").is_none());
     assert_eq!(host_paths(&daemonset), ["/sys/fs/cgroup", "/run/netns", "/var/log/pods", "/var/log/containers"]);
-    assert!(!read(MINIMAL).contains("unconfined"), "AppArmor stays on where no other process is looked at");
+    assert!(!read(MINIMAL).contains("unconfined"), "AppArmor stays on if the agent reads no other process");
     assert!(!read("tests/deploy/golden/helm-minimal.yaml").contains("nconfined"));
 }
 
@@ -74,8 +74,8 @@ fn every_profile_is_confined_in_everything_else() {
     }
 }
 
-/// What legitimately differs between chart and kustomization, taken out: labels, the name of the configuration,
-/// checksums, and how `AppArmor` is said.
+/// Removes the legitimate differences between chart and kustomization: labels, the name of the configuration,
+/// checksums, and the two forms of `AppArmor`.
 fn comparable(mut daemonset: Value) -> Value {
     let unconfined_field =
         agent(&daemonset)["securityContext"].get("appArmorProfile") == Some(&json!({"type": "Unconfined"}));
@@ -121,7 +121,7 @@ fn chart_and_kustomization_describe_the_same_daemonset() {
 }
 
 #[test]
-fn apparmor_is_said_once_as_the_cluster_reads_it() {
+fn apparmor_is_set_once_in_the_form_of_the_clusters_version() {
     for (file, field, annotation) in [
         (BASE, true, false),
         (BEFORE_1_30, false, true),
@@ -150,7 +150,7 @@ fn the_runtimes_socket_is_mounted_by_its_directory() {
 }
 
 #[test]
-fn what_the_server_would_write_out_is_written_out() {
+fn defaults_of_the_server_are_written_out() {
     for file in files("tests/deploy/golden", ".yaml") {
         for monitor in
             yaml(&file).iter().filter(|object| object["kind"] == "PodMonitor" || object["kind"] == "ServiceMonitor")

@@ -1,6 +1,5 @@
-//! The plugin of kubectl chooses the right agents, asks them all, and merges their answers. Its kubectl is a script
-//! that answers as the API server of three nodes would, and runs the program itself, on recordings, in place of the
-//! agents.
+//! The kubectl plugin chooses the right agents, queries them all, and merges their answers. In these tests kubectl is a
+//! script: it answers as the API server of three nodes, and runs the program on recordings instead of the agents.
 
 use super::path;
 use std::os::unix::fs::PermissionsExt as _;
@@ -106,14 +105,14 @@ fn fail_on_passes_through() {
 }
 
 #[test]
-fn wrong_usage_is_said() {
+fn wrong_usage_is_an_error() {
     for (arguments, said) in [
         (&["audit"][..], "one of --node, --pod and --all-nodes"),
         (&["audit", "--node", "a", "--all-nodes"], "one of --node, --pod and --all-nodes"),
         (&["audit", "--pod", "cart-0"], "is not NAMESPACE/NAME"),
         (&["audit", "--all-nodes", "--parallel", "0"], "is not a number"),
         (&["audit", "--all-nodes", "--format=wide"], "does not go with --all-nodes"),
-        (&["look"], "no command `look`"),
+        (&["inspect"], "no command `inspect`"),
     ] {
         let output = Cluster::new().run("", arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -1,5 +1,4 @@
-//! The program takes what the manifests give it: every environment variable, every argument, and every configuration
-//! file.
+//! The program accepts everything in the manifests: every environment variable, argument and configuration file.
 
 use super::{files, path, yaml};
 use serde_json::Value;
@@ -9,7 +8,7 @@ fn program(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_keepalive-auditor")).args(arguments).output().unwrap()
 }
 
-/// Whether `audit` accepts a configuration: it then gets as far as the recording, which is not there.
+/// Whether `audit` accepts a configuration. If it does, it fails later, at a recording that does not exist.
 fn accepts(config: &str) -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
     let (file, recording) = (directory.path().join("config.yaml"), directory.path().join("absent.jsonl"));

@@ -27,7 +27,7 @@ OVERLAYS = {
     "openshift": ("overlays/openshift", SINCE_FIELD),
     "everything": ("../../tests/deploy/everything", SINCE_FIELD),
 }
-# Kinds of operators, of which kubernetes-validate knows no schema.
+# Kinds of operators. kubernetes-validate has no schema for them.
 FOREIGN = ("monitoring.coreos.com/", "security.openshift.io/")
 WRONG_VALUES = [
     {"privilege": "minimal"},
@@ -93,7 +93,7 @@ def check_golden(name, text):
     if "--update" in sys.argv:
         path.write_text(text)
     elif not path.exists() or path.read_text() != text:
-        fail(f"{name}: differs from {path.relative_to(ROOT)}; look at the change, then run tests/deploy/render.py --update")
+        fail(f"{name}: differs from {path.relative_to(ROOT)}; read the change, then run tests/deploy/render.py --update")
         subprocess.run(["diff", "-u", str(path), "-"], input=text, text=True, check=False)
 
 

@@ -1,5 +1,4 @@
-//! Rules and dashboards know every verdict: the flagged ones together, those that protect together, and a colour for
-//! each.
+//! Rules and dashboards know every verdict: all flagged ones, all protecting ones, and a colour for each.
 
 use super::{files, json, read, yaml};
 use keepalive_auditor::judge::verdict::Verdict;
@@ -22,7 +21,7 @@ fn matchers(expr: &str) -> Vec<Names> {
     positive.map(|rest| rest.split('"').nth(1).unwrap().split('|').map(ToOwned::to_owned).collect()).collect()
 }
 
-/// Where it stands, and the query.
+/// The location of each query, and the query.
 fn queries() -> Vec<(String, String)> {
     let mut queries = Vec::new();
     for file in files("deploy/prometheus", ".yaml") {
@@ -52,12 +51,12 @@ fn no_query_misses_a_flagged_verdict_or_one_that_protects() {
     let unanswered = ["blackholed", "unanswered"].map(ToOwned::to_owned).into();
     let whole = [flagged, protected, judged, dropped, unanswered];
     let mut seen = 0;
-    for (place, expr) in queries() {
+    for (location, expr) in queries() {
         for verdicts in matchers(&expr) {
-            assert!(verdicts.is_subset(&all), "{place}: an unknown verdict in {expr}");
+            assert!(verdicts.is_subset(&all), "{location}: an unknown verdict in {expr}");
             assert!(
                 verdicts.len() == 1 || whole.contains(&verdicts),
-                "{place}: {verdicts:?} is no whole group in {expr}"
+                "{location}: {verdicts:?} is not a complete group in {expr}"
             );
             seen += 1;
         }

@@ -1,4 +1,4 @@
-"""Injects faults into the running agent while a connection is overdue, and checks that none of them is an all-clear.
+"""Injects faults into the running agent while a connection is overdue, and checks that the agent reports each and loses no verdict.
 
 Usage: faults.py BINARY, as root. It needs strace and iproute2, and makes network, mount and process namespaces of its own.
 """
@@ -17,7 +17,7 @@ LISTEN = "127.0.0.1:9986"
 METRIC = "keepalive_auditor_"
 DEADLINE = 60
 
-# name; the reasons of which one must be counted; what strace injects, for which path
+# The name, the accepted failure reasons, the fault that strace injects, and the path that it concerns.
 INJECTED = [
     ("EMFILE when opening /proc", {"too_many_files"}, "openat:error=EMFILE", "/proc"),
     ("ENOMEM when opening /proc", {"no_memory"}, "openat:error=ENOMEM", "/proc"),
@@ -144,7 +144,7 @@ def connect():
 
 
 def check(name, before, found, expected):
-    """Whether a sweep under this fault is no all-clear."""
+    """Whether a sweep reports this fault and loses no verdict."""
     wrong = []
     counted = {reason for reason, count in reasons(found).items() if count > reasons(before).get(reason, 0)}
     if not counted & expected:
@@ -209,7 +209,7 @@ def main(binary):
         agent.process.terminate()
         agent.process.wait()
         [end.close() for end in ends]
-    print(f"{sum(results)} of {len(results)} faults are reported and forget nothing")
+    print(f"{sum(results)} of {len(results)} faults are reported and lose no state")
     return 0 if all(results) else 1
 
 

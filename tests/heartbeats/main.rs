@@ -1,5 +1,4 @@
-//! Heartbeats and pools of real programs, as `tcp_info` showed them: what the watch makes of each at every interval of
-//! an agent.
+//! Judges recorded heartbeats and pools of real programs, from their `tcp_info`, at every interval of an agent.
 //!
 //! `measured.tsv` was recorded on Linux 6.18 between two network namespaces, a sample each second: grpcio 1.85,
 //! `RabbitMQ` 3.10 with pika 1.4, websockets 17, `OpenSSH` 9.2, Redis 7.0, `PostgreSQL` 15 with psycopg and pgbench,
@@ -35,7 +34,7 @@ struct Series {
 
 fn measured() -> BTreeMap<&'static str, Series> {
     let mut all = BTreeMap::<_, Series>::new();
-    // any monotonic clock: what is stored wraps, so that one series crosses that
+    // any monotonic clock: the stored value wraps around, and one series must cross that point
     let boot = 65_400_000;
     for line in include_str!("measured.tsv").lines() {
         let mut fields = line.split('\t');
@@ -58,8 +57,8 @@ fn totals(sample: Sample) -> Totals {
     Totals { sent: sample.sent as u16, received: sample.received as u16 }
 }
 
-/// From when on an agent with this interval would say that heartbeats refresh the path, and at how many of its samples
-/// after that it would not.
+/// When an agent with this interval first reports that heartbeats refresh the path, how many of its later samples do
+/// not, and the protocol.
 fn first_refreshed(series: &Series, interval: u64, idle_timeout: Duration) -> Option<(u64, usize, Protocol)> {
     let start = series.samples[0].at;
     let sampled = |at: u64| series.samples[series.samples.partition_point(|sample| sample.at <= at) - 1];
@@ -107,8 +106,8 @@ fn no_pool_has_heartbeats_at_any_interval_for_any_limit() {
 }
 
 #[test]
-fn real_heartbeats_are_found_and_stay_found() {
-    // series, an idle timeout that they suit, and whose they are
+fn real_heartbeats_are_found_and_stay_recognised() {
+    // the series, a suitable idle timeout, and the protocol
     let heartbeats = [
         ("grpc-2s", 20, Protocol::Http2),
         ("grpc-10s", 60, Protocol::Http2),
@@ -137,9 +136,9 @@ fn real_heartbeats_are_found_and_stay_found() {
         let idle_timeout = Duration::from_secs(limit);
         for interval in [1, 5, 15].into_iter().filter(|interval| interval * 4 <= limit) {
             let found = first_refreshed(&measured[name], interval * 1000, idle_timeout);
-            let (after, exposed, whose) =
+            let (after, exposed, kind) =
                 found.unwrap_or_else(|| panic!("{name}, every {interval} s, limit {limit} s: not found"));
-            assert_eq!((exposed, whose), (0, protocol), "{name}, every {interval} s, limit {limit} s");
+            assert_eq!((exposed, kind), (0, protocol), "{name}, every {interval} s, limit {limit} s");
             assert!(after >= limit * 1000, "{name}: watched for {after} ms only");
         }
     }
@@ -153,7 +152,7 @@ fn pings_between_calls_count_but_calls_do_not() {
     assert!(found.is_some_and(|(after, exposed, _)| after > 100_000 && exposed == 0), "{found:?}");
 }
 
-/// Beats at these moments, each a segment of this size both ways.
+/// Beats at these moments, each with a segment of this size in both directions.
 fn beats(moments: impl IntoIterator<Item = u64>, size: u64, end: u64) -> Series {
     let first = Sample { at: 0, segments_sent: 0, sent: 0, received: 0, segments_received: 0, moved_at: 0 };
     let mut samples = vec![first];
@@ -172,12 +171,12 @@ fn beats(moments: impl IntoIterator<Item = u64>, size: u64, end: u64) -> Series 
 }
 
 #[test]
-fn a_missed_beat_ends_it_until_it_was_watched_again() {
+fn a_missed_beat_ends_the_protection_until_beats_were_watched_again() {
     let limit = Duration::from_mins(1);
     let every_5_s = |from: u64, to: u64| (from..to).step_by(5_000);
     let steady = beats(every_5_s(5_000, 600_000), 17, 600_000);
     assert_eq!(first_refreshed(&steady, 1_000, limit), Some((65_000, 0, Protocol::Http2)));
-    // none for 31 s: exposed from half the limit on, and for as long again as a first watch takes
+    // no beat for 31 s: exposed after half the limit, until the heartbeats have been watched long enough again
     let missed = beats(every_5_s(5_000, 300_000).chain(every_5_s(326_000, 600_000)), 17, 600_000);
     let (_, exposed, _) = first_refreshed(&missed, 1_000, limit).unwrap();
     assert!((55..=75).contains(&exposed), "{exposed} samples");
@@ -188,15 +187,15 @@ fn a_missed_beat_ends_it_until_it_was_watched_again() {
 }
 
 #[test]
-fn one_way_and_uneven_beats_are_no_heartbeats() {
+fn one_way_and_uneven_beats_are_not_heartbeats() {
     let limit = Duration::from_mins(1);
     let every_5_s = || beats((5_000..600_000).step_by(5_000), 17, 600_000);
     for change in [
-        // nothing comes back, nothing goes out, two answers to each
+        // no answers, only answers, and two answers to each beat
         (|sample: &mut Sample| sample.received = 0) as fn(&mut Sample),
         |sample| (sample.sent, sample.segments_sent) = (0, 0),
         |sample| sample.received *= 2,
-        // of other sizes, in two segments, or in large ones whose sizes differ by 2^16
+        // of other sizes, in two segments, or in large ones kind sizes differ by 2^16
         |sample| sample.received += sample.segments_sent,
         |sample| sample.segments_sent *= 2,
         |sample| {
@@ -217,8 +216,7 @@ fn random(seed: &mut u64) -> f64 {
     f64::from(u32::try_from(*seed >> 32).unwrap()) / f64::from(u32::MAX)
 }
 
-/// Not even traffic of the very size of a heartbeat counts where it comes at random: pauses of any length, from dense
-/// to rare.
+/// Random traffic with exactly the size of a heartbeat does not count, from dense to rare.
 #[test]
 fn random_traffic_of_a_heartbeats_size_is_not_regular() {
     let mut seed = 12;

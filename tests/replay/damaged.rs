@@ -1,4 +1,4 @@
-//! Recordings that were cut, mixed up, edited, or are none: refused with the reason or judged, never a panic.
+//! Damaged recordings (cut, mixed up, edited, or other files) are refused with a reason or judged, without a panic.
 
 use std::fs;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn recording() -> String {
     fs::read_to_string(sweeps().join("keepalive-off/sweep.jsonl")).unwrap()
 }
 
-/// How many records are read, or why none are.
+/// The number of records, or why the recording is refused.
 fn read(bytes: &[u8]) -> Result<usize, RecordError> {
     let mut digest = Digest::new(Arc::default());
     let mut records = 0;
@@ -73,7 +73,7 @@ fn a_recording_ends_with_one_end_record_and_any_cut_of_it_is_known() {
 }
 
 #[test]
-fn what_is_no_recording_of_ours_is_refused_with_the_reason() {
+fn a_file_that_is_not_a_recording_is_refused_with_the_reason() {
     let whole = recording();
     let (header, rest) = whole.split_once('\n').unwrap();
     let cases = [
@@ -96,7 +96,7 @@ fn what_is_no_recording_of_ours_is_refused_with_the_reason() {
     ];
     for (name, text, reason) in cases {
         match read(text.as_bytes()) {
-            Ok(records) => panic!("{name}: {records} records are taken"),
+            Ok(records) => panic!("{name}: {records} records are accepted"),
             Err(error) => assert!(error.to_string().contains(reason), "{name}: {error}"),
         }
     }
@@ -104,7 +104,7 @@ fn what_is_no_recording_of_ours_is_refused_with_the_reason() {
     assert!(matches!(read(&endless), Err(RecordError::LineTooLong(2))));
 }
 
-/// What somebody may do to a recording of several sweeps, line by line.
+/// A change that somebody may make to a line of a recording of several sweeps.
 #[derive(Clone, Debug)]
 enum Edit {
     Delete(prop::sample::Index),

@@ -1,11 +1,13 @@
-//! Recordings of what kernels said, and what we make of them: each folder `tests/sweeps/<case>/` is a test.
+//! Judges recordings of real kernels and compares the results with golden files. Each folder `tests/sweeps/<case>/` is
+//! a test.
 //!
-//! A case is a recording, `sweep.jsonl`, with the configuration file of the command that judges it: `agent.yaml`, which
-//! judges after each sweep and calls nothing overdue that it has not watched, or else `audit.yaml` (which may be
-//! missing), which judges once by the clocks. What must come out lies beside it: `table.txt`, `report.json`, the whole
-//! `metrics.txt` (without `process_*`), and for an agent `verdicts.txt`, a line a sweep. To add a case drop in a
-//! folder; `UPDATE_GOLDENS=1 cargo test --test replay` writes what comes out, and every line of it is then checked by
-//! hand: from then on it is the specification.
+//! A case is a recording, `sweep.jsonl`, with one configuration file. With `agent.yaml` it is judged as the agent does:
+//! after each sweep, and `overdue` only after the idle time was watched. With `audit.yaml`, or without a file, it is
+//! judged once by the clocks. The golden files are `table.txt`, `report.json`, `metrics.txt` (without `process_*`), and
+//! for an agent `verdicts.txt` with one line for each sweep.
+//!
+//! To add a case, add a folder and run `UPDATE_GOLDENS=1 cargo test --test replay`. Check every line of the golden
+//! files: from then on they are the specification.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod damaged;
@@ -26,10 +28,10 @@ use keepalive_auditor::show::json::Document;
 use keepalive_auditor::show::metrics::{Limits, SweepDurations, View, text};
 use keepalive_auditor::show::table;
 
-/// Set to anything: goldens are written instead of compared.
+/// If this variable is set, the test writes the golden files instead of comparing them.
 const UPDATE: &str = "UPDATE_GOLDENS";
 
-/// By what a case is judged.
+/// The rules that judge a case.
 struct Judge {
     policy: Policy,
     limits: Limits,
@@ -55,7 +57,7 @@ impl Judge {
     }
 }
 
-/// What comes out of a case, by file name.
+/// The results of a case, by file name.
 fn replayed(case: &Path) -> Vec<(&'static str, String)> {
     let Judge { policy, limits, agent } = Judge::of(case);
     let mut digest = Digest::new(Arc::new(policy));
@@ -109,7 +111,7 @@ fn page(report: &Report, durations: &SweepDurations, limits: Limits) -> String {
     text(View::new(Some(report), durations, limits)).unwrap()
 }
 
-/// A new version or build of the program changes no judgement.
+/// Removes the version and the revision, which change without a change of judgement.
 fn without_version(output: &str) -> String {
     let output = output.replace(&format!("\"{}\"", env!("CARGO_PKG_VERSION")), "\"VERSION\"");
     let Some((before, rest)) = output.split_once("revision=\"") else { return output };
@@ -165,7 +167,7 @@ fn each_recording_gives_its_goldens() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{}\n({UPDATE}=1 writes the goldens anew)", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{}\n({UPDATE}=1 writes the goldens again)", wrong.join("\n"));
 }
 
 #[test]
@@ -190,7 +192,7 @@ fn a_recording_is_small_and_the_cases_cover_every_verdict() {
     assert!(missing.is_empty(), "no case ends in {missing:?}");
 }
 
-/// The program itself gives what the library gives.
+/// The program gives the same result as the library.
 #[test]
 fn audit_replays_what_the_golden_says() {
     for case in cases().into_iter().filter(|case| !case.join("agent.yaml").exists()) {

@@ -1,4 +1,4 @@
-//! The connections of the soak, and what is done to each of them when.
+//! The connections of the soak test, and the events on each of them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,37 +8,37 @@ use std::time::{Duration, SystemTime};
 use crate::support::netns::{Netns, addresses, join, v4, v6};
 use crate::support::socket::{Connection, End, Keepalive, Server};
 
-/// A keepalive well inside the path's idle timeout.
+/// A keepalive that is well below the path's idle timeout.
 const KEPT: Keepalive = Keepalive::Idle(5);
-/// The longest that such a probe is away from the one before: its time and the timer's slack of an eighth.
+/// The longest time between two of its probes: KEEPIDLE and an eighth for the timer's slack.
 pub const PROBE: Duration = Duration::from_millis(5_700);
 
-/// What a connection does.
+/// The behaviour of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Talks every few seconds, without keepalive.
+    /// Exchanges data every few seconds, without keepalive.
     Active,
-    /// Silent for long, then a word, without keepalive.
+    /// Is idle for a long time, then exchanges a byte, without keepalive.
     Idle,
-    /// As `Idle`, with the default keepalive of 7200 s.
+    /// Behaves as `Idle`, with the default keepalive of 7200 s.
     Late,
-    /// This machine's end keeps it alive.
+    /// The near end sends keepalive probes.
     Kept,
-    /// The other machine's end does.
+    /// The far end sends keepalive probes.
     PeerKept,
-    /// Its window was closed before the agent began.
+    /// Its window was closed before the agent started.
     Masked,
     /// Its window is closed after the agent has seen its keepalive.
     MaskedKept,
     /// Lives for some seconds, without keepalive.
     Churn,
-    /// This machine's keepalive is turned off and on.
+    /// The near end's keepalive is turned off and on.
     Switched,
-    /// The other machine's is.
+    /// The far end's keepalive is turned off and on.
     PeerSwitched,
 }
 
-/// The kinds, and how many in a thousand are of each.
+/// The kinds, and how many of a thousand connections are of each.
 const MIX: [(Kind, u32); 10] = [
     (Kind::Active, 150),
     (Kind::Idle, 150),
@@ -52,17 +52,17 @@ const MIX: [(Kind, u32); 10] = [
     (Kind::PeerSwitched, 50),
 ];
 
-/// One connection and its story.
+/// One connection and its state.
 pub struct Slot {
     pub kind: Kind,
     pub connection: Connection,
-    /// Whether this machine's end is the client.
+    /// Whether the near end is the client.
     client: bool,
     family: usize,
-    /// When its story was last changed by the driver: before, and after.
+    /// The moments before and after the last event.
     pub touched: (SystemTime, SystemTime),
     pub opened: SystemTime,
-    /// Whether keepalive is on, of whichever end switches.
+    /// Whether keepalive is on at the end that switches.
     pub kept: bool,
 }
 
@@ -77,13 +77,13 @@ impl Slot {
     }
 }
 
-/// All of them.
+/// All connections.
 pub struct Fleet {
     pub slots: Vec<Slot>,
     due: BinaryHeap<Reverse<(SystemTime, usize)>>,
     hosts: Hosts,
     random: Random,
-    words: u64,
+    exchanges: u64,
     opened: u64,
 }
 
@@ -95,7 +95,7 @@ impl Fleet {
             due: BinaryHeap::new(),
             hosts: Hosts::new(),
             random: Random(seed),
-            words: 0,
+            exchanges: 0,
             opened: 0,
         };
         for (kind, share) in MIX {
@@ -112,8 +112,8 @@ impl Fleet {
         fleet
     }
 
-    /// Does what is due.
-    pub fn turn(&mut self) {
+    /// Runs every event that is due.
+    pub fn run_due(&mut self) {
         while let Some(Reverse((when, at))) = self.due.peek().copied() {
             if when > SystemTime::now() {
                 return;
@@ -135,7 +135,7 @@ impl Fleet {
         slot.touched.0 = SystemTime::now();
         match slot.kind {
             Kind::Active | Kind::Idle | Kind::Late => {
-                self.words += 1;
+                self.exchanges += 1;
                 slot.connection.exchange();
             }
             Kind::Switched => {
@@ -152,12 +152,12 @@ impl Fleet {
         slot.touched.1 = SystemTime::now();
     }
 
-    /// Says when the connection is touched again, if ever.
+    /// Plans the next event of a connection, if it has one.
     fn plan(&mut self, at: usize) {
         let slot = &self.slots[at];
         let pause = match slot.kind {
             Kind::Active => self.random.between(1_000, 9_000),
-            // Below the timeout, around it, and far beyond.
+            // Idle times below the timeout, around it, and far above it.
             Kind::Idle | Kind::Late => self.random.between(15_000, 75_000),
             Kind::Switched | Kind::PeerSwitched => self.random.between(30_000, 60_000),
             Kind::Churn => self.random.between(50, 15_000),
@@ -173,11 +173,11 @@ impl fmt::Display for Fleet {
         for (kind, _) in MIX {
             write!(f, "{} {kind:?}, ", self.slots.iter().filter(|slot| slot.kind == kind).count())?;
         }
-        write!(f, "{} words, {} opened in all", self.words, self.opened)
+        write!(f, "{} exchanges, {} opened in all", self.exchanges, self.opened)
     }
 }
 
-/// This machine's namespace, and the other's that no agent sees.
+/// The near namespace, and the far one, which the agent does not see.
 struct Hosts {
     near: Netns,
     far: Netns,
@@ -196,7 +196,7 @@ impl Hosts {
     }
 
     fn open(&self, kind: Kind, client: bool, family: usize) -> Slot {
-        // The one who writes into the closed window is the one who is seen.
+        // The near end writes until the window closes, because the agent sees only that end.
         let client = client || matches!(kind, Kind::Masked | Kind::MaskedKept);
         let (near, far) = match kind {
             Kind::Late => (Keepalive::Default, Keepalive::Off),

@@ -1,5 +1,5 @@
-//! The soak: connections of all kinds for a long time, and an agent whose every judgement is held against what was done
-//! to them.
+//! The soak test: connections of all kinds for a long time, and an agent. It compares every judgement of the agent with
+//! the events on the connections.
 //!
 //! `tests/soak/run [MINUTES]`. Not one wrong `overdue`, and none missed for longer than one interval after the rule
 //! allows it.
@@ -42,10 +42,10 @@ fn soak(span: Duration) {
     let before = Usage::of(&agent);
     let (mut asked, mut told) = (Instant::now(), Instant::now());
     while start.elapsed() < span {
-        fleet.turn();
+        fleet.run_due();
         if asked.elapsed() > Duration::from_millis(700) {
             asked = Instant::now();
-            oracle.hold(&agent.report(), &fleet);
+            oracle.check(&agent.report(), &fleet);
         }
         if told.elapsed() > Duration::from_secs(60) {
             told = Instant::now();
@@ -65,7 +65,7 @@ fn soak(span: Duration) {
     oracle.finish();
 }
 
-/// What the agent itself used.
+/// The resources that the agent used.
 struct Usage {
     cpu: f64,
     memory: f64,

@@ -1,5 +1,5 @@
-//! What the agent says against what was done: a verdict that comes too early is wrong, one that comes too late was
-//! missed.
+//! Compares the agent's verdicts with the events on the connections: a verdict that comes too early is wrong, and one
+//! that comes too late was missed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -10,12 +10,11 @@ use crate::support::binary::{Report, Row};
 use crate::support::socket::Id;
 use crate::{INTERVAL, LIMIT};
 
-/// Acknowledgements come up to 40 ms after what they acknowledge; sweeps have times in milliseconds and run on a
-/// busy machine.
+/// The accepted error: acknowledgements may be delayed by 40 ms, and a busy machine delays sweeps.
 const SLACK: Duration = Duration::from_millis(500);
-/// As the rules of the soak have it.
+/// `long_lived` in the rules of the soak test.
 const YOUNG: Duration = Duration::from_secs(5);
-/// The number of failures that are shown one by one.
+/// The number of failures that are shown in detail.
 const SHOWN: usize = 20;
 
 /// Every judgement so far.
@@ -26,14 +25,14 @@ pub struct Oracle {
     judgements: u64,
     overdue: u64,
     failures: BTreeMap<&'static str, Vec<String>>,
-    /// Who is overdue since when, so that each is timed once.
+    /// The overdue sockets and the start of their idle time, so that each counts once.
     flagged: HashSet<(Id, SystemTime)>,
-    /// How long after the idle timeout `overdue` was first said.
+    /// The times from the idle timeout to the first `overdue`.
     delays: Vec<Duration>,
 }
 
 impl Oracle {
-    /// Nothing judged yet.
+    /// An oracle without judgements.
     pub fn new() -> Self {
         Self {
             last_sweep: String::new(),
@@ -47,8 +46,8 @@ impl Oracle {
         }
     }
 
-    /// Holds a report against the fleet, once for each sweep.
-    pub fn hold(&mut self, report: &Report, fleet: &Fleet) {
+    /// Compares a report with the fleet, once for each sweep.
+    pub fn check(&mut self, report: &Report, fleet: &Fleet) {
         if report.sweep.started_at == self.last_sweep {
             return;
         }
@@ -62,7 +61,7 @@ impl Oracle {
             self.fail("incomplete", format!("{:?}, {} left out", report.sweep, report.truncated));
         }
         for slot in &fleet.slots {
-            // What was done during the sweep or since may or may not have been seen by it.
+            // The sweep may or may not have seen an event that happened during it or later.
             if slot.touched.1 + SLACK > from {
                 continue;
             }
@@ -78,28 +77,28 @@ impl Oracle {
         self.judgements += 1;
         let about =
             || format!("{:?}, touched {:.1} s before: {row:?}", slot.kind, since(from, slot.touched.1).as_secs_f64());
-        // The silence began between these two, as far as the driver knows; nothing if there can be none.
-        let silence = match slot.kind {
+        // The idle time began between these two moments. None: the connection is never idle for that long.
+        let idle_since = match slot.kind {
             Kind::Idle | Kind::Late => Some(slot.touched),
-            // The last probe came up to one period before they were turned off.
+            // The last probe came up to one period before keepalive was turned off.
             Kind::Switched | Kind::PeerSwitched if !slot.kept => {
                 let earliest = slot.touched.0.checked_sub(PROBE).unwrap_or(slot.touched.0);
                 Some((earliest, slot.touched.1))
             }
             _ => None,
         };
-        match (silence, &*row.verdict) {
-            // Nothing that is sent here is lost, and a closed window is answered.
+        match (idle_since, &*row.verdict) {
+            // No segment is lost here, and the peer answers window probes.
             (_, "blackholed") => self.fail("wrong blackholed", about()),
             (_, "unanswered") => self.fail("wrong unanswered", about()),
             (None, "overdue") if slot.kind == Kind::Switched || slot.kind == Kind::PeerSwitched => {
-                // Turned on again: it stays overdue until the first probe.
+                // After keepalive was turned on again, it stays overdue until the first probe.
                 if since(from, slot.touched.1) > PROBE + INTERVAL + SLACK {
                     self.fail("wrong overdue", about());
                 }
             }
-            // While data waits for the window the kernel sends no keepalive, and its window probes come less and less
-            // often: such a silence is real, and the row itself has to know of it.
+            // While data waits for the window, the kernel sends no keepalive probes, and its window probes become rare.
+            // Such an idle time is real, and the row must show it.
             (None, "exposed" | "overdue") if slot.kind == Kind::MaskedKept && row.keepalive == "late" => {
                 if row.timer.kind != "persist" || row.wire_idle_seconds < Some(LIMIT.as_secs_f64()) {
                     self.fail("wrong overdue", about());
@@ -108,7 +107,7 @@ impl Oracle {
             (None, "overdue") => self.fail("wrong overdue", about()),
             (Some((earliest, _)), "overdue") => {
                 self.overdue += 1;
-                // Said by the sweep's end, of a silence that the agent has watched.
+                // The sweep ended after the limit, and the agent has watched the whole idle time.
                 if until < earliest + LIMIT || until < began + LIMIT {
                     self.fail("wrong overdue", about());
                 }
@@ -175,7 +174,7 @@ impl fmt::Display for Oracle {
         let count = |what| self.failures.get(what).map_or(0, Vec::len);
         write!(
             f,
-            "{} sweeps, {} judgements, {} of them overdue in {} silences; wrong overdue {}, missed {}, wrong \
+            "{} sweeps, {} judgements, {} of them overdue in {} idle times; wrong overdue {}, missed {}, wrong \
              blackholed {}, wrong unanswered {}, \
              otherwise misjudged {}, missing {}, incomplete {}",
             self.sweeps,
@@ -195,7 +194,7 @@ impl fmt::Display for Oracle {
         let (Some(middle), Some(longest)) = (delays.get(delays.len() / 2), delays.last()) else { return Ok(()) };
         write!(
             f,
-            "; overdue said {:.1} s after the timeout, at most {:.1} s",
+            "; overdue reported {:.1} s after the timeout, at most {:.1} s",
             middle.as_secs_f64(),
             longest.as_secs_f64()
         )

@@ -1,5 +1,5 @@
-//! `--web.config.file`: TLS, client certificates and passwords of the agent's port, by real handshakes with the real
-//! binary.
+//! `--web.config.file`: TLS, client certificates and passwords of the agent's port, tested with real handshakes and the
+//! real binary.
 
 use std::fs;
 use std::net::TcpListener;
@@ -37,10 +37,10 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
 
-    /// Makes a certificate and puts it and its key into a folder, for the server. Gives the certificate.
+    /// Writes a new certificate and its key for the server into a folder, and returns the certificate.
     fn renew(&self, folder: &Path) -> CertificateDer<'static> {
         let (certificate, key) = self.sign();
-        // as kubelet does: never half of it
+        // atomically, as kubelet does
         for (name, text) in [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())] {
             fs::write(folder.join("new"), text).expect("write");
             fs::rename(folder.join("new"), folder.join(name)).expect("mv");
@@ -78,13 +78,13 @@ fn tls_is_spoken_and_a_renewed_certificate_is_shown_without_a_restart() {
     let (shown, answer) = agent.tls(&client, "/metrics", None).expect("a handshake");
     assert_eq!((status(&answer), &shown), (200, &first));
     assert!(answer.contains("keepalive_auditor_build_info"), "{answer}");
-    assert!(!agent.plain("/metrics", None).contains("HTTP/"), "nothing is told in plain text");
+    assert!(!agent.plain("/metrics", None).contains("HTTP/"), "plain text gets no HTTP answer");
     assert!(
         agent.tls(&Authority::new().client(&BOTH, None), "/metrics", None).is_err(),
         "it is this authority's certificate"
     );
 
-    // one who says nothing holds up nobody
+    // a client that sends nothing does not block the others
     let _dawdler = connect(agent.at);
     let second = authority.renew(agent.folder.path());
     assert_ne!(first, second);
@@ -92,7 +92,7 @@ fn tls_is_spoken_and_a_renewed_certificate_is_shown_without_a_restart() {
     assert_eq!(shown(), second);
 
     fs::write(agent.folder.path().join("tls.key"), "no key").expect("write");
-    assert_eq!(shown(), second, "what makes no sense does not take the agent down");
+    assert_eq!(shown(), second, "a broken key file does not stop the agent");
     let third = authority.renew(agent.folder.path());
     assert_eq!(shown(), third);
 }
@@ -158,7 +158,7 @@ fn passwords_are_asked_for_but_not_by_probes() {
     assert_eq!(agent.status("/healthz", None), 200);
     assert_ne!(agent.status("/readyz", None), 401);
     assert_eq!(agent.status("/metrics", right), 200);
-    assert_eq!(agent.status("/metrics", Some("prometheus:wrong")), 401, "what was right once admits nobody else");
+    assert_eq!(agent.status("/metrics", Some("prometheus:wrong")), 401, "a cached password does not admit another one");
 
     fs::write(agent.folder.path().join("web.yaml"), users("changed")).expect("write");
     assert_eq!(agent.status("/metrics", right), 401);
@@ -186,7 +186,7 @@ fn errors_name_file_line_and_key() {
     let (other, _) = authority.sign();
     fs::write(folder.path().join("other.crt"), other.pem()).expect("write");
     let file = folder.path().join("web.yaml").display().to_string();
-    // an agent that starts all the same ends there, with status 1
+    // this address is taken, so an agent that starts in spite of the error ends with status 1
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = listener.local_addr().expect("its address").to_string();
     for (config, names) in [
@@ -269,7 +269,7 @@ fn a_change_that_would_open_the_port_is_refused() {
 }
 
 #[test]
-fn a_web_configuration_that_hangs_stops_nothing() {
+fn a_web_configuration_that_blocks_does_not_stop_the_agent() {
     let users = format!("basic_auth_users: {{ a: {} }}\n", bcrypt::hash("secret", 4).expect("a hash"));
     let agent = Agent::guarded(folder(), &users);
     assert_eq!(agent.status("/metrics", Some("a:secret")), 200);
@@ -287,7 +287,7 @@ fn a_web_configuration_that_hangs_stops_nothing() {
 }
 
 #[test]
-fn guesses_are_limited_and_hold_up_nobody_who_was_right_before() {
+fn guesses_are_limited_and_do_not_block_users_who_logged_in_before() {
     let hash = bcrypt::hash("secret", 4).expect("a hash");
     let agent = Agent::guarded(folder(), &format!("basic_auth_users: {{ a: {hash} }}\n"));
     assert_eq!(agent.status("/metrics", Some("a:secret")), 200);

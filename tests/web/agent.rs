@@ -1,4 +1,4 @@
-//! The agent as a process beside the test, and requests to it.
+//! Runs the agent as a process next to the test, and sends requests to it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use tokio_rustls::rustls;
 
 use super::support::binary::command;
 
-/// An agent, in a folder of its own.
+/// An agent with its own folder.
 pub struct Agent {
     pub folder: tempfile::TempDir,
     pub child: Child,
@@ -25,21 +25,21 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// One with a web configuration.
+    /// Starts an agent with a web configuration.
     pub fn guarded(folder: tempfile::TempDir, config: &str) -> Self {
         fs::write(folder.path().join("web.yaml"), config).expect("write");
         let file = folder.path().join("web.yaml").display().to_string();
         Self::start(folder, &["--web.config.file", &file, "--interval", "1h"], Stdio::inherit())
     }
 
-    /// One with these flags, that logs to `stderr`.
+    /// Starts an agent with these flags that logs to `stderr`.
     pub fn start(folder: tempfile::TempDir, flags: &[&str], stderr: Stdio) -> Self {
         Self::start_as(folder, flags, |command| {
             command.stderr(stderr);
         })
     }
 
-    /// One with these flags, as `adapt` makes its command.
+    /// Starts an agent with these flags, after `adapt` has changed its command.
     pub fn start_as(folder: tempfile::TempDir, flags: &[&str], adapt: impl FnOnce(&mut std::process::Command)) -> Self {
         let at = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let listen = at.to_string();
@@ -86,7 +86,7 @@ impl Agent {
         }
     }
 
-    /// What the server sends over plain TCP.
+    /// The server's answer over plain TCP.
     pub fn plain(&self, path: &str, user: Option<&str>) -> String {
         ask(connect(self.at), path, user)
     }
@@ -96,7 +96,7 @@ impl Agent {
         status(&self.plain(path, user))
     }
 
-    /// The server's certificate, and what it sends.
+    /// The server's certificate, and its answer.
     pub fn tls(
         &self,
         client: &Arc<ClientConfig>,
@@ -133,7 +133,7 @@ pub fn connect(at: SocketAddr) -> TcpStream {
     stream
 }
 
-/// One request; an answer that breaks off is what came of it.
+/// Sends one request. Returns the answer, or the part that arrived before the connection broke.
 pub fn ask(mut stream: impl Read + Write, path: &str, user: Option<&str>) -> String {
     let user = user.map(|user| format!("Authorization: Basic {}\r\n", STANDARD.encode(user))).unwrap_or_default();
     let mut answer = Vec::new();
@@ -151,7 +151,7 @@ pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a scratch folder")
 }
 
-/// Waits for what must happen in the end, also on a busy machine.
+/// Waits for an event that must happen, also on a busy machine.
 pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_mins(1);
     while !happened() {

@@ -50,7 +50,7 @@ fn a_changed_configuration_is_reloaded_and_a_bad_one_refused() {
     agent.signal(Signal::HUP);
     assert_eq!(agent.metric(LIMIT), Some(200.0));
 
-    // without a signal, and after all that
+    // a changed file is reloaded without a signal, also after a refused one
     let new = agent.folder.path().join("new");
     fs::write(&new, "idle_timeout: 300s\n").expect("write");
     fs::rename(new, &file).expect("mv");
@@ -59,7 +59,7 @@ fn a_changed_configuration_is_reloaded_and_a_bad_one_refused() {
 }
 
 #[test]
-fn a_file_that_is_none_is_an_error_and_does_not_hang() {
+fn a_path_that_is_not_a_regular_file_is_an_error_and_does_not_hang() {
     let folder = folder();
     let pipe = folder.path().join("fifo").display().to_string();
     fifo(Path::new(&pipe));
@@ -76,7 +76,7 @@ fn a_file_that_is_none_is_an_error_and_does_not_hang() {
 }
 
 #[test]
-fn signals_without_a_meaning_are_ignored_and_the_others_end_it() {
+fn unused_signals_are_ignored_and_the_others_end_the_agent() {
     for last in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let folder = folder();
         let log = folder.path().join("log");
@@ -100,12 +100,12 @@ fn signals_without_a_meaning_are_ignored_and_the_others_end_it() {
 }
 
 #[test]
-fn logs_that_cannot_be_written_stop_nothing() {
+fn logs_that_cannot_be_written_do_not_stop_the_agent() {
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full").into();
     let closed = || Stdio::from(std::io::pipe().expect("a pipe").1);
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut filler = writer.try_clone().expect("a descriptor");
-    // blocks once the pipe is full, and fails when nobody can read it any more
+    // the pipe blocks when it is full, and fails when its reader is gone
     let filling = std::thread::spawn(move || while filler.write_all(&[b'.'; 4096]).is_ok() {});
     for (case, stderr) in [("full", full()), ("closed", closed()), ("not read", writer.into())] {
         let flags = ["--interval", "5ms", "--log.level", "trace"];
@@ -133,7 +133,7 @@ fn finish_quietly(command: &mut Command) -> Option<i32> {
 }
 
 #[test]
-fn a_sweep_that_fails_keeps_what_is_known() {
+fn a_sweep_that_fails_keeps_the_last_results() {
     let folder = folder();
     // as an ordinary user, because the limit of processes does not concern root
     let (path, copy) = (folder.path().to_owned(), folder.path().join("agent"));
@@ -176,12 +176,12 @@ fn a_sweep_that_fails_keeps_what_is_known() {
 }
 
 #[test]
-fn systemd_hears_of_start_life_and_stop() {
+fn systemd_is_notified_of_start_watchdog_and_stop() {
     let folder = folder();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
-    let heard = || {
+    let received = || {
         let mut buffer = [0; 256];
         let length = socket.recv(&mut buffer).expect("a message");
         String::from_utf8_lossy(&buffer[..length]).into_owned()
@@ -189,14 +189,14 @@ fn systemd_hears_of_start_life_and_stop() {
     let mut agent = Agent::start_as(folder, &["--interval", "1h"], |command| {
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     });
-    assert_eq!(heard(), "READY=1");
+    assert_eq!(received(), "READY=1");
     for _ in 0..3 {
-        assert_eq!(heard(), "WATCHDOG=1");
+        assert_eq!(received(), "WATCHDOG=1");
     }
     agent.signal(Signal::TERM);
     assert!(agent.end().success());
-    while heard() != "STOPPING=1" {}
-    // a manager that is gone stops nothing
+    while received() != "STOPPING=1" {}
+    // the agent goes on if the service manager is gone
     let outcome = finish(command(&["audit"]).env("NOTIFY_SOCKET", "/nowhere"));
     assert_eq!(outcome.code(), 0, "{outcome:?}");
 }

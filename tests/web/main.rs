@@ -1,4 +1,4 @@
-//! The agent's port and life: who is answered, what clients can hold, signals, changed files, logs that nobody reads.
+//! The agent's port and process: access, limits for clients, signals, changed files, and logs that nobody reads.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! What clients of the port get, and what they cannot hold.
+//! The answers to clients of the port, and the resources that clients cannot hold.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -50,7 +50,7 @@ fn long_answers_are_compressed_for_clients_that_accept_gzip() {
         let plain = agent.plain(path, None);
         let (head, plain) = plain.split_once("\r\n\r\n").expect("a head");
         assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", plain.len())), "{path}: {head}");
-        // of the process's own metrics only some differ
+        // only some metrics of the process itself differ
         let same = text.lines().zip(plain.lines()).filter(|(a, b)| a == b).count();
         assert!(same > 0 && text.lines().count() - same < 12, "{path}: {text}\n{plain}");
     }
@@ -78,7 +78,7 @@ fn every_answer_has_the_security_headers() {
 }
 
 #[test]
-fn idle_clients_shut_out_nobody() {
+fn idle_clients_do_not_block_new_ones() {
     // half of the descriptors are for connections
     let agent = Agent::start_as(folder(), &["--interval", "1h"], |command| {
         let mut limited = Command::new("prlimit");

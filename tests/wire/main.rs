@@ -1,4 +1,4 @@
-//! Bytes: what we send to `sock_diag`, and what we read in its replies, against real ones and against another decoder.
+//! Checks the bytes of `sock_diag` requests and replies against real replies and against another decoder.
 //!
 //! `tests/wire/*.hex` are replies of real kernels, one field a line. Their multi-byte numbers are little-endian.
 #![cfg(target_endian = "little")]
@@ -193,7 +193,7 @@ fn an_interrupted_dump_is_noticed_on_any_message() {
 }
 
 #[test]
-fn a_datagram_cut_at_any_length_gives_what_was_whole_and_one_error() {
+fn a_datagram_cut_at_any_length_gives_its_whole_messages_and_one_error() {
     let first = established_ipv4();
     let datagram = [first.clone(), bytes(include_str!("listener-ipv6.hex"))].concat();
     for length in 0..datagram.len() {
@@ -206,7 +206,7 @@ fn a_datagram_cut_at_any_length_gives_what_was_whole_and_one_error() {
 }
 
 #[test]
-fn a_shorter_reply_says_less_and_nothing_else() {
+fn a_shorter_reply_only_lacks_fields() {
     let whole = established_ipv4();
     let all = reply(&whole).socket().unwrap().unwrap();
     let payload = &whole[HEADER..];
@@ -228,7 +228,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
     #[test]
-    fn nothing_that_is_received_makes_it_panic(datagram in vec(any::<u8>(), 0..600)) {
+    fn no_datagram_makes_it_panic(datagram in vec(any::<u8>(), 0..600)) {
         prop_assert!(walk(&datagram) <= datagram.len() / HEADER + 1);
     }
 
@@ -262,7 +262,7 @@ proptest! {
     }
 }
 
-/// Reads everything that a datagram holds; the number of its messages.
+/// Reads every message of a datagram, and returns their number.
 fn walk(datagram: &[u8]) -> usize {
     Messages::new(datagram)
         .inspect(|message| {
@@ -273,7 +273,7 @@ fn walk(datagram: &[u8]) -> usize {
         .count()
 }
 
-/// Any `inet_diag_msg` of a known family, its state mostly one that we ask for.
+/// Any `inet_diag_msg` of a known family, mostly in a state that we request.
 fn inet_diag_msg() -> impl Strategy<Value = [u8; INET_DIAG_MSG]> {
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
     let parts =
