@@ -180,6 +180,10 @@ pub struct TcpInfo {
     pub bytes_received: Option<u64>,
     /// Payload bytes sent, retransmissions included.
     pub bytes_sent: Option<u64>,
+    /// Payload bytes sent again.
+    pub bytes_retrans: Option<u64>,
+    /// Bytes that wait to be sent for the first time.
+    pub not_sent: Option<u32>,
 }
 
 impl TcpInfo {
@@ -187,6 +191,14 @@ impl TcpInfo {
     #[must_use]
     pub fn bare_segs_out(&self) -> Option<u32> {
         Some(self.segs_out?.wrapping_sub(self.data_segs_out?))
+    }
+
+    /// By how much the acknowledged bytes exceed the payload that was sent: 1 for the SYN of the end that connected,
+    /// and 1 for a FIN. Negative while payload is in flight.
+    #[must_use]
+    pub fn acknowledged_beyond_payload(&self) -> Option<i64> {
+        let payload = self.bytes_sent?.wrapping_sub(self.bytes_retrans?);
+        Some(self.bytes_acked?.wrapping_sub(payload).cast_signed())
     }
 }
 
@@ -215,6 +227,21 @@ pub struct Socket {
     pub inode: u32,
     /// The inode number of the cgroup v2 directory of the process that made the socket or its listener.
     pub cgroup: Option<u64>,
+    /// `tcp_info`; every field absent when the kernel sent none.
+    pub tcp: TcpInfo,
+}
+
+/// A socket that the kernel has destroyed, as its last message describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedSocket {
+    /// Its name for life.
+    pub cookie: Cookie,
+    /// The peer's port; 0 if its program aborted the connection.
+    pub remote_port: u16,
+    /// Bytes, or a FIN, that the program has not read (`idiag_rqueue`).
+    pub unread: u32,
+    /// Sequence numbers from the first unacknowledged one to the last one written (`idiag_wqueue`); a FIN has one.
+    pub queued: u32,
     /// `tcp_info`; every field absent when the kernel sent none.
     pub tcp: TcpInfo,
 }

@@ -57,6 +57,12 @@ pub struct AgentArgs {
     /// Counts are exact and whole, whatever N is.
     #[arg(long, value_name = "N", env = "KEEPALIVE_AUDITOR_MAX_FINDINGS", help_heading = "Sweep")]
     pub max_findings: Option<usize>,
+    /// Watch how flagged connections end, so that their outcomes are exact
+    ///
+    /// The kernel then reports each TCP socket that it destroys, for a microsecond or two of CPU time. Only namespaces
+    /// with flagged connections are watched, and each only as long as it has a process or a bind mount.
+    #[arg(long, env = "KEEPALIVE_AUDITOR_WATCH_ENDS", help_heading = "Sweep")]
+    pub watch_ends: bool,
     /// Give N endpoints per pod a series of their own [default: 10]
     ///
     /// The rest are counted with the endpoint `other`.

@@ -40,6 +40,7 @@ pub struct ConfigFile {
     pub(super) max_findings: Option<usize>,
     pub(super) metrics_detail: Option<MetricsDetail>,
     pub(super) max_series: Option<usize>,
+    pub(super) watch_ends: bool,
     pub(super) filter: Option<String>,
     pub(super) all: bool,
     pub(super) format: Option<Format>,

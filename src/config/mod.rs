@@ -85,7 +85,7 @@ impl Config {
         let netns_dirs_required = configured.is_some();
         let netns_dirs = configured.unwrap_or_else(|| vec!["/run/netns".into(), "/run/docker/netns".into()]);
         Ok(Self {
-            paths: HostPaths { roots, netns_dirs, netns_dirs_required, named: BTreeMap::new() },
+            paths: HostPaths { roots, netns_dirs, netns_dirs_required, named: BTreeMap::new(), watch_ends: false },
             node: flags.node_name.clone().or_else(|| file.node_name.clone()).unwrap_or_else(node_name),
             policy,
             log_level: flags.log_level.clone().or_else(|| file.log.level.clone()),
@@ -215,6 +215,7 @@ impl AgentConfig {
     pub fn new(common: &Common, args: &AgentArgs, file: &ConfigFile) -> Result<Self, UsageError> {
         let mut config = Config::new(common, file)?;
         config.policy.overdue_by = OverdueBy::Watch;
+        config.paths.watch_ends = args.watch_ends || file.watch_ends;
         config.policy.max_findings = args.max_findings.or(file.max_findings).unwrap_or(10_000);
         Ok(Self {
             config,

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use super::{Digest, Reads, activity};
 use crate::judge::groups::OwnerOf as _;
-use crate::judge::memory::{Moment, TrackedConnection};
+use crate::judge::memory::{Moment, NamespaceMemory, TrackedConnection};
 use crate::judge::pair::Pairs;
 use crate::owner::NsId;
 use crate::record::{Consumer, Namespace, Record, SocketsToRead, WhatToRead};
+use crate::socket::{Cookie, SocketName};
 
 /// The most sockets without any other owner whose programs one sweep asks for: those that were idle the longest.
 const MAX_NAMELESS: usize = 2048;
@@ -61,6 +62,16 @@ impl Consumer for Digest {
             nameless.truncate(MAX_NAMELESS);
         }
         nameless.into_iter().map(|(_, inode)| inode).filter(|inode| *inode != 0).collect()
+    }
+
+    fn flagged(&self, namespace: NsId) -> Vec<Cookie> {
+        let memory = self.tracker.namespace(namespace);
+        let entries = memory.into_iter().flat_map(NamespaceMemory::entries).filter(|entry| entry.is_flagged());
+        entries.map(TrackedConnection::cookie).chain(self.ends.pending(namespace)).collect()
+    }
+
+    fn ended(&self, namespace: NsId) -> Vec<SocketName> {
+        self.ends.names(namespace)
     }
 
     fn sockets_to_read(&self) -> SocketsToRead {

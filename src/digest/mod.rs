@@ -14,10 +14,12 @@ use crate::record::{Counters, HeldSockets, Loss, LossReason, Namespace, ReadMode
 use crate::wire::inet_diag::{Message, Messages};
 
 mod consumer;
+mod ends;
 mod owners;
 mod report;
 mod sweep;
 
+use ends::Ends;
 use owners::KnownOwners;
 pub use report::Findings;
 use sweep::{ReadInProgress, Sweep};
@@ -50,6 +52,7 @@ pub struct Digest {
     tracker: Tracker,
     owners: KnownOwners,
     totals: Totals,
+    ends: Ends,
     sweep: Sweep,
     /// When each namespace was last read, or found unchanged.
     read_at: BTreeMap<NsId, Moment>,
@@ -73,6 +76,7 @@ impl Digest {
             tracker: Tracker::default(),
             owners: KnownOwners::default(),
             totals: Totals::default(),
+            ends: Ends::default(),
             sweep: Sweep::default(),
             read_at: BTreeMap::new(),
             first_clock: None,
@@ -158,6 +162,9 @@ impl Digest {
                 self.totals.dumps_interrupted += u64::from(*interrupted);
                 self.sweep.incomplete |= *interrupted;
                 let whole = !*interrupted && !std::mem::take(&mut self.sweep.damaged);
+                if let Some(id) = self.sweep.current.take().filter(|_| whole) {
+                    self.collect_ends(id, false);
+                }
                 let mut count = count_silence(&self.policy, &mut self.totals, self.sweep.now);
                 self.tracker.end_read(whole, self.sweep.now, &mut count);
                 if let Some(ReadInProgress { id, activity, at, looked_up }) =
@@ -170,6 +177,12 @@ impl Digest {
                         self.lookup_cost = (3 * self.lookup_cost + cost / u32::try_from(count).unwrap_or(u32::MAX)) / 4;
                     }
                 }
+            }
+            Record::Ends { namespace, counters, watched, bytes } => {
+                self.ends.explain(*namespace, counters, *watched, bytes);
+            }
+            Record::Destroyed { namespace, clock, bytes } => {
+                self.ends.add_event(*namespace, Moment::from_millis(*clock), bytes);
             }
             Record::Loss(loss) => self.sweep.lose(loss, &mut self.totals),
             Record::Owners { cgroups, inodes, issues } => {
@@ -228,6 +241,8 @@ impl Digest {
             return;
         }
         sweep.damaged = false;
+        sweep.current = Some(namespace.id);
+        self.ends.begin_read(namespace.id, &counters);
         let stored = self.tracker.namespace(namespace.id).map_or(0, |memory| memory.entries().len() as u64);
         let looked_up = (namespace.read == ReadMode::LookUp).then_some(stored);
         sweep.reading =
@@ -241,10 +256,12 @@ impl Digest {
         self.tracker.begin_dump(namespace.id, default_keepidle);
         if namespace.read == ReadMode::Empty {
             sweep.counts.empty += 1;
+            sweep.current = None;
+            self.collect_ends(namespace.id, false);
             let mut count = count_silence(&self.policy, &mut self.totals, clock);
             self.tracker.end_read(true, clock, &mut count);
         } else {
-            sweep.counts.dumped += 1;
+            self.sweep.counts.dumped += 1;
         }
     }
 
@@ -284,6 +301,14 @@ impl Digest {
             sweep.stale.age = sweep.stale.age.max(since);
             self.tracker.keep_unread(id);
         }
+        let gone = |id: &NsId| !sweep.read.contains(id) && !sweep.unread.contains_key(id);
+        let gone: Vec<_> = self.tracker.namespaces().map(|(id, _)| id).filter(gone).collect();
+        for id in gone {
+            self.collect_ends(id, true);
+        }
+        let sweep = &mut self.sweep;
+        let is_there = |id: NsId| sweep.read.contains(&id) || sweep.unread.contains_key(&id);
+        self.ends.finish(&self.tracker, now, is_there, &mut self.totals.ended);
         let mut count = count_silence(&self.policy, &mut self.totals, now);
         self.tracker.retain(|id| sweep.read.contains(&id) || sweep.unread.contains_key(&id), now, &mut count);
         drop(count);
@@ -295,6 +320,16 @@ impl Digest {
         self.totals.sweeps += 1;
         self.owners.resolve(&self.tracker);
         self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now);
+        let with_connections = self.assessment.counts().tallies.keys();
+        ends::expire(&mut self.totals.ended, &self.tracker, now, with_connections);
+    }
+
+    /// Stores which flagged connections of a namespace the read that is about to end did not show, or that it is gone.
+    fn collect_ends(&mut self, id: NsId, is_gone: bool) {
+        let Self { ends, tracker, policy, owners, sweep, .. } = self;
+        if let Some(memory) = tracker.namespace(id) {
+            ends.collect((id, memory), is_gone, policy, owners, sweep.now);
+        }
     }
 }
 

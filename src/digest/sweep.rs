@@ -22,6 +22,8 @@ pub(super) struct Sweep {
     pub read: BTreeSet<NsId>,
     /// The read that is under way.
     pub reading: Option<ReadInProgress>,
+    /// The namespace that is read.
+    pub current: Option<NsId>,
     /// That read met an error, or something that cannot be decoded.
     pub damaged: bool,
     pub counts: NamespaceCounts,

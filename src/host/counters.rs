@@ -47,13 +47,14 @@ impl Reader {
                     *sweep = self.sweep;
                 }
                 let known = known.unwrap_or_default();
-                let Counters { estab_resets, keepalive_probes, abort_on_timeout, tcp_keepalive_time, .. } = known;
                 let last = Counters {
-                    estab_resets,
-                    keepalive_probes,
-                    abort_on_timeout,
-                    tcp_keepalive_time,
-                    ..Counters::default()
+                    curr_estab: None,
+                    active_opens: None,
+                    passive_opens: None,
+                    in_segs: None,
+                    out_segs: None,
+                    retrans_segs: None,
+                    ..known
                 };
                 (last, Some(error))
             }
@@ -61,10 +62,16 @@ impl Reader {
     }
 }
 
+/// The counters of the namespace that the thread is in, as they are now.
+pub fn now() -> io::Result<Counters> {
+    netstat(snmp()?)
+}
+
 fn read_again(known: Option<Counters>) -> io::Result<Counters> {
     let now = snmp()?;
     let Some(known) = known else { return Ok(sysctls(netstat(now)?)) };
-    let unchanged = Counters { keepalive_probes: None, abort_on_timeout: None, ..known };
+    let Counters { keepalive_probes, abort_on_timeout, abort_on_close, abort_on_data, .. } = Counters::default();
+    let unchanged = Counters { keepalive_probes, abort_on_timeout, abort_on_close, abort_on_data, ..known };
     let now = Counters { tcp_keepalive_time: known.tcp_keepalive_time, ..now };
     if now == unchanged { Ok(known) } else { netstat(now) }
 }
@@ -91,6 +98,8 @@ fn netstat(counters: Counters) -> io::Result<Counters> {
     Ok(Counters {
         keepalive_probes: field(&netstat, "TcpExt:", "TCPKeepAlive"),
         abort_on_timeout: field(&netstat, "TcpExt:", "TCPAbortOnTimeout"),
+        abort_on_close: field(&netstat, "TcpExt:", "TCPAbortOnClose"),
+        abort_on_data: field(&netstat, "TcpExt:", "TCPAbortOnData"),
         ..counters
     })
 }

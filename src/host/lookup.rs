@@ -47,6 +47,34 @@ pub fn look_up(sockets: &[SocketName]) -> Result<Option<Answers>, DiagError> {
     Ok(Some(answers))
 }
 
+/// Looks up sockets of the namespace that the thread is in; those that are gone are left out. The answers are netlink
+/// messages one after the other.
+pub fn find(sockets: &[SocketName]) -> Result<Vec<u8>, DiagError> {
+    let mut found = Vec::new();
+    if sockets.is_empty() {
+        return Ok(found);
+    }
+    let socket = super::diag::open()?;
+    for batch in sockets.chunks(BATCH) {
+        let mut requests = Vec::new();
+        for name in batch {
+            lookup(name, &mut requests);
+        }
+        send(&socket, &requests)?;
+        for _ in batch {
+            let from = found.len();
+            found.reserve(ANSWER);
+            receive(&socket, &mut found)?;
+            if matches!(Messages::new(&found[from..]).next(), Some(Ok(Message::Socket(_)))) {
+                found.resize(found.len().next_multiple_of(4), 0);
+            } else {
+                found.truncate(from);
+            }
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod clock;
 pub mod counters;
 pub mod diag;
+mod ends;
 pub mod exact;
 mod failure;
 pub mod fds;
@@ -27,6 +28,7 @@ use crate::owner::NsId;
 use crate::record::{Consumer, Loss, Record};
 pub use clock::{clock, wall_clock};
 use diag::Kernel;
+use ends::EndsWatch;
 use failure::Unread;
 use find::Finder;
 use netns::Found;
@@ -45,6 +47,8 @@ pub struct HostPaths {
     pub netns_dirs_required: bool,
     /// Namespaces that the user named: they are read even if nothing else leads to them.
     pub named: BTreeMap<NsId, Found>,
+    /// Whether to watch how flagged connections end.
+    pub watch_ends: bool,
 }
 
 /// The host as sweeps see it, and what they keep from one to the next.
@@ -54,6 +58,7 @@ pub struct Host {
     owners: Owners,
     counters: counters::Reader,
     kernel: Kernel,
+    ends: EndsWatch,
     buffer: Vec<u8>,
 }
 
@@ -66,6 +71,7 @@ impl Host {
             owners: Owners::new(&paths.roots),
             counters: counters::Reader::default(),
             kernel: Kernel::default(),
+            ends: EndsWatch::new(paths.watch_ends, &paths.roots.procfs),
             buffer: Vec::new(),
             paths,
         }
@@ -87,6 +93,7 @@ impl Host {
         self.owners.begin_sweep();
         self.counters.begin_sweep();
         self.kernel.begin_sweep();
+        self.ends.begin_sweep();
         let search = self.finder.find();
         consume_losses(search.losses, to)?;
         let mut unread = Unread::default();
@@ -95,10 +102,20 @@ impl Host {
             let is_host = Some(*id) == search.host;
             self.read_namespace(*id, found, is_host, &mut at_home, &mut unread, to)?;
         }
+        self.consume_last_ends(|id| search.namespaces.iter().any(|(found, _)| *found == id), to)?;
         unread.report(to)?;
         self.read_owners(to)?;
         self.read_holders(to)?;
         to.consume(&Record::SweepEnd { clock: clock() })
+    }
+
+    /// Reports the ends in namespaces that are gone, and watches them no longer.
+    fn consume_last_ends<C: Consumer>(&self, is_found: impl Fn(NsId) -> bool, to: &mut C) -> Result<(), C::Error> {
+        self.ends.retain(is_found);
+        for (namespace, events) in self.ends.take_rest() {
+            read::consume_events(namespace, events, to)?;
+        }
+        Ok(())
     }
 
     /// Reports the owners that the consumer does not know yet, and what kept others from being named.

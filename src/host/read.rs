@@ -1,12 +1,16 @@
 //! Reads one network namespace: its owner, its counters, and as many of its sockets as the consumer needs.
 
 use super::clock::{clock, cpu_time};
+use super::ends::Events;
 use super::failure::{self, Unread};
 use super::netns::{self, Found};
-use super::{Host, diag, lookup};
+use super::{Host, counters, diag, lookup};
 use crate::owner::NsId;
 use crate::record::{Consumer, Loss, Namespace, ReadMode, Record, WhatToRead};
 use crate::socket::SocketName;
+
+/// The most connections of one namespace that one sweep looks up once they have ended.
+const MAX_LOOKED_UP: usize = 512;
 
 impl Host {
     /// Enters a namespace and reads it. `at_home` is the namespace that the thread is in, until it enters another.
@@ -37,6 +41,10 @@ impl Host {
                 }
             }
         }
+        if self.ends.is_enabled() {
+            // before its connections are read: an end after that is not missed
+            self.ends.watch(id, found, &to.flagged(id));
+        }
         let (counters, failed) = self.counters.read(id);
         if let Some(error) = failed {
             to.consume(&Record::Loss(failure::loss("read the counters of network namespace", &name, &error)))?;
@@ -49,7 +57,22 @@ impl Host {
             counters: Some(counters),
             read: ReadMode::Dump,
         };
-        self.read_sockets(namespace, &name, unread, to)
+        self.read_sockets(namespace, &name, unread, to)?;
+        self.read_ends(id, to)
+    }
+
+    /// Reports what the kernel says of flagged connections that the read did not show.
+    fn read_ends<C: Consumer>(&mut self, id: NsId, to: &mut C) -> Result<(), C::Error> {
+        let mut ended = to.ended(id);
+        let (events, watched) = self.ends.take(id);
+        if !ended.is_empty() {
+            ended.truncate(MAX_LOOKED_UP);
+            // what cannot be read proves nothing, and the sockets themselves are gone
+            let bytes = lookup::find(&ended).unwrap_or_default().into();
+            let counters = counters::now().unwrap_or_default();
+            to.consume(&Record::Ends { namespace: id, counters, watched, bytes })?;
+        }
+        consume_events(id, events, to)
     }
 
     fn read_sockets<C: Consumer>(
@@ -98,6 +121,13 @@ fn look_up<C: Consumer>(namespace: &mut Namespace, names: &[SocketName], to: &mu
         to.consume(&Record::Datagram { clock, bytes: bytes.into() })?;
     }
     Ok(true)
+}
+
+/// Reports destroy events.
+pub(super) fn consume_events<C: Consumer>(namespace: NsId, events: Events, to: &mut C) -> Result<(), C::Error> {
+    events
+        .into_iter()
+        .try_for_each(|(clock, bytes)| to.consume(&Record::Destroyed { namespace, clock, bytes: bytes.into() }))
 }
 
 /// The rest of the sentence "cannot enter network namespace".

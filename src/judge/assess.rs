@@ -15,7 +15,7 @@ use super::worst::{Rank, Worst};
 use crate::owner::{NsId, Owner};
 use crate::socket::Timer;
 
-pub use super::assessor::facts;
+pub use super::assessor::{direction_before, facts};
 
 /// What the sweep knows of a namespace beside its sockets.
 #[derive(Clone, Debug)]
@@ -56,6 +56,8 @@ struct StateChange {
     expired: bool,
     /// We have watched nothing move for the path's idle timeout.
     stale: bool,
+    /// It is flagged.
+    flagged: bool,
 }
 
 /// Judges every connection that the last sweep showed. `now` is the monotonic clock.
@@ -78,8 +80,9 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
             if memory.baseline().is_some() {
                 assessor.expect(&judgement, tracked, &mut next_change);
             }
-            let change = StateChange { at, expired: judgement.expires(), stale: judgement.is_stale() };
-            if change.expired || change.stale {
+            let flagged = judgement.verdict.flagged();
+            let change = StateChange { at, expired: judgement.expires(), stale: judgement.is_stale(), flagged };
+            if change.expired || change.stale || flagged != tracked.is_flagged() {
                 changes.push(change);
             }
             let group = groups.of(tracked);
@@ -158,8 +161,9 @@ impl Assessment {
         for NamespaceAssessment { id, changes, next_change, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
             memory.expect(next_change);
-            for StateChange { at, expired, stale } in changes {
+            for StateChange { at, expired, stale, flagged } in changes {
                 let Some(entry) = memory.entries_mut().get_mut(at as usize) else { continue };
+                entry.mark_flagged(flagged);
                 if expired {
                     entry.mark_expired();
                 }

@@ -131,6 +131,12 @@ impl<'a> Assessor<'a> {
     }
 }
 
+/// The direction of a connection that has ended: the read under way does not show it, or the namespace is gone.
+#[must_use]
+pub fn direction_before(memory: &NamespaceMemory, tracked: &TrackedConnection) -> Direction {
+    if memory.listened(memory.local(tracked)) { Direction::Inbound } else { Direction::Outbound }
+}
+
 /// The direction of a connection, and the path that it takes.
 pub(super) fn route<'a>(
     policy: &'a Policy,

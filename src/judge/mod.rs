@@ -3,6 +3,7 @@
 pub mod assess;
 mod assessor;
 pub mod cause;
+pub mod ends;
 pub mod groups;
 pub mod lasting;
 pub mod memory;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use super::ends::{Outcome, Outcomes};
+use super::memory::Moment;
 pub use super::memory::heartbeat::Heartbeats;
 pub use super::memory::heartbeat::kinds::Protocol as HeartbeatsOf;
 pub use super::memory::{Millis, PeerProbes, Unanswered, Waits};
@@ -236,6 +238,30 @@ pub struct Totals {
     pub owner_issues: BTreeMap<String, u64>,
     /// The silences that ended.
     pub silences: SilenceHistogram,
+    /// The flagged connections that ended.
+    pub ended: EndedTotals,
+}
+
+/// How flagged connections ended since the program started.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndedTotals {
+    /// Of the whole node.
+    pub node: Outcomes,
+    /// By owner and direction.
+    pub owners: BTreeMap<(Arc<Owner>, Direction), OwnerEnds>,
+}
+
+/// How the flagged connections of one owner ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnerEnds {
+    /// How many, by outcome.
+    pub outcomes: Outcomes,
+    /// The network namespace of the last one.
+    pub namespace: NsId,
+    /// When the owner last had a connection.
+    pub at: Moment,
+    /// The owner is gone. Its counts stay in the sums of workloads and namespaces, which must not fall.
+    pub is_gone: bool,
 }
 
 /// What one sweep counted of the connections that the policy selects.

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
+use crate::owner::NsId;
+use crate::socket::{Cookie, SocketName};
+
 use super::{BYTE_ORDER, Consumer, FORMAT, Header, Namespace, Record, SocketsToRead, VERSION, WhatToRead};
 
 /// The longest line that a reader takes, in bytes: room for the owners of 50 000 cgroups.
@@ -107,6 +110,14 @@ impl<C: Consumer<Error = io::Error>, W: Write + Seek> Consumer for Recording<'_,
 
     fn unknown_inodes(&self, all: bool) -> BTreeSet<u32> {
         self.consumer.unknown_inodes(all)
+    }
+
+    fn flagged(&self, namespace: NsId) -> Vec<Cookie> {
+        self.consumer.flagged(namespace)
+    }
+
+    fn ended(&self, namespace: NsId) -> Vec<SocketName> {
+        self.consumer.ended(namespace)
     }
 
     fn sockets_to_read(&self) -> SocketsToRead {

@@ -6,7 +6,8 @@
 //! The order of a stream: one [`Header`], the sweeps, and [`Record::End`]. A sweep is, in this order:
 //!
 //! 1. [`Record::Sweep`];
-//! 2. for each namespace a [`Record::Namespace`], its [`Record::Datagram`]s and one [`Record::ReadEnd`];
+//! 2. for each namespace a [`Record::Namespace`], its [`Record::Datagram`]s and one [`Record::ReadEnd`]; then a
+//!    [`Record::Ends`] and [`Record::Destroyed`], where flagged connections have ended;
 //! 3. any number of [`Record::Owners`], [`Record::Holders`] and [`Record::Options`];
 //! 4. [`Record::SweepEnd`].
 //!
@@ -36,7 +37,6 @@ const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "
 /// One thing that happened during a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "a record is made, heard and dropped; there is never more than one")]
 pub enum Record<'a> {
     /// The first record of a recording.
     Header(Header),
@@ -64,6 +64,29 @@ pub enum Record<'a> {
         /// What asking and hearing has cost, microseconds of CPU.
         #[serde(skip)]
         cost: u64,
+    },
+    /// Flagged connections were not among those that the read showed: what the kernel says of them afterwards.
+    Ends {
+        /// The namespace.
+        namespace: NsId,
+        /// Its counters, read again after its connections.
+        counters: Counters,
+        /// Whether the kernel's destroy events of this namespace are received.
+        #[serde(default)]
+        watched: bool,
+        /// The answers to lookups of these connections, one after the other: those that are still closing.
+        #[serde(with = "base64_bytes")]
+        bytes: Cow<'a, [u8]>,
+    },
+    /// The kernel has destroyed a socket (`--watch-ends`).
+    Destroyed {
+        /// Its namespace.
+        namespace: NsId,
+        /// Monotonic clock when the event was received, milliseconds.
+        clock: u64,
+        /// The event as received.
+        #[serde(with = "base64_bytes")]
+        bytes: Cow<'a, [u8]>,
     },
     /// A namespace, or part of it, could not be read.
     Loss(Loss),
@@ -209,6 +232,12 @@ pub struct Counters {
     pub keepalive_probes: Option<u64>,
     /// `TcpExt: TCPAbortOnTimeout`.
     pub abort_on_timeout: Option<u64>,
+    /// `TcpExt: TCPAbortOnClose`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abort_on_close: Option<u64>,
+    /// `TcpExt: TCPAbortOnData`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abort_on_data: Option<u64>,
     /// `net.ipv4.tcp_keepalive_time`, seconds.
     pub tcp_keepalive_time: Option<u32>,
 }

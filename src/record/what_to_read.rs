@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::{Namespace, Record};
-use crate::socket::SocketName;
+use crate::owner::NsId;
+use crate::socket::{Cookie, SocketName};
 
 /// What a sweep must read of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,18 @@ pub trait Consumer {
     /// The inodes of sockets that only the process that holds them can name, once the owners of cgroups are known.
     /// `all`: the host has no cgroup v2, so that this is true of every socket.
     fn unknown_inodes(&self, all: bool) -> BTreeSet<u32>;
+
+    /// The flagged connections of a namespace, whose ends are worth watching.
+    fn flagged(&self, namespace: NsId) -> Vec<Cookie> {
+        let _ = namespace;
+        Vec::new()
+    }
+
+    /// The flagged connections that the read of this namespace, which has just ended, did not show.
+    fn ended(&self, namespace: NsId) -> Vec<SocketName> {
+        let _ = namespace;
+        Vec::new()
+    }
 
     /// The sockets whose holders and options are wanted, once their owners are known.
     fn sockets_to_read(&self) -> SocketsToRead;

@@ -6,6 +6,7 @@ use super::metrics::families;
 use super::profiles;
 use super::table::COLUMNS;
 use crate::judge::policy::profiles::PROFILES;
+use crate::judge::report::Outcome;
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::words;
 
@@ -84,7 +85,12 @@ fn entries() -> Vec<Entry> {
         kind: "metric",
         text: of_metric(family),
     });
-    verdicts.chain(states).chain(columns).chain(profiles).chain(metrics).collect()
+    let outcomes = Outcome::ALL.into_iter().map(|outcome| Entry {
+        word: outcome.name().to_owned(),
+        kind: "outcome of a flagged connection",
+        text: outcome.meaning().to_owned(),
+    });
+    verdicts.chain(states).chain(outcomes).chain(columns).chain(profiles).chain(metrics).collect()
 }
 
 fn of_metric(family: &families::Family) -> String {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::why::Why;
 use crate::judge::cause::Cause;
-use crate::judge::report::{Finding, Millis, Path, Report, Waits};
+use crate::judge::report::{Finding, Millis, Outcome, Path, Report, Waits};
 use crate::judge::verdict::Verdict;
 
 /// 9999-12-31T23:59:59Z, milliseconds since the Unix epoch.
@@ -40,6 +40,9 @@ impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Document<'_
         map.serialize_entry("verdicts", &verdicts)?;
         let paths: Vec<_> = report.paths.iter().map(|path| self::path(path)).collect();
         map.serialize_entry("paths", &paths)?;
+        let ended = Outcome::ALL.into_iter().zip(report.totals.ended.node);
+        let ended: BTreeMap<_, _> = ended.map(|(outcome, count)| (outcome.name(), count)).collect();
+        map.serialize_entry("flagged_ended", &ended)?;
         map.serialize_entry("truncated", &report.truncated)?;
         map.serialize_entry("connections", &Connections(&self.findings))?;
         map.end()

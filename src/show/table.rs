@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use super::escape;
 use super::units::{Human, Limit, SsTimer};
 use super::why::Why;
-use crate::judge::report::{Direction, Finding, Millis, Report};
+use crate::judge::report::{Direction, Finding, Millis, Outcome, Report};
 use crate::judge::verdict::Verdict;
 
 /// What the table shows.
@@ -207,6 +207,7 @@ pub fn summary(report: &Report) -> String {
     if report.ignored > 0 {
         let _ = write!(text, "; {} ignored", report.ignored);
     }
+    text += &ended(report);
     text += &half_closed(report);
     let counts = report.namespaces;
     let entered = counts.dumped + counts.looked_up + counts.skipped + counts.empty;
@@ -222,6 +223,19 @@ pub fn summary(report: &Report) -> String {
         let _ = write!(text, ", {} more could not be read", counts.failed);
     }
     text + if report.incomplete { "; incomplete, see the warnings." } else { "." }
+}
+
+/// `; 3 flagged connections have ended: 2 reset, 1 closed`, or nothing.
+fn ended(report: &Report) -> String {
+    let counts: Vec<_> =
+        Outcome::ALL.into_iter().zip(report.totals.ended.node).filter(|(_, count)| *count > 0).collect();
+    let all: u64 = counts.iter().map(|(_, count)| count).sum();
+    let list: Vec<_> = counts.iter().map(|(outcome, count)| format!("{count} {}", outcome.name())).collect();
+    match all {
+        0 => String::new(),
+        1 => format!("; 1 flagged connection has ended: {}", list.join(", ")),
+        _ => format!("; {all} flagged connections have ended: {}", list.join(", ")),
+    }
 }
 
 /// `; half-closed: 2 close_wait of nginx.service, 1 fin_wait2 of shop/web-0 (app)`, or nothing.

@@ -20,7 +20,7 @@ use crate::socket::{Cookie, Endpoint, Socket, SocketName, State, TcpInfo, Timer}
 /// The request that `ss` itself uses: both address families in one walk of the hash table.
 const TCPDIAG_GETSOCK: u16 = 18;
 /// Attribute: `struct tcp_info`. As a request: bit `INET_DIAG_INFO - 1` of the extensions.
-const INET_DIAG_INFO: u16 = 2;
+pub(super) const INET_DIAG_INFO: u16 = 2;
 /// Attribute: the inode of the socket's cgroup v2 directory, `u64`; arrives without being asked for.
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const TCP_ESTABLISHED: u8 = 1;
@@ -120,22 +120,29 @@ struct NlMsgHdr {
 /// `struct inet_diag_msg`, as it lies in a reply.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct InetDiagMsg {
+pub(super) struct InetDiagMsg {
     family: u8,
-    state: u8,
+    pub(super) state: u8,
     timer: u8,
     retrans: u8,
     sport: U16<BigEndian>,
-    dport: U16<BigEndian>,
+    pub(super) dport: U16<BigEndian>,
     src: [u8; 16],
     dst: [u8; 16],
     interface: U32<NativeEndian>,
     cookie: [U32<NativeEndian>; 2],
     expires: U32<NativeEndian>,
-    rqueue: U32<NativeEndian>,
-    wqueue: U32<NativeEndian>,
+    pub(super) rqueue: U32<NativeEndian>,
+    pub(super) wqueue: U32<NativeEndian>,
     uid: U32<NativeEndian>,
     inode: U32<NativeEndian>,
+}
+
+impl InetDiagMsg {
+    pub(super) fn cookie(&self) -> Cookie {
+        let [low, high] = self.cookie;
+        Cookie(u64::from(high.get()) << 32 | u64::from(low.get()))
+    }
 }
 
 /// One netlink message of a dump.
@@ -154,7 +161,7 @@ pub enum Message<'a> {
 /// A socket's reply, still where it was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
-    payload: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 /// Why bytes are not what they should be. Never fatal: the rest of the dump still counts.
@@ -196,9 +203,8 @@ impl Reply<'_> {
                 _ => {}
             }
         }
-        let [low, high] = msg.cookie;
         Ok(Some(Socket {
-            cookie: Cookie(u64::from(high.get()) << 32 | u64::from(low.get())),
+            cookie: msg.cookie(),
             state,
             local: Endpoint::new(src, msg.sport.get()),
             remote: Endpoint::new(dst, msg.dport.get()),

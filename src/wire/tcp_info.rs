@@ -18,7 +18,9 @@ mod offset {
     pub const SEGS_IN: usize = 140;
     pub const DATA_SEGS_IN: usize = 152;
     pub const DATA_SEGS_OUT: usize = 156;
+    pub const NOT_SENT: usize = 144;
     pub const BYTES_SENT: usize = 200;
+    pub const BYTES_RETRANS: usize = 208;
 }
 
 /// Reads the fields that are there from a `tcp_info` of any length, in the machine's byte order.
@@ -40,6 +42,8 @@ pub fn read(bytes: &[u8]) -> TcpInfo {
         bytes_acked: wide(offset::BYTES_ACKED),
         bytes_received: wide(offset::BYTES_RECEIVED),
         bytes_sent: wide(offset::BYTES_SENT),
+        bytes_retrans: wide(offset::BYTES_RETRANS),
+        not_sent: field(offset::NOT_SENT),
     }
 }
 
@@ -75,6 +79,8 @@ mod tests {
             bytes_acked: Some(two_words(120)),
             bytes_received: Some(two_words(128)),
             bytes_sent: Some(two_words(200)),
+            bytes_retrans: Some(two_words(208)),
+            not_sent: Some(144),
         };
         assert_eq!(info, expected);
     }
@@ -89,8 +95,8 @@ mod tests {
                 "length {length}"
             );
             assert_eq!(
-                (info.bytes_acked.is_some(), info.bytes_received.is_some(), info.bytes_sent.is_some()),
-                (length >= 128, length >= 136, length >= 208),
+                [info.bytes_acked, info.bytes_received, info.bytes_sent, info.bytes_retrans].map(|it| it.is_some()),
+                [length >= 128, length >= 136, length >= 208, length >= 216],
                 "length {length}"
             );
             let present = [
@@ -99,6 +105,7 @@ mod tests {
                 (info.last_ack_recv, 60),
                 (info.segs_out, 140),
                 (info.segs_in, 144),
+                (info.not_sent, 148),
                 (info.data_segs_in, 156),
                 (info.data_segs_out, 160),
             ];

@@ -5,6 +5,7 @@ mod support;
 
 mod audit;
 mod changes;
+mod ends;
 mod exact;
 mod explain;
 mod half_closed;

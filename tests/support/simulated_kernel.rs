@@ -418,6 +418,8 @@ impl Connection {
                 bytes_acked: Some(self.acked),
                 bytes_received: Some(self.data_in.into()),
                 bytes_sent: Some(self.data_out.into()),
+                bytes_retrans: Some(0),
+                not_sent: Some(0),
             },
         }
     }

@@ -78,6 +78,8 @@ fn a_real_established_socket() {
             bytes_acked: Some(6),
             bytes_received: Some(2),
             bytes_sent: Some(5),
+            bytes_retrans: Some(0),
+            not_sent: Some(0),
         },
     };
     assert_eq!(socket, expected);

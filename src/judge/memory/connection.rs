@@ -99,6 +99,10 @@ pub(super) const UNPROBED: u16 = 1 << 10;
 pub(super) const TIMER_OFF: u16 = 1 << 11;
 /// [`KeepaliveTimer::Armed`].
 pub(super) const TIMER_ARMED: u16 = 1 << 12;
+/// The last judgement flagged it.
+const FLAGGED: u16 = 1 << 13;
+/// The local side connected: its SYN is among the bytes acknowledged.
+pub(super) const OPENED_HERE: u16 = 1 << 14;
 
 const _: () = assert!(size_of::<TrackedConnection>() <= 96, "the memory of one connection is at most 96 bytes");
 
@@ -336,6 +340,28 @@ impl TrackedConnection {
         self.set(EXPIRED | STALE, false);
     }
 
+    /// Whether the last judgement flagged it.
+    #[must_use]
+    pub fn is_flagged(&self) -> bool {
+        self.is(FLAGGED)
+    }
+
+    /// Stores whether the judgement flagged it.
+    pub fn mark_flagged(&mut self, flagged: bool) {
+        self.set(FLAGGED, flagged);
+    }
+
+    /// What the last sample says that matters once the connection has ended; `now` is any later moment.
+    #[must_use]
+    pub fn last_sample(&self, now: Moment) -> LastSample {
+        LastSample {
+            at: self.sampled_at(now),
+            segs_in: self.segs_in.get(),
+            opened_here: self.is(OPENED_HERE),
+            has_unanswered: self.unanswered().count() > 0,
+        }
+    }
+
     /// The peer's probes that samples showed.
     #[must_use]
     pub fn peer_probes(&self, now: Moment) -> Option<PeerProbes> {
@@ -345,6 +371,19 @@ impl TrackedConnection {
             late: self.is(LATE_PEER),
         })
     }
+}
+
+/// The last sample of a connection that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastSample {
+    /// When it was taken.
+    pub at: Moment,
+    /// Segments received, modulo 2^24.
+    pub segs_in: u32,
+    /// The local side connected.
+    pub opened_here: bool,
+    /// Something that the local side had sent had no answer.
+    pub has_unanswered: bool,
 }
 
 /// What samples showed of the peer's keepalive probes.

@@ -45,6 +45,8 @@ mod tests {
         bytes_acked: Some(2),
         bytes_received: Some(1),
         bytes_sent: Some(1),
+        bytes_retrans: Some(0),
+        not_sent: Some(0),
     };
 
     #[test]

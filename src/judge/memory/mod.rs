@@ -23,7 +23,7 @@ use crate::owner::{Holder, NsId};
 use crate::socket::{KeepaliveOptions, Socket};
 use baseline::Activity;
 pub use clock::{Millis, Moment};
-pub use connection::{KeepaliveTimer, PeerProbes, SHORTEST_SILENCE, TrackedConnection, Unanswered};
+pub use connection::{KeepaliveTimer, LastSample, PeerProbes, SHORTEST_SILENCE, TrackedConnection, Unanswered};
 pub use half_closed::{HalfClosed, Waits};
 pub use namespace::{NamespaceMemory, Origin};
 

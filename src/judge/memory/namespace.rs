@@ -32,6 +32,8 @@ pub struct NamespaceMemory {
     origins: Vec<Origin>,
     /// Sorted when a dump has ended.
     listeners: Vec<(u16, IpAddr)>,
+    /// Those of the read before, while a dump is under way.
+    listeners_before: Vec<(u16, IpAddr)>,
     /// Of the last dump, and those that lookups have shown since.
     half_closed: Vec<HalfClosed>,
     /// Where the kernel's order says that the next socket is.
@@ -78,7 +80,7 @@ impl NamespaceMemory {
 
     /// A dump begins: it shows all listeners and all half-closed sockets.
     pub(super) fn drop_listeners(&mut self) {
-        self.listeners.clear();
+        self.listeners_before = std::mem::take(&mut self.listeners);
         self.half_closed.clear();
     }
 
@@ -131,6 +133,13 @@ impl NamespaceMemory {
         self.index.find(hash(cookie), |&at| self.entries[at as usize].cookie() == cookie).map(|&at| at as usize)
     }
 
+    /// The connection with this cookie.
+    #[must_use]
+    pub fn connection(&self, cookie: Cookie) -> Option<&TrackedConnection> {
+        let found = self.index.find(hash(cookie), |&at| self.entries[at as usize].cookie() == cookie);
+        found.and_then(|&at| self.entries.get(at as usize))
+    }
+
     fn intern(&mut self, origin: Origin) -> u32 {
         // few and repeated: the newest is the most likely one
         let at = self.origins.iter().rposition(|&stored| stored == origin).unwrap_or_else(|| {
@@ -144,6 +153,7 @@ impl NamespaceMemory {
     /// `ended` gets each silence that ended, by movement or by closing.
     pub(super) fn end(&mut self, whole: bool, now: Moment, mut ended: impl FnMut(&Self, &TrackedConnection, Millis)) {
         self.listeners.sort_unstable();
+        self.listeners_before = Vec::new();
         for &(at, silence) in &self.ended {
             ended(self, &self.entries[at], silence);
         }
@@ -303,10 +313,22 @@ impl NamespaceMemory {
     /// Whether a socket listens on this local endpoint: then the connection was accepted.
     #[must_use]
     pub fn listens(&self, local: Endpoint) -> bool {
-        let from = self.listeners.partition_point(|&(port, _)| port < local.port);
-        let on_this_port = self.listeners[from..].iter().take_while(|&&(port, _)| port == local.port);
-        on_this_port.into_iter().any(|&(_, addr)| addr == local.addr || addr.is_unspecified())
+        listens(&self.listeners, local)
     }
+
+    /// Whether a socket listened on this local endpoint when a connection that the read under way does not show was
+    /// last seen.
+    #[must_use]
+    pub fn listened(&self, local: Endpoint) -> bool {
+        listens(&self.listeners_before, local) || self.listens(local)
+    }
+}
+
+/// Whether one of these listens on a local endpoint. They are sorted.
+fn listens(listeners: &[(u16, IpAddr)], local: Endpoint) -> bool {
+    let from = listeners.partition_point(|&(port, _)| port < local.port);
+    let mut on_this_port = listeners[from..].iter().take_while(|&&(port, _)| port == local.port);
+    on_this_port.any(|&(_, addr)| addr == local.addr || addr.is_unspecified())
 }
 
 /// Cookies are handed out in sequence: one multiplication spreads them over all bits.

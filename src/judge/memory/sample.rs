@@ -2,8 +2,8 @@
 
 use super::clock::{Millis, Moment, Period, Tick, wrap};
 use super::connection::{
-    CLOCKS, EXPIRED, FINAL, HEARD_UNEXPLAINED, LATE_PEER, STALE, TIMER_ARMED, TIMER_OFF, TURNED_ON, TrackedConnection,
-    UNEXPLAINED, UNPROBED, WAITING,
+    CLOCKS, EXPIRED, FINAL, HEARD_UNEXPLAINED, LATE_PEER, OPENED_HERE, STALE, TIMER_ARMED, TIMER_OFF, TURNED_ON,
+    TrackedConnection, UNEXPLAINED, UNPROBED, WAITING,
 };
 use super::fresh::never_probed;
 use super::heartbeat::{HeartbeatWatch, Movement, Totals};
@@ -94,6 +94,9 @@ impl TrackedConnection {
         self.set(WAITING, sent < recv && tcp.data_segs_out != Some(0));
         self.segs_in = U24::wrapping(tcp.segs_in.unwrap_or(0));
         self.segs_out = U24::wrapping(tcp.segs_out.unwrap_or(0));
+        if tcp.acknowledged_beyond_payload() == Some(1) {
+            self.set(OPENED_HERE, true);
+        }
         self.bare_out = tcp.bare_segs_out().unwrap_or(0).to_le_bytes()[0];
         if !socket.timer.masks_keepalive() {
             self.set(TIMER_ARMED, socket.timer == Timer::KeepAlive);

@@ -89,6 +89,25 @@ families! {
         question: "Which pods have a flagged connection that was idle for more than 5 minutes?",
         query: "max by (namespace, pod) (keepalive_auditor_flagged_wire_idle_seconds_max) > 300",
     }
+    FLAGGED_CONNECTIONS_ENDED_TOTAL {
+        name: "flagged_connections_ended_total",
+        kind: Kind::Counter,
+        labels: &["namespace", "pod", "container", "direction", "outcome"],
+        help: "Flagged connections that are gone, by outcome: reset, timed_out, closed, unknown. --watch-ends makes it \
+            exact.",
+        question: "Which workloads lost flagged connections to resets and timeouts in the last hour?",
+        query: "sum by (namespace, pod) \
+                (increase(keepalive_auditor_flagged_connections_ended_total{outcome=~\"reset|timed_out\"}[1h])) > 0",
+    }
+    NODE_FLAGGED_CONNECTIONS_ENDED_TOTAL {
+        name: "node_flagged_connections_ended_total",
+        kind: Kind::Counter,
+        labels: &["outcome"],
+        help: "Flagged connections of the whole node that are gone, by outcome, zeros and pods that are gone included.",
+        question: "Which part of the flagged connections ended with an error in the last day?",
+        query: "sum(increase(keepalive_auditor_node_flagged_connections_ended_total{outcome=~\"reset|timed_out\"} \
+                [1d])) / sum(increase(keepalive_auditor_node_flagged_connections_ended_total[1d]))",
+    }
     POD_INFO {
         name: "pod_info",
         kind: Kind::Gauge,

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod families;
 
+mod ended;
 mod exposition;
 mod series;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use crate::judge::report::{Millis, Path, Report};
+use crate::judge::report::{Millis, Outcome, Path, Report};
 use crate::judge::silence::{BUCKETS, Silences};
 use crate::judge::verdict::{Keepalive, Verdict};
 use exposition::{Buckets, Values, family, float, histogram, seconds};
@@ -126,11 +127,14 @@ fn sweep(report: &Report, dropped: u64) -> Vec<MetricFamily> {
     let failures = report.totals.failures.iter().map(|(reason, count)| ((*reason).to_owned(), float(*count))).collect();
     let issues = report.totals.owner_issues.iter().map(|(kind, count)| (kind.clone(), float(*count))).collect();
     let verdicts = Verdict::ALL.into_iter().map(|verdict| (verdict.name().to_owned(), float(report.count(verdict))));
+    let ended = Outcome::ALL.into_iter().zip(report.totals.ended.node);
+    let outcomes = ended.map(|(outcome, count)| (outcome.name().to_owned(), float(count)));
     vec![
         silences(report),
         by(&families::IDLE_TIMEOUT_SECONDS, idle_timeouts(report)),
         family(&families::PATH_INFO, path_info(report)),
         by(&families::NODE_CONNECTIONS, verdicts.collect()),
+        by(&families::NODE_FLAGGED_CONNECTIONS_ENDED_TOTAL, outcomes.collect()),
         by(&families::NAMESPACES, namespaces.map(|(name, count)| (name.to_owned(), float(count))).to_vec()),
         by(&families::NAMESPACE_FAILURES_TOTAL, failures),
         one(&families::SWEEP_INCOMPLETE, float(report.incomplete.into())),

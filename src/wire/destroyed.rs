@@ -1,0 +1,40 @@
+//! Sockets that have ended: the kernel's destroy events, and sockets on their way to CLOSE.
+
+use zerocopy::FromBytes as _;
+
+use super::inet_diag::{INET_DIAG_INFO, InetDiagMsg, Reply};
+use super::tcp_info;
+use crate::socket::{Cookie, EndedSocket, TcpInfo};
+use netlink_packet_core::NlasIterator;
+
+/// The states after an orderly close on either side: FIN-WAIT-1, FIN-WAIT-2, TIME-WAIT, CLOSE-WAIT, LAST-ACK, CLOSING.
+const CLOSING: [u8; 6] = [4, 5, 6, 8, 9, 11];
+
+impl Reply<'_> {
+    /// The socket's name for life.
+    #[must_use]
+    pub fn cookie(self) -> Option<Cookie> {
+        InetDiagMsg::ref_from_prefix(self.payload).ok().map(|(msg, _)| msg.cookie())
+    }
+
+    /// Whether one side has closed the connection in order, and the kernel still has something of it.
+    #[must_use]
+    pub fn is_closing(self) -> bool {
+        InetDiagMsg::ref_from_prefix(self.payload).is_ok_and(|(msg, _)| CLOSING.contains(&msg.state))
+    }
+
+    /// The socket of a destroy event; `None` where the message is cut off.
+    #[must_use]
+    pub fn ended(self) -> Option<EndedSocket> {
+        let (msg, attributes) = InetDiagMsg::ref_from_prefix(self.payload).ok()?;
+        let mut attributes = NlasIterator::new(attributes).map_while(Result::ok);
+        let info = attributes.find(|attribute| attribute.kind() == INET_DIAG_INFO);
+        Some(EndedSocket {
+            cookie: msg.cookie(),
+            remote_port: msg.dport.get(),
+            unread: msg.rqueue.get(),
+            queued: msg.wqueue.get(),
+            tcp: info.map_or_else(TcpInfo::default, |info| tcp_info::read(info.value())),
+        })
+    }
+}
