@@ -57,6 +57,10 @@ e2e:
 soak MINUTES="20":
     tests/soak/run {{ MINUTES }}
 
+# two agents amid churn, faults and attackers for this many minutes: compare `/metrics` with the truth (as root)
+trust-soak MINUTES="25":
+    tests/trust/soak {{ MINUTES }}
+
 # measure the program's cost and compare it with its limits; with an argument one of them: `just bench namespaces`
 bench *ARGS:
     cargo bench --bench limits -- {{ ARGS }}

@@ -195,6 +195,7 @@ impl Agent {
                 },
                 _ = checks.tick() => {
                     self.published.warn_of_long_sweep();
+                    self.reload.warn_of_hang();
                     if self.published.is_healthy() {
                         self.notify("WATCHDOG=1");
                     }

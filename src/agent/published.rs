@@ -42,7 +42,7 @@ pub(super) struct Published {
     node: String,
     web: web::Limits,
     config_is_current: AtomicBool,
-    web_config_is_current: Option<Arc<AtomicBool>>,
+    web_config_is_current: Option<web::Currency>,
     /// Sweeps that failed.
     failures: AtomicU64,
     /// What the sweeps may do.
@@ -77,7 +77,7 @@ impl Published {
     pub fn new(
         config: &AgentConfig,
         web: web::Limits,
-        web_config_is_current: Option<Arc<AtomicBool>>,
+        web_config_is_current: Option<web::Currency>,
         capabilities: Held,
     ) -> Self {
         let state = State {
@@ -134,8 +134,8 @@ impl Published {
         let mut state = self.state();
         state.failed_since += 1;
         // the start of the last good sweep is what `last_sweep_timestamp_seconds` shows
-        let started_at = state.report.as_ref().map(|report| report.started_at);
-        let report = report.zip(started_at).map(|(report, started_at)| Report { started_at, ..report });
+        let last = state.report.as_ref().map(|report| report.started_at);
+        let report = report.map(|report| Report { started_at: last.unwrap_or(report.started_at), ..report });
         self.end_sweep(slot, state, report, digest);
     }
 
@@ -251,7 +251,7 @@ impl Published {
             sweep_failures: self.failures.load(Ordering::Relaxed),
             sweep_running: self.state().running.map(|since| since.elapsed()).unwrap_or_default(),
             config_is_current: self.config_is_current.load(Ordering::Relaxed),
-            web_config_is_current: self.web_config_is_current.as_ref().map(|is| is.load(Ordering::Relaxed)),
+            web_config_is_current: self.web_config_is_current.as_ref().map(web::Currency::is_current),
             web_connections: counts.connections as u64,
             web_connections_evicted: counts.evicted,
             log_lines_dropped: logging::dropped_lines(),

@@ -2,10 +2,10 @@
 //! stops nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -16,8 +16,23 @@ use crate::small_file::{Stamp, stamp};
 /// How often the file is checked.
 const CHECK: Duration = Duration::from_secs(5);
 
+/// A file system that does not answer for longer hangs.
+const DEADLINE: Duration = Duration::from_secs(15);
+
 /// The thread that reads the configuration.
-pub(super) struct Reload(SyncSender<()>);
+pub(super) struct Reload {
+    ask: SyncSender<()>,
+    check: Arc<Mutex<Check>>,
+    published: Arc<Published>,
+}
+
+/// The check of the file that is under way.
+#[derive(Default)]
+struct Check {
+    begun: Option<Instant>,
+    /// It hangs, and that is reported.
+    hangs: bool,
+}
 
 impl Reload {
     /// Starts it. Each configuration that makes sense goes to `orders`.
@@ -29,19 +44,38 @@ impl Reload {
     ) -> Result<Self> {
         let (ask, asked) = sync_channel(1);
         let path = source.path().map(PathBuf::from);
-        let mut reader =
-            Reader { read: path.as_deref().and_then(stamp), path, fixed: Fixed::of(config), source, orders, published };
+        let check = Arc::<Mutex<Check>>::default();
+        let mut reader = Reader {
+            read: path.as_deref().and_then(stamp),
+            path,
+            fixed: Fixed::of(config),
+            source,
+            orders,
+            published: published.clone(),
+            is_current: true,
+            check: check.clone(),
+        };
         thread::Builder::new()
             .name("config".to_owned())
             .spawn(move || reader.run(&asked))
             .context("cannot start the thread that reads the configuration")?;
-        Ok(Self(ask))
+        Ok(Self { ask, check, published })
+    }
+
+    /// Reports a file system that does not answer, once.
+    pub fn warn_of_hang(&self) {
+        let mut check = lock(&self.check);
+        if check.begun.is_some_and(|begun| begun.elapsed() > DEADLINE) && !check.hangs {
+            check.hangs = true;
+            self.published.set_config_is_current(false);
+            tracing::warn!("the file system of the configuration does not answer; the configuration stays as it is");
+        }
     }
 
     /// Reads it now.
     pub fn now(&self) {
         // full: it has been asked and not begun; or it waits for a file system, and will then see what is there
-        if self.0.try_send(()).is_err() {
+        if self.ask.try_send(()).is_err() {
             tracing::warn!("SIGHUP: the configuration is still being read");
         }
     }
@@ -55,6 +89,13 @@ struct Reader {
     fixed: Fixed,
     orders: Sender<AgentConfig>,
     published: Arc<Published>,
+    /// Whether the configuration in force is that of the file when it was last read.
+    is_current: bool,
+    check: Arc<Mutex<Check>>,
+}
+
+fn lock(check: &Mutex<Check>) -> MutexGuard<'_, Check> {
+    check.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reader {
@@ -65,17 +106,23 @@ impl Reader {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            lock(&self.check).begun = Some(Instant::now());
             let now = self.path.as_deref().and_then(stamp);
             if asked || now != self.read {
                 self.read = now;
                 self.reload(if asked { "SIGHUP" } else { "the file has changed" });
             }
+            let hung = std::mem::take(&mut *lock(&self.check)).hangs;
+            if hung {
+                tracing::info!("the file system of the configuration answers again");
+            }
+            self.published.set_config_is_current(self.is_current);
         }
     }
 
     fn reload(&mut self, reason: &str) {
         let config = self.source.load_again();
-        self.published.set_config_is_current(config.is_ok());
+        self.is_current = config.is_ok();
         match config {
             Ok(config) => {
                 for flag in self.fixed.changed(&config) {

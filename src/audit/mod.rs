@@ -52,6 +52,9 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         span: args.watch_for.unwrap_or_default(),
         reads: Reads { options: args.exact, holders: names_programs(&args) },
     };
+    if sweeps.reads.holders {
+        sweeps.host.read_command_lines();
+    }
     let mut digest = Digest::new(policy);
     let mut first = true;
     loop {

@@ -13,6 +13,7 @@ use crate::host::HostPaths;
 use crate::host::netns::{self, Found};
 use crate::judge::report::Report;
 use crate::owner::{NsId, Owner};
+use crate::small_file;
 use crate::words::did_you_mean;
 
 /// A network namespace that the user named, and what it is called in errors.
@@ -34,8 +35,14 @@ pub fn namespaces(args: &AuditArgs, places: &HostPaths) -> Result<(Vec<Named>, B
     }
     if let Some(name) = &args.netns {
         let flag = format!("--netns {name}");
-        let path = mount(name, &places.netns_dirs).with_context(|| flag.clone())?;
-        let id = netns::id_of(&path).with_context(|| format!("{flag}: cannot open {}", path.display()))?;
+        let (wanted, folders) = (name.clone(), places.netns_dirs.clone());
+        // what is there may hang
+        let opened = small_file::aside(move || {
+            let path = mount(&wanted, &folders)?;
+            let id = netns::id_of(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            Ok::<_, anyhow::Error>((path, id))
+        });
+        let (path, id) = opened.map_err(anyhow::Error::from).flatten().with_context(|| flag.clone())?;
         // `/proc/PID/ns/net` is a way in, and no name
         let name = path.file_name().filter(|_| !path.parent().is_some_and(|parent| parent.ends_with("ns")));
         let name = name.map(|name| name.to_string_lossy().into_owned());

@@ -24,7 +24,7 @@ pub(super) fn reason(error: &io::Error) -> LossReason {
         None => match error.kind() {
             io::ErrorKind::TimedOut => LossReason::Timeout,
             io::ErrorKind::PermissionDenied => LossReason::Permission,
-            io::ErrorKind::NotFound => LossReason::Missing,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => LossReason::Missing,
             _ => LossReason::Other,
         },
     }

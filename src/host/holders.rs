@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, openat, readlinkat};
 use super::exact::{Borrower, reason};
 use super::fds::{self, SocketHolder, Span, Unread};
 use super::names::printable;
+use super::worker::Worker;
 use crate::owner::Holder;
 use crate::record::{HeldSockets, Loss, SocketsToRead};
 use crate::socket::KeepaliveOptions;
@@ -30,9 +31,10 @@ pub struct FoundHolders {
     pub missing: Option<String>,
 }
 
-/// Finds the holders of the sockets that are asked for, and reads the options of those that are asked for.
+/// Finds the holders of the sockets that are asked for, and reads the options of those that are asked for. `files`
+/// reads command lines, which are memory of these processes: a process can make that hang.
 #[must_use]
-pub fn find(procfs: &Path, wanted: &SocketsToRead) -> FoundHolders {
+pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, files: &mut Worker) -> FoundHolders {
     let mut found = FoundHolders::default();
     let mut refused: Option<io::Error> = None;
     let mut missing: BTreeSet<u32> = wanted.holders.union(&wanted.options).copied().collect();
@@ -60,7 +62,8 @@ pub fn find(procfs: &Path, wanted: &SocketsToRead) -> FoundHolders {
         held.dedup();
         held.retain(|inode| wanted.holders.contains(inode));
         if !held.is_empty() {
-            found.holders.push(HeldSockets { holder: holder(pid, folder.as_fd()), inodes: held });
+            let holder = Holder { argv0: argv0(&folder, files), ..holder(pid, folder.as_fd()) };
+            found.holders.push(HeldSockets { holder, inodes: held });
         }
     });
     let unread = missing.iter().filter(|inode| wanted.options.contains(inode)).count();
@@ -92,15 +95,24 @@ fn explain(
     }
 }
 
-/// The names of a process, as far as they may be read.
+/// The first word of a command line; empty where it cannot be read.
+fn argv0(folder: &OwnedFd, files: &mut Worker) -> String {
+    // the thread would be in the namespace that this one has entered
+    if !files.is_started() {
+        return String::new();
+    }
+    let read = folder.try_clone().and_then(|folder| files.run(move || read(folder.as_fd(), "cmdline")).flatten());
+    printable(read.unwrap_or_default().split('\0').next().unwrap_or_default())
+}
+
+/// The names of a process, as far as they may be read. The command line is not: see [`argv0`].
 pub(super) fn holder(pid: u32, folder: BorrowedFd<'_>) -> Holder {
     let exe = readlinkat(folder, "exe", Vec::new()).ok();
     let exe = exe.as_ref().and_then(|exe| Path::new(exe.to_str().ok()?).file_name()?.to_str());
-    let argv0 = read(folder, "cmdline").unwrap_or_default();
     Holder {
         pid,
         comm: printable(read(folder, "comm").unwrap_or_default().trim_end_matches('\n')),
-        argv0: printable(argv0.split('\0').next().unwrap_or_default()),
+        argv0: String::new(),
         // an executable that was replaced while it runs
         exe: exe.map(|exe| printable(exe.strip_suffix(" (deleted)").unwrap_or(exe))).unwrap_or_default(),
     }
@@ -121,6 +133,12 @@ mod tests {
 
     use super::*;
 
+    fn started() -> Worker {
+        let mut files = Worker::default();
+        files.start().expect("a thread");
+        files
+    }
+
     #[test]
     fn our_own_socket_is_held_by_this_test() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -128,7 +146,7 @@ mod tests {
         let inode = u32::try_from(inode).expect("sockfs inodes have 32 bits");
         let own = std::env::current_exe().expect("has one");
         let wanted = SocketsToRead { options: BTreeSet::new(), holders: [inode, 0].into() };
-        let found = find("/proc".as_ref(), &wanted);
+        let found = find("/proc".as_ref(), &wanted, &mut started());
         let [HeldSockets { holder, inodes }] = &found.holders[..] else { panic!("{found:?}") };
         assert_eq!((holder.pid, &inodes[..]), (std::process::id(), &[inode][..]));
         assert_eq!(Some(holder.program()), own.file_name().and_then(|name| name.to_str()));
@@ -139,11 +157,11 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_a_loss_and_what_nobody_holds_is_said() {
         let wanted = SocketsToRead { options: [1].into(), holders: BTreeSet::new() };
-        let nowhere = find("/nowhere".as_ref(), &wanted);
+        let nowhere = find("/nowhere".as_ref(), &wanted, &mut Worker::default());
         assert!(nowhere.loss.is_some_and(|loss| loss.detail.contains("1 of 1 sockets")));
         // no process of this machine holds a socket with this inode
         let tree = tempfile::tempdir().expect("a folder");
-        let nobody = find(tree.path(), &wanted);
+        let nobody = find(tree.path(), &wanted, &mut Worker::default());
         assert!(nobody.loss.is_none() && nobody.missing.is_some_and(|missing| missing.contains("no process")));
     }
 }

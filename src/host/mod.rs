@@ -35,6 +35,7 @@ use netns::Found;
 pub use node::{kernel_release, node_name, own_pid};
 use owners::{Owners, Roots};
 pub use thread::on_own_thread;
+use worker::Worker;
 
 /// Where a sweep finds what it reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct Host {
     kernel: Kernel,
     ends: EndsWatch,
     buffer: Vec<u8>,
+    /// Reads command lines.
+    command_lines: Worker,
 }
 
 impl Host {
@@ -73,7 +76,15 @@ impl Host {
             kernel: Kernel::default(),
             ends: EndsWatch::new(paths.watch_ends, &paths.roots.procfs),
             buffer: Vec::new(),
+            command_lines: Worker::default(),
             paths,
+        }
+    }
+
+    /// From now on processes are named by their command lines, too. Call it in the own network namespace.
+    pub fn read_command_lines(&mut self) {
+        if let Err(error) = self.command_lines.start() {
+            tracing::warn!(%error, "command lines cannot be read: no thread can be started");
         }
     }
 
@@ -137,13 +148,13 @@ impl Host {
     }
 
     /// Reports the processes that hold sockets and the options of sockets, where the consumer wants them.
-    fn read_holders<C: Consumer>(&self, to: &mut C) -> Result<(), C::Error> {
+    fn read_holders<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
         let wanted = to.sockets_to_read();
         if wanted.is_empty() {
             return Ok(());
         }
         let holders::FoundHolders { holders, options, loss, missing } =
-            holders::find(&self.paths.roots.procfs, &wanted);
+            holders::find(&self.paths.roots.procfs, &wanted, &mut self.command_lines);
         if !holders.is_empty() {
             to.consume(&Record::Holders(holders))?;
         }

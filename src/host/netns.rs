@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, fstatfs, openat, statx};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::failure::is_gone;
@@ -47,7 +47,22 @@ pub fn id_of(path: &Path) -> io::Result<NsId> {
 /// Like [`id_of`]; `None` where the path is something else than a namespace.
 pub(super) fn handle_of(path: &Path) -> io::Result<Option<NsId>> {
     let file = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(if is_on_nsfs(&file)? { Some(NsId(fstat(&file)?.st_ino)) } else { None })
+    Ok(if may_be_on_nsfs(&file) && is_on_nsfs(&file)? { Some(NsId(fstat(&file)?.st_ino)) } else { None })
+}
+
+/// False for what is on another device than our own namespace. The kernel knows the device: a file system that hangs is
+/// not asked.
+fn may_be_on_nsfs(file: &OwnedFd) -> bool {
+    let own = openat(CWD, "/proc/thread-self/ns/net", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let same = own.and_then(|own| Ok(device(&own)? == device(file)?));
+    // a kernel or a sandbox without statx
+    same.unwrap_or(true)
+}
+
+fn device(file: &OwnedFd) -> rustix::io::Result<(u32, u32)> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(file, "", flags, StatxFlags::empty())?;
+    Ok((found.stx_dev_major, found.stx_dev_minor))
 }
 
 /// Moves the calling thread into a namespace, by the first way that still leads there. The thread must not do other

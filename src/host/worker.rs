@@ -40,6 +40,11 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether there is a thread.
+    pub fn is_started(&self) -> bool {
+        self.jobs.is_some()
+    }
+
     /// Runs `work` on the thread and waits for what it returns, until the deadline.
     ///
     /// While earlier work still hangs, this fails at once.

@@ -24,7 +24,24 @@ pub struct Access {
     path: PathBuf,
     rules: Arc<Mutex<Arc<Rules>>>,
     is_current: Arc<AtomicBool>,
+    /// Their file system does not answer.
+    hangs: Arc<AtomicBool>,
     checks: Option<Checks>,
+}
+
+/// Whether the files say what is in force.
+#[derive(Clone, Debug)]
+pub struct Currency {
+    is_current: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Currency {
+    /// False while a change is refused, and while the file system does not answer.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.is_current.load(Ordering::Relaxed) && !self.hangs.load(Ordering::Relaxed)
+    }
 }
 
 /// The conversation with the thread that checks the files.
@@ -34,7 +51,7 @@ struct Checks {
     next: Arc<AtomicU64>,
     /// The number of the last check that ended.
     done: watch::Receiver<u64>,
-    hangs: AtomicBool,
+    hangs: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Access {
@@ -51,7 +68,8 @@ impl Access {
             Err(format!("cannot read the web configuration file {}: {error}", path.display()))
         })?;
         let rules = Arc::new(Mutex::new(Arc::new(rules)));
-        Ok(Self { path: path.to_owned(), rules, is_current: Arc::new(AtomicBool::new(true)), checks: None })
+        let is_current = Arc::new(AtomicBool::new(true));
+        Ok(Self { path: path.to_owned(), rules, is_current, hangs: Arc::default(), checks: None })
     }
 
     /// Starts the thread that reads the files again. It has the capabilities of the caller.
@@ -74,14 +92,14 @@ impl Access {
                 ended.send_replace(check);
             }
         })?;
-        self.checks = Some(Checks { wanted, next, done, hangs: AtomicBool::new(false) });
+        self.checks = Some(Checks { wanted, next, done, hangs: self.hangs.clone() });
         Ok(())
     }
 
     /// Whether the file says what is in force.
     #[must_use]
-    pub fn currency(&self) -> Arc<AtomicBool> {
-        self.is_current.clone()
+    pub fn currency(&self) -> Currency {
+        Currency { is_current: self.is_current.clone(), hangs: self.hangs.clone() }
     }
 
     /// The rules in force. After a change that makes no sense they are those before it.

@@ -13,7 +13,7 @@ use super::packed::{CHUNK, Unpacker};
 use super::{Content, Failure, Page, status};
 
 /// A browser must not guess types, frame the page, send forms from it, or say elsewhere where it was.
-const SECURITY: [(HeaderName, &str); 6] = [
+pub(super) const SECURITY: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (
         header::CONTENT_SECURITY_POLICY,

@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answer::Body;
 use super::connections::{Entry, Stage, Visit};
+use super::unparsable::Completer;
 use super::{Access, Failure, Peer, Server};
 
 /// A request's line and headers may have this many bytes together; it is also what is held of an answer until the
@@ -89,8 +90,18 @@ impl Connection {
         tokio::select! {
             () = visit.closed() => {}
             // a client that went away or spoke nonsense is no news
-            _ = self.converse(stream, &visit) => {}
+            _ = self.wait_and_converse(stream, &visit) => {}
         }
+    }
+
+    /// The buffers of a conversation take some 20 KB: a client gets them when its first byte has come.
+    async fn wait_and_converse(&mut self, stream: TcpStream, visit: &Arc<Visit>) -> io::Result<()> {
+        let mut first = [0];
+        tokio::select! {
+            peeked = stream.peek(&mut first) => drop(peeked?),
+            _ = self.stopped.wait_for(|stop| *stop) => return Ok(()),
+        }
+        Box::pin(self.converse(stream, visit)).await
     }
 
     async fn converse(&mut self, stream: TcpStream, visit: &Arc<Visit>) -> io::Result<()> {
@@ -107,12 +118,14 @@ impl Connection {
                 Ok::<Response<Reading>, Infallible>(response.map(|body| Reading { body, visit }))
             }
         });
-        let io = TokioIo::new(Watched { stream, visit: visit.clone() });
+        let io = TokioIo::new(Watched { stream, visit: visit.clone(), completer: Completer::default() });
         let connection = http1::Builder::new()
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             // the deadlines are those of `Stage`
             .header_read_timeout(None::<Duration>)
+            // one buffer, in which its own answers can be found
+            .writev(false)
             .serve_connection(io, service);
         let mut connection = pin!(connection);
         tokio::select! {
@@ -136,10 +149,11 @@ async fn shake_hands(stream: TcpStream, access: Option<&Access>, visit: &Visit) 
     Ok((Box::new(stream), certified))
 }
 
-/// Reports when the next request begins.
+/// Reports when the next request begins, and completes hyper's own answers.
 struct Watched {
     stream: Box<dyn Stream>,
     visit: Arc<Visit>,
+    completer: Completer,
 }
 
 impl AsyncRead for Watched {
@@ -155,7 +169,8 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let Self { stream, completer, .. } = &mut *self;
+        completer.poll_write(stream, cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -164,18 +179,6 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

@@ -17,9 +17,10 @@ mod connections;
 mod listener;
 mod packed;
 mod passwords;
+mod unparsable;
 mod web_config;
 
-pub use access::Access;
+pub use access::{Access, Currency};
 use answer::{Body, Refusal};
 use connections::{Connections, Visit};
 pub use packed::{Packed, Packer};

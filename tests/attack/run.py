@@ -80,7 +80,7 @@ class Agent:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.at = probe.getsockname()
-        self.name, self.tls = name, bool(flags)
+        self.name, self.tls = name, "--web.config.file" in flags
         self.cgroup = Cgroup(name)
         self.log = open(f"{folder}/{name}.log", "w+")
         address = f"{self.at[0]}:{self.at[1]}"
@@ -120,6 +120,20 @@ class Agent:
     def metric(self, name):
         text = self.get("/metrics")[1].decode()
         return float(re.search(rf"^{name} (\S+)$", text, re.M)[1])
+
+
+def web_config(folder):
+    """A web configuration with a certificate and a password of cost 14."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+        + ["-subj", "/CN=attack", "-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt"],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    with open(f"{folder}/web.yaml", "w") as file:
+        file.write("tls_server_config: { cert_file: tls.crt, key_file: tls.key }\n")
+        file.write(f"basic_auth_users:\n  prometheus: {HASH}\n")
+    return f"{folder}/web.yaml"
 
 
 CONTEXT = None
@@ -314,21 +328,12 @@ def main():
     seconds = options.seconds or (5 if options.short else 20)
     failures = []
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-            + ["-subj", "/CN=attack", "-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt"],
-            check=True,
-            stderr=subprocess.DEVNULL,
-        )
-        with open(f"{folder}/web.yaml", "w") as file:
-            file.write("tls_server_config: { cert_file: tls.crt, key_file: tls.key }\n")
-            file.write(f"basic_auth_users:\n  prometheus: {HASH}\n")
         ready = multiprocessing.Event()
         crowded = multiprocessing.Process(target=crowd, args=(sizes["crowd"], ready), daemon=True)
         crowded.start()
         ready.wait(60)
         plain = Agent(options.binary, "plain", folder, [])
-        guarded = Agent(options.binary, "guarded", folder, ["--web.config.file", f"{folder}/web.yaml"])
+        guarded = Agent(options.binary, "guarded", folder, ["--web.config.file", web_config(folder)])
         agents = [plain, guarded]
         # the right password is checked once, and the report made once
         for agent in agents:
@@ -375,4 +380,5 @@ def main():
     sys.exit(bool(failures))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -47,7 +47,10 @@ INJECTED = [
 
 def metrics():
     with urllib.request.urlopen(f"http://{LISTEN}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
+        return parse(answer.read().decode())
+
+
+def parse(text):
     found = {}
     for line in text.splitlines():
         if line.startswith(METRIC):

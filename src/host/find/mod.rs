@@ -122,6 +122,12 @@ impl Finder {
                 self.known.insert(id, before);
             }
         }
+        // with nothing but our own namespace, a directory that hangs leaves nothing to count
+        if found.len() > 1 {
+            let hangs = |loss: &Loss| loss.reason == LossReason::Timeout;
+            let listed = !gaps.iter().any(|gap| matches!(gap.behind, Behind::Processes));
+            search.losses.iter_mut().filter(|loss| listed && hangs(loss)).for_each(|loss| loss.unlisted = false);
+        }
         (search.own, search.host) = (self.own, self.host.or(self.own));
         search.namespaces = found.into_iter().collect();
         search.namespaces.sort_by_key(|&(id, _)| (Some(id) != self.own, id));

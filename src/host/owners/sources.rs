@@ -3,7 +3,8 @@
 //! The log folders come first. The container runtime is asked for what they do not have, and is believed if both have
 //! it.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::Roots;
 use super::cri::Cri;
@@ -42,7 +43,7 @@ impl Sources {
         self.listed = None;
         let checked = if self.required {
             let root = self.root.clone();
-            self.files.run(move || std::fs::metadata(root).map(drop)).and_then(|there| there)
+            self.files.run(move || is_folder(&root)).flatten()
         } else {
             self.files.start()
         };
@@ -143,6 +144,10 @@ impl Sources {
             losses.push(failure::loss("list the logs of pods and containers in", self.shown(), &error));
         }
     }
+}
+
+fn is_folder(path: &Path) -> io::Result<()> {
+    if std::fs::metadata(path)?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
 #[cfg(all(test, feature = "cri"))]
