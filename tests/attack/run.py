@@ -98,11 +98,11 @@ class Agent:
                 sys.exit(f"the agent {name} does not start")
             time.sleep(0.05)
 
-    def connect(self, timeout=5.0):
+    def connect(self, timeout=15.0):
         stream = socket.create_connection(self.at, timeout)
         return context().wrap_socket(stream) if self.tls else stream
 
-    def get(self, path, timeout=5.0, authorization=RIGHT):
+    def get(self, path, timeout=15.0, authorization=RIGHT):
         with self.connect(timeout) as stream:
             stream.sendall(f"GET {path} HTTP/1.0\r\nAuthorization: {authorization}\r\n\r\n".encode())
             answer = b""
@@ -290,7 +290,7 @@ def measure(agents, attackers, seconds):
     return latencies
 
 
-def attack(name, agents, attackers, seconds, limit):
+def attack(name, agents, attackers, seconds, limit, is_short):
     before = {agent.name: agent.metric("keepalive_auditor_sweeps_total") for agent in agents}
     latencies = measure(agents, attackers, seconds)
     failures = []
@@ -300,7 +300,8 @@ def attack(name, agents, attackers, seconds, limit):
         line = f"{name:12} {agent:8} {path:9} {len(times):4} asked, {bad} failed, "
         line += f"median {times[len(times) // 2] * 1000:6.1f} ms, longest {times[-1] * 1000:7.1f} ms"
         print(line)
-        if bad or times[-1] > limit:
+        # in the short form others may use the processor, too
+        if bad or times[len(times) // 2 if is_short else -1] > limit:
             failures.append(line)
     for agent in agents:
         swept = agent.metric("keepalive_auditor_sweeps_total") - before[agent.name]
@@ -312,6 +313,8 @@ def attack(name, agents, attackers, seconds, limit):
             + (f" (cgroup {peak / 2**20:.1f} MiB)" if peak else "")
             + f", {agent.descriptors()} descriptors, {evicted:.0f} evicted"
         )
+        if agent.status("VmHWM") * 1024 > MEMORY * 3 // 4:
+            failures.append(f"{name}: {agent.name} used {agent.status('VmHWM') / 1024:.1f} of {MEMORY >> 20} MiB")
         if swept < seconds / 5:
             failures.append(f"{name}: only {swept:.0f} sweeps of {agent.name} in {seconds} s")
     return failures
@@ -321,8 +324,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
     parser.add_argument("--seconds", type=int, help="how long each attack lasts")
-    parser.add_argument("--short", action="store_true", help="fewer attackers for a shorter time")
-    parser.add_argument("--limit", type=float, default=1.0, help="an answer must come within this many seconds")
+    parser.add_argument("--short", action="store_true", help="fewer attackers for a shorter time, on a machine that others use")
+    parser.add_argument("--limit", type=float, default=1.0, help="an answer (--short: half of them) must come within this many seconds")
     options = parser.parse_args()
     sizes = SHORT if options.short else FULL
     seconds = options.seconds or (5 if options.short else 20)
@@ -350,11 +353,11 @@ def main():
             "handshakes": [guarded, [handshakes, guarded.at, sizes["tls"]]],
             "guesses": [guarded, [guess, guarded.at, sizes["guess"]]],
         }
-        failures += attack("nobody", agents, [], 3, options.limit)
+        failures += attack("nobody", agents, [], 3, options.limit, options.short)
         for name, (agent, attacker) in attacks.items():
-            failures += attack(name, [agent], [attacker], seconds, options.limit)
+            failures += attack(name, [agent], [attacker], seconds, options.limit, options.short)
         everything = [attacker for _, attacker in attacks.values()]
-        failures += attack("all at once", agents, everything, seconds, options.limit)
+        failures += attack("all at once", agents, everything, seconds, options.limit, options.short)
         end = time.monotonic() + 30
         for agent in agents:
             while time.monotonic() < end and agent.status("VmRSS") > resident[agent.name] + 16 * 1024:

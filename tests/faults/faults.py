@@ -1,11 +1,13 @@
-"""Injects faults into the running agent while a connection is overdue, and checks that the agent reports each and loses no verdict.
+"""Injects faults into the running agent, and into audits, while a connection is overdue: each is reported, and no verdict is lost.
 
 Usage: faults.py BINARY, as root. It needs strace and iproute2, and makes network, mount and process namespaces of its own.
 """
 
 import ctypes
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -83,7 +85,7 @@ def wait_for(what, condition):
 
 class Agent:
     def __init__(self, binary, *more):
-        command = [binary, "agent", f"--web.listen-address={LISTEN}", "--idle-timeout=2s", "--long-lived=1s", "--local-scope=namespace"]
+        command = [*([binary] if isinstance(binary, str) else binary), "agent", f"--web.listen-address={LISTEN}", "--idle-timeout=2s", "--long-lived=1s", "--local-scope=namespace"]
         self.process = subprocess.Popen([*command, "--interval=500ms", "--log.level=warn", *more])
         end = time.monotonic() + DEADLINE
         while True:
@@ -184,6 +186,49 @@ def under(agent, name, expected, begin, end):
     return good
 
 
+def audit_under(binary, name, expected, inject, path):
+    """One audit under a fault: it warns, knows that it is incomplete, and ends with 3 where it found something, else with 1."""
+    tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={inject.split(':')[0]}", "-e", f"inject={inject}"]
+    command = [*tracer, *(["-P", path] if path else []), binary, "audit", "--idle-timeout=2s", "--long-lived=1s"]
+    command += ["--local-scope=namespace", "--format=json", "--fail-on=overdue"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    report = json.loads(done.stdout) if done.stdout else None
+    found = report["verdicts"]["overdue"] if report else 0
+    wrong = []
+    if done.returncode != (3 if found else 1):
+        wrong.append(f"it ended with {done.returncode}, found {found} overdue")
+    if report and not report["sweep"]["incomplete"]:
+        wrong.append("the sweep is not incomplete")
+    if not ("WARN" in done.stderr or "error:" in done.stderr):
+        wrong.append(f"stderr says nothing: {done.stderr}")
+    outcome = "; ".join(wrong) or f"{found} overdue, exit status {done.returncode}, {done.stderr.splitlines()[0][:120]}"
+    print(f"{'FAILED' if wrong else 'ok':6} audit, {name}: {outcome}", flush=True)
+    return not wrong
+
+
+def hidden(binary):
+    """An ordinary user before a procfs with hidepid=2: `audit` and the agent say that processes are hidden."""
+    # the user must be able to execute it
+    copy = "/run/keepalive-auditor"
+    shutil.copy(binary, copy)
+    script = 'mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all -- "$0" "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, copy]
+    audit = subprocess.run([*command, "audit", "--fail-on=overdue", "--format=json"], capture_output=True, text=True, timeout=DEADLINE)
+    wrong = []
+    if audit.returncode != 1 or "hidepid" not in audit.stderr or not json.loads(audit.stdout)["sweep"]["incomplete"]:
+        wrong.append(f"audit ended with {audit.returncode}: {audit.stderr}")
+    agent = Agent(command)
+    try:
+        found = wait_for("what is hidden is counted", lambda found: "hidden" in reasons(found))
+        if found["sweep_incomplete"] != 1:
+            wrong.append("the agent's sweep is not incomplete")
+    finally:
+        agent.process.terminate()
+        agent.process.wait()
+    print(f"{'FAILED' if wrong else 'ok':6} hidepid=2, as nobody: {'; '.join(wrong) or audit.stderr.splitlines()[0]}", flush=True)
+    return not wrong
+
+
 def is_good(found):
     return found.get("sweep_incomplete") == 0 and total(found, "connections", verdict="overdue") == 2
 
@@ -191,7 +236,8 @@ def is_good(found):
 def main(binary):
     ends = connect()
     agent = Agent(binary)
-    results = []
+    wait_for("two overdue ends, whole sweeps", is_good)
+    results = [audit_under(binary, *fault) for fault in INJECTED]
     try:
         for name, expected, inject, path in INJECTED:
             tracer = []
@@ -212,6 +258,7 @@ def main(binary):
         agent.process.terminate()
         agent.process.wait()
         [end.close() for end in ends]
+    results.append(hidden(binary))
     print(f"{sum(results)} of {len(results)} faults are reported and lose no state")
     return 0 if all(results) else 1
 
