@@ -12,6 +12,7 @@ use std::time::Duration;
 use keepalive_auditor::judge::assess::assess;
 use keepalive_auditor::judge::groups::OwnerOf;
 use keepalive_auditor::judge::memory::baseline::Activity;
+use keepalive_auditor::judge::memory::idle::IdleEnd;
 use keepalive_auditor::judge::memory::{KeepaliveTimer, Moment, Tracker};
 use keepalive_auditor::judge::policy::{OverdueBy, Policy};
 use keepalive_auditor::judge::report::Counts;
@@ -144,7 +145,7 @@ struct Agent {
     skipped: u32,
     looked_up: u32,
     /// The idle times that ended, of connections without keepalive.
-    idle_times: Vec<Duration>,
+    idle_times: Vec<IdleEnd>,
 }
 
 impl Agent {
@@ -163,7 +164,7 @@ impl Agent {
         });
         self.tracker.end_read(true, now, |_, tracked, idle| {
             if tracked.keepalive_timer() == KeepaliveTimer::Off {
-                self.idle_times.push(idle.into());
+                self.idle_times.push(*idle);
             }
         });
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::judge::assess::{Assessment, NamespaceFacts, assess, silence_keepalive};
+use crate::judge::assess::{Assessment, NamespaceFacts, assess};
+use crate::judge::limits::LearnedLimits;
 use crate::judge::memory::baseline::Activity;
-use crate::judge::memory::{Millis, Moment, NamespaceMemory, SHORTEST_SILENCE, TrackedConnection, Tracker};
+use crate::judge::memory::{Millis, Moment, Tracker};
 use crate::judge::policy::Policy;
 use crate::judge::report::{PodCounters, Totals};
 use crate::owner::NsId;
@@ -15,11 +16,13 @@ use crate::wire::inet_diag::{Message, Messages};
 
 mod consumer;
 mod ends;
+mod idle_ends;
 mod owners;
 mod report;
 mod sweep;
 
 use ends::Ends;
+use idle_ends::IdleEnds;
 use owners::KnownOwners;
 pub use report::Findings;
 use sweep::{ReadInProgress, Sweep};
@@ -53,6 +56,8 @@ pub struct Digest {
     owners: KnownOwners,
     totals: Totals,
     ends: Ends,
+    /// What was learned of the paths' limits.
+    limits: LearnedLimits,
     sweep: Sweep,
     /// When each namespace was last read, or found unchanged.
     read_at: BTreeMap<NsId, Moment>,
@@ -77,6 +82,7 @@ impl Digest {
             owners: KnownOwners::default(),
             totals: Totals::default(),
             ends: Ends::default(),
+            limits: LearnedLimits::default(),
             sweep: Sweep::default(),
             read_at: BTreeMap::new(),
             first_clock: None,
@@ -165,8 +171,7 @@ impl Digest {
                 if let Some(id) = self.sweep.current.take().filter(|_| whole) {
                     self.collect_ends(id, false);
                 }
-                let mut count = count_silence(&self.policy, &mut self.totals, self.sweep.now);
-                self.tracker.end_read(whole, self.sweep.now, &mut count);
+                self.end_read(whole, self.sweep.now);
                 if let Some(ReadInProgress { id, activity, at, looked_up }) =
                     self.sweep.reading.take().filter(|_| whole)
                 {
@@ -258,8 +263,7 @@ impl Digest {
             sweep.counts.empty += 1;
             sweep.current = None;
             self.collect_ends(namespace.id, false);
-            let mut count = count_silence(&self.policy, &mut self.totals, clock);
-            self.tracker.end_read(true, clock, &mut count);
+            self.end_read(true, clock);
         } else {
             self.sweep.counts.dumped += 1;
         }
@@ -282,8 +286,16 @@ impl Digest {
         }
     }
 
+    /// The read under way is over; see [`Tracker::end_read`].
+    fn end_read(&mut self, whole: bool, now: Moment) {
+        let Self { policy, totals, limits, tracker, .. } = self;
+        if let Some(id) = tracker.current() {
+            tracker.end_read(whole, now, IdleEnds { policy, totals, limits, now }.of(id));
+        }
+    }
+
     fn sweep_end(&mut self, clock: Moment) {
-        let sweep = &mut self.sweep;
+        let Self { sweep, .. } = self;
         sweep.is_under_way = false;
         let now = sweep.now.max(clock);
         sweep.now = now;
@@ -309,9 +321,10 @@ impl Digest {
         let sweep = &mut self.sweep;
         let is_there = |id: NsId| sweep.read.contains(&id) || sweep.unread.contains_key(&id);
         self.ends.finish(&self.tracker, now, is_there, &mut self.totals.ended);
-        let mut count = count_silence(&self.policy, &mut self.totals, now);
-        self.tracker.retain(|id| sweep.read.contains(&id) || sweep.unread.contains_key(&id), now, &mut count);
-        drop(count);
+        let Self { policy, totals, limits, sweep, .. } = self;
+        let of_lost = IdleEnds { policy, totals, limits, now }.of_lost();
+        self.tracker.retain(|id| sweep.read.contains(&id) || sweep.unread.contains_key(&id), now, of_lost);
+        self.limits.finish(&self.policy, &self.tracker, now);
         self.read_at.retain(|id, _| self.tracker.namespace(*id).is_some());
         let known = |id: &NsId| sweep.read.contains(id) || self.read_at.contains_key(id);
         sweep.namespaces.retain(|id, _| known(id));
@@ -343,18 +356,4 @@ fn activity(counters: &Counters) -> Option<Activity> {
         retransmitted: counters.retrans_segs?,
         probes: counters.keepalive_probes?,
     })
-}
-
-fn count_silence<'a>(
-    policy: &'a Policy,
-    totals: &'a mut Totals,
-    now: Moment,
-) -> impl FnMut(&NamespaceMemory, &TrackedConnection, Millis) + use<'a> {
-    move |memory, tracked, silence| {
-        if silence >= SHORTEST_SILENCE
-            && let Some(keepalive) = silence_keepalive(policy, memory, tracked, now)
-        {
-            totals.silences.count(keepalive, silence);
-        }
-    }
 }

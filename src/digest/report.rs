@@ -40,7 +40,7 @@ impl Digest {
     /// The last sweep's report without its findings, for which [`Digest::findings`] is there.
     #[must_use]
     pub fn summary(&self, node: &str) -> Report {
-        let Self { sweep, policy, totals, tracker, .. } = self;
+        let Self { sweep, policy, totals, tracker, limits, .. } = self;
         let Counts { ignored, not_shown, verdicts, truncated, tallies, half_closed } = self.assessment.counts().clone();
         let mut pods = BTreeMap::new();
         let mut node_tcp_keepalive_time = None;
@@ -71,6 +71,7 @@ impl Digest {
             pods,
             node_tcp_keepalive_time,
             paths: policy.paths().cloned().collect(),
+            learned: limits.of_paths(policy),
             losses: sweep.losses.clone(),
             is_blind: sweep.incomplete && (sweep.unlisted || sweep.read.is_empty()),
             stale: sweep.stale,

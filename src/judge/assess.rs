@@ -10,7 +10,7 @@ use super::memory::{Moment, NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::Pairs;
 use super::policy::Policy;
 use super::report::{Counts, Finding};
-use super::verdict::{Keepalive, keepalive};
+use super::verdict::{Keepalive, Verdict, keepalive};
 use super::worst::{Rank, Worst};
 use crate::owner::{NsId, Owner};
 use crate::socket::Timer;
@@ -50,6 +50,7 @@ struct NamespaceAssessment {
 
 /// What the memory must store of one connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not on its own")]
 struct StateChange {
     at: u32,
     /// The path has dropped it.
@@ -58,6 +59,8 @@ struct StateChange {
     stale: bool,
     /// It is flagged.
     flagged: bool,
+    /// There is nothing between the two ends.
+    local: bool,
 }
 
 /// Judges every connection that the last sweep showed. `now` is the monotonic clock.
@@ -80,10 +83,11 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
             if memory.baseline().is_some() {
                 assessor.expect(&judgement, tracked, &mut next_change);
             }
-            let flagged = judgement.verdict.flagged();
-            let change = StateChange { at, expired: judgement.expires(), stale: judgement.is_stale(), flagged };
-            if change.expired || change.stale || flagged != tracked.is_flagged() {
-                changes.push(change);
+            let (flagged, local) = (judgement.verdict.flagged(), judgement.verdict == Verdict::Local);
+            let (expired, stale) = (judgement.expires(), judgement.is_stale());
+            let marks_differ = (flagged, local) != (tracked.is_flagged(), tracked.is_local());
+            if expired || stale || marks_differ {
+                changes.push(StateChange { at, expired, stale, flagged, local });
             }
             let group = groups.of(tracked);
             let shown = group.selected && policy.select.takes(|| memory.local(tracked), tracked.remote());
@@ -161,9 +165,10 @@ impl Assessment {
         for NamespaceAssessment { id, changes, next_change, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
             memory.expect(next_change);
-            for StateChange { at, expired, stale, flagged } in changes {
+            for StateChange { at, expired, stale, flagged, local } in changes {
                 let Some(entry) = memory.entries_mut().get_mut(at as usize) else { continue };
                 entry.mark_flagged(flagged);
+                entry.mark_local(local);
                 if expired {
                     entry.mark_expired();
                 }

@@ -6,6 +6,7 @@ pub mod cause;
 pub mod ends;
 pub mod groups;
 pub mod lasting;
+pub mod limits;
 pub mod memory;
 pub mod pair;
 pub mod policy;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use super::ends::{Outcome, Outcomes};
+pub use super::limits::{Contradiction, LearnedLimit, PeerEndpoint};
 use super::memory::Moment;
 pub use super::memory::heartbeat::Heartbeats;
 pub use super::memory::heartbeat::kinds::Protocol as HeartbeatsOf;
@@ -333,6 +334,8 @@ pub struct Report {
     pub node_tcp_keepalive_time: Option<u32>,
     /// Every path and its idle timeout.
     pub paths: Vec<Arc<Path>>,
+    /// What was measured of each of these.
+    pub learned: Vec<LearnedLimit>,
     /// What could not be read, for people, at most [`MAX_LOSSES`].
     pub losses: Vec<String>,
     /// Connections in the memory.

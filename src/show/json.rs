@@ -7,9 +7,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::limits;
 use super::why::Why;
 use crate::judge::cause::Cause;
-use crate::judge::report::{Finding, Millis, Outcome, Path, Report, Waits};
+use crate::judge::report::{Contradiction, Finding, LearnedLimit, Millis, Outcome, Path, Report, Waits};
 use crate::judge::verdict::Verdict;
 
 /// 9999-12-31T23:59:59Z, milliseconds since the Unix epoch.
@@ -38,7 +39,8 @@ impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Document<'_
         map.serialize_entry("version", env!("CARGO_PKG_VERSION"))?;
         map.serialize_entry("sweep", &sweep(report))?;
         map.serialize_entry("verdicts", &verdicts)?;
-        let paths: Vec<_> = report.paths.iter().map(|path| self::path(path)).collect();
+        let paths: Vec<_> =
+            report.paths.iter().zip(&report.learned).map(|(path, learned)| self::path(path, learned)).collect();
         map.serialize_entry("paths", &paths)?;
         let ended = Outcome::ALL.into_iter().zip(report.totals.ended.node);
         let ended: BTreeMap<_, _> = ended.map(|(outcome, count)| (outcome.name(), count)).collect();
@@ -89,15 +91,22 @@ fn sweep(report: &Report) -> Value {
     })
 }
 
-/// A path and its limit. How long idle times were that it survived or did not is not measured yet.
-fn path(path: &Path) -> Value {
+/// A path, its limit, and what was measured of it.
+fn path(path: &Path, learned: &LearnedLimit) -> Value {
+    let contradiction = learned.contradiction(path);
     json!({
         "name": path.name,
         "idle_timeout_seconds": path.idle_timeout.as_secs_f64(),
         "refreshed_by": path.refreshed_by.name(),
         "source": path.source.name(),
-        "idle_survived_seconds": null,
-        "idle_broken_seconds": null,
+        "idle_survived_seconds": learned.survived.map(Millis::as_secs_f64),
+        "idle_broken_seconds": learned.broken.map(|(shortest, _)| shortest.as_secs_f64()),
+        "idle_broken_longest_seconds": learned.broken.map(|(_, longest)| longest.as_secs_f64()),
+        "survivals": learned.survivals,
+        "breaks": learned.breaks,
+        "contradiction": contradiction.map(Contradiction::name),
+        "fitting_idle_timeout_seconds": contradiction.and_then(|_| learned.fitting()),
+        "advice": limits::contradiction(path, learned),
     })
 }
 

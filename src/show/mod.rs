@@ -8,6 +8,7 @@ pub mod fit;
 pub mod glossary;
 mod heartbeats;
 pub mod json;
+pub mod limits;
 pub mod merge;
 pub mod metrics;
 pub mod page;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::escape::html as html_text;
 use super::json::time;
+use super::limits;
 use super::table::summary;
 use super::units::{Human, Limit};
 use super::why::Why;
@@ -71,6 +72,9 @@ fn body(out: &mut String, report: &Report, findings: &mut dyn Iterator<Item = Fi
     let summary = html_text(&summary(report));
     let _ =
         write!(out, "</ul><p>{summary} The last sweep started at {started} and took {} ms.</p>", report.duration.get());
+    for sentence in limits::contradictions(report) {
+        let _ = write!(out, "<p class=\"warning\">{}</p>", html_text(&sentence));
+    }
     for loss in &report.losses {
         let _ = write!(out, "<p class=\"warning\">{}</p>", html_text(loss));
     }

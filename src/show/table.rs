@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::escape;
+use super::limits;
 use super::units::{Human, Limit, SsTimer};
 use super::why::Why;
 use crate::judge::report::{Direction, Finding, Millis, Outcome, Report};
@@ -164,7 +165,8 @@ pub fn write<I: Iterator<Item: Borrow<Finding>>>(
             line(out, &columns, &widths, &cells(finding.borrow()), style)?;
         }
     }
-    writeln!(out, "{}", summary(report))
+    writeln!(out, "{}", summary(report))?;
+    limits::contradictions(report).try_for_each(|sentence| writeln!(out, "{}", escape::line(&sentence)))
 }
 
 /// Columns are two blanks apart. The style is that of the first cell.

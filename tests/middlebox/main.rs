@@ -5,5 +5,6 @@
 mod support;
 
 mod crowd;
+mod limits;
 mod prediction;
 mod router;

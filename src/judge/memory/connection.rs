@@ -103,6 +103,8 @@ pub(super) const TIMER_ARMED: u16 = 1 << 12;
 const FLAGGED: u16 = 1 << 13;
 /// The local side connected: its SYN is among the bytes acknowledged.
 pub(super) const OPENED_HERE: u16 = 1 << 14;
+/// The last judgement found nothing between the two ends.
+const LOCAL: u16 = 1 << 15;
 
 const _: () = assert!(size_of::<TrackedConnection>() <= 96, "the memory of one connection is at most 96 bytes");
 
@@ -333,6 +335,17 @@ impl TrackedConnection {
     /// to be late.
     pub fn mark_stale(&mut self) {
         self.set(STALE, true);
+    }
+
+    /// Whether the last judgement found nothing between the two ends.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.is(LOCAL)
+    }
+
+    /// Stores whether there is nothing between the two ends.
+    pub fn mark_local(&mut self, local: bool) {
+        self.set(LOCAL, local);
     }
 
     /// Drops what was stored about the idle timeout of its path: that has changed.

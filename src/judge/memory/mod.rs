@@ -14,6 +14,7 @@ pub mod connection;
 pub mod fresh;
 pub mod half_closed;
 pub mod heartbeat;
+pub mod idle;
 pub mod keepidle;
 mod namespace;
 mod packed;
@@ -25,6 +26,7 @@ use baseline::Activity;
 pub use clock::{Millis, Moment};
 pub use connection::{KeepaliveTimer, LastSample, PeerProbes, SHORTEST_SILENCE, TrackedConnection, Unanswered};
 pub use half_closed::{HalfClosed, Waits};
+use idle::IdleEnd;
 pub use namespace::{NamespaceMemory, Origin};
 
 /// The memory of a whole node. See the module's text.
@@ -84,6 +86,12 @@ impl Tracker {
         self.namespaces.entry(id).or_default().begin(default_keepidle);
     }
 
+    /// The namespace of the read under way.
+    #[must_use]
+    pub fn current(&self) -> Option<NsId> {
+        self.current
+    }
+
     /// One socket of the read under way, sampled at `now`. It is ignored where no read is under way.
     pub fn sample(&mut self, socket: &Socket, now: Moment) {
         if let Some(memory) = self.current.and_then(|id| self.namespaces.get_mut(&id)) {
@@ -92,12 +100,12 @@ impl Tracker {
     }
 
     /// The read under way is over at `now`. If it was whole, the memory drops what it did not show, because that has
-    /// closed. `ended` gets each silence that ended, by movement or by closing.
+    /// closed. `ended` gets each idle time that ended, by movement or by closing.
     pub fn end_read(
         &mut self,
         whole: bool,
         now: Moment,
-        ended: impl FnMut(&NamespaceMemory, &TrackedConnection, Millis),
+        ended: impl FnMut(&NamespaceMemory, &TrackedConnection, &IdleEnd),
     ) {
         if let Some(memory) = self.current.take().and_then(|id| self.namespaces.get_mut(&id)) {
             memory.end(whole, now, ended);
@@ -142,7 +150,7 @@ impl Tracker {
         &mut self,
         keep: impl Fn(NsId) -> bool,
         now: Moment,
-        mut ended: impl FnMut(&NamespaceMemory, &TrackedConnection, Millis),
+        mut ended: impl FnMut(&NamespaceMemory, &TrackedConnection, &IdleEnd),
     ) {
         self.namespaces.retain(|&id, memory| {
             let keep = keep(id);

@@ -7,8 +7,9 @@ use hashbrown::HashTable;
 
 use super::baseline::{Activity, Baseline, DumpCost, NextChange};
 use super::clock::{Millis, Moment};
-use super::connection::{SHORTEST_SILENCE, TrackedConnection};
+use super::connection::TrackedConnection;
 use super::half_closed::HalfClosed;
+use super::idle::{AwaitedAnswers, IdleEnd};
 use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
 
@@ -38,8 +39,9 @@ pub struct NamespaceMemory {
     half_closed: Vec<HalfClosed>,
     /// Where the kernel's order says that the next socket is.
     cursor: usize,
-    /// Silences that ended during the read under way: position and length.
-    ended: Vec<(usize, Millis)>,
+    /// Idle times that ended during the read under way: position and how.
+    ended: Vec<(usize, IdleEnd)>,
+    awaited: AwaitedAnswers,
     /// The last read, if it was whole.
     baseline: Option<Baseline>,
     dump: DumpCost,
@@ -106,10 +108,9 @@ impl NamespaceMemory {
         }
         if let Some(at) = self.find(socket.cookie) {
             self.cursor = at + 1;
-            let silence = self.entries[at].update(socket, self.default_keepidle, now);
-            if let Some(silence) = silence.filter(|&silence| silence >= SHORTEST_SILENCE) {
-                self.ended.push((at, silence));
-            }
+            let end = self.entries[at].update(socket, self.default_keepidle, now);
+            let end = self.awaited.follow(&self.entries[at], end, now);
+            self.ended.extend(end.map(|end| (at, end)));
             return;
         }
         let origin = self.intern(Origin { local: socket.local.addr, uid: socket.uid, cgroup: socket.cgroup });
@@ -150,20 +151,21 @@ impl NamespaceMemory {
     }
 
     /// The read is over at `now`. If it was whole, the memory drops what it did not show, because that has closed.
-    /// `ended` gets each silence that ended, by movement or by closing.
-    pub(super) fn end(&mut self, whole: bool, now: Moment, mut ended: impl FnMut(&Self, &TrackedConnection, Millis)) {
+    /// `ended` gets each idle time that ended, by movement or by closing.
+    pub(super) fn end(&mut self, whole: bool, now: Moment, mut ended: impl FnMut(&Self, &TrackedConnection, &IdleEnd)) {
         self.listeners.sort_unstable();
         self.listeners_before = Vec::new();
-        for &(at, silence) in &self.ended {
-            ended(self, &self.entries[at], silence);
+        for (at, end) in std::mem::take(&mut self.ended) {
+            ended(self, &self.entries[at], &end);
         }
-        self.ended.clear();
         if !whole || self.entries.iter().all(TrackedConnection::seen) {
             return;
         }
         for entry in self.entries.iter().filter(|entry| !entry.seen()) {
-            ended(self, entry, entry.last_silence(now));
+            ended(self, entry, &entry.idle_at_close(now));
         }
+        let Self { entries, awaited, .. } = self;
+        entries.iter().filter(|entry| !entry.seen()).for_each(|entry| awaited.drop(entry));
         self.entries.retain(TrackedConnection::seen);
         if self.entries.capacity() > 2 * self.entries.len() + 64 {
             self.entries.shrink_to_fit();
@@ -194,9 +196,9 @@ impl NamespaceMemory {
 
     /// The namespace is gone at `now`, and all its connections with it; see
     /// [`Tracker::retain`](super::Tracker::retain).
-    pub(super) fn end_all(&mut self, now: Moment, ended: &mut impl FnMut(&Self, &TrackedConnection, Millis)) {
+    pub(super) fn end_all(&mut self, now: Moment, ended: &mut impl FnMut(&Self, &TrackedConnection, &IdleEnd)) {
         self.advance_unchanged();
-        self.entries.iter().for_each(|entry| ended(self, entry, entry.last_silence(now)));
+        self.entries.iter().for_each(|entry| ended(self, entry, &entry.idle_when_lost(now)));
     }
 
     /// The last read, if it was whole and the next sweep may skip the namespace.

@@ -1,12 +1,13 @@
 //! What each sample of a socket adds to the memory of its connection.
 
-use super::clock::{Millis, Moment, Period, Tick, wrap};
+use super::clock::{Moment, Period, Tick, wrap};
 use super::connection::{
     CLOCKS, EXPIRED, FINAL, HEARD_UNEXPLAINED, LATE_PEER, OPENED_HERE, STALE, TIMER_ARMED, TIMER_OFF, TURNED_ON,
     TrackedConnection, UNEXPLAINED, UNPROBED, WAITING,
 };
 use super::fresh::never_probed;
 use super::heartbeat::{HeartbeatWatch, Movement, Totals};
+use super::idle::{EndedBy, IdleEnd};
 use super::keepidle::{Bounds, Clues, Sample, TimerState, infer};
 use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Socket, TcpInfo, Timer};
@@ -30,8 +31,8 @@ impl TrackedConnection {
         tracked
     }
 
-    /// A later sample of the same socket. Returns the silence that ended since the last one, if one did.
-    pub(super) fn update(&mut self, socket: &Socket, default_keepidle: Option<u32>, now: Moment) -> Option<Millis> {
+    /// A later sample of the same socket. Returns the idle time that ended since the last one, if one did.
+    pub(super) fn update(&mut self, socket: &Socket, default_keepidle: Option<u32>, now: Moment) -> Option<IdleEnd> {
         let before = self.clone();
         self.take(socket, now);
         self.infer_keepidle(Some(&before), &socket.tcp, default_keepidle);
@@ -51,7 +52,7 @@ impl TrackedConnection {
             if sent {
                 self.moved = Tick::after(now);
             }
-            return None;
+            return sent.then(|| before.idle_end(self, EndedBy::Send, None, now));
         }
         if !received && !sent && (counts_segments || clocks_ran_on) {
             return None;
@@ -73,7 +74,8 @@ impl TrackedConnection {
             self.heard = Tick::after(now);
             self.set(EXPIRED | STALE, false);
         }
-        Some(silence)
+        let by = if received { EndedBy::Answer } else { EndedBy::Send };
+        Some(before.idle_end(self, by, Some(silence), now))
     }
 
     /// Copies what the kernel says now.

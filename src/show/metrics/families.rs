@@ -182,6 +182,22 @@ families! {
         question: "On which paths does TCP keepalive protect nothing?",
         query: "group by (path) (keepalive_auditor_path_info{refreshed_by=\"payload\"})",
     }
+    PATH_IDLE_SURVIVED_SECONDS {
+        name: "path_idle_survived_seconds",
+        kind: Kind::Gauge,
+        labels: &["path"],
+        help: "The longest idle time after which a segment was still answered.",
+        question: "Is the real limit of a path higher than the configured one?",
+        query: "keepalive_auditor_path_idle_survived_seconds > keepalive_auditor_idle_timeout_seconds",
+    }
+    PATH_IDLE_BROKEN_SECONDS {
+        name: "path_idle_broken_seconds",
+        kind: Kind::Gauge,
+        labels: &["path"],
+        help: "The shortest idle time after which several connections broke while their peer lived on.",
+        question: "Is the real limit of a path lower than the configured one?",
+        query: "keepalive_auditor_path_idle_broken_seconds < keepalive_auditor_idle_timeout_seconds",
+    }
     NODE_CONNECTIONS {
         name: "node_connections",
         kind: Kind::Gauge,

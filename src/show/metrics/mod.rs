@@ -13,7 +13,7 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use crate::judge::report::{Millis, Outcome, Path, Report};
+use crate::judge::report::{LearnedLimit, Millis, Outcome, Path, Report};
 use crate::judge::silence::{BUCKETS, Silences};
 use crate::judge::verdict::{Keepalive, Verdict};
 use exposition::{Buckets, Values, family, float, histogram, seconds};
@@ -132,6 +132,8 @@ fn sweep(report: &Report, dropped: u64) -> Vec<MetricFamily> {
     vec![
         silences(report),
         by(&families::IDLE_TIMEOUT_SECONDS, idle_timeouts(report)),
+        by(&families::PATH_IDLE_SURVIVED_SECONDS, learned(report, |learned| learned.survived, Ord::max)),
+        by(&families::PATH_IDLE_BROKEN_SECONDS, learned(report, |learned| Some(learned.broken?.0), Ord::min)),
         family(&families::PATH_INFO, path_info(report)),
         by(&families::NODE_CONNECTIONS, verdicts.collect()),
         by(&families::NODE_FLAGGED_CONNECTIONS_ENDED_TOTAL, outcomes.collect()),
@@ -159,6 +161,21 @@ fn idle_timeouts(report: &Report) -> Vec<(String, f64)> {
         paths.entry(path.name.clone()).and_modify(|shortest| *shortest = shortest.min(limit)).or_insert(limit);
     }
     paths.into_iter().collect()
+}
+
+/// What was measured, by path. Several rules may share a name.
+fn learned(
+    report: &Report,
+    of: impl Fn(&LearnedLimit) -> Option<Millis>,
+    stronger: impl Fn(Millis, Millis) -> Millis,
+) -> Vec<(String, f64)> {
+    let mut paths: BTreeMap<&str, Millis> = BTreeMap::new();
+    for (path, learned) in report.paths.iter().zip(&report.learned) {
+        if let Some(measured) = of(learned) {
+            paths.entry(&path.name).and_modify(|other| *other = stronger(*other, measured)).or_insert(measured);
+        }
+    }
+    paths.into_iter().map(|(name, idle)| (name.to_owned(), idle.as_secs_f64())).collect()
 }
 
 /// One series for each path, for each way in which rules of its name are refreshed.
