@@ -3,13 +3,11 @@
 import panels as p
 from queries import (
     CLUSTER,
-    DROPPED,
     EXPOSED,
     FLAGGED_VERDICTS,
     FLEET,
     NO_EVENT,
     NODE,
-    NOT_LOCAL,
     OVERDUE,
     POD,
     TO_POD,
@@ -19,6 +17,7 @@ from queries import (
     by_endpoint,
     cluster_variables,
     connections,
+    dropped,
     flagged,
     link,
     namespace_variable,
@@ -32,6 +31,10 @@ RED, ORANGE = ((None, "green"), (1, "red")), ((None, "green"), (1, "orange"))
 
 def recorded(name):
     return "%s{%s}" % (name, WORKLOAD)
+
+
+def of_namespace(name):
+    return '%s{cluster=~"$cluster", namespace=~"$namespace"}' % name
 
 
 def at_risk():
@@ -59,13 +62,13 @@ def at_risk():
         p.stat(
             "Overdue",
             "Connections that were idle for longer than their path's idle timeout, and that nothing refreshed. The next request on each probably fails.",
-            f"sum({flagged(OVERDUE)}) or vector(0)",
+            f"sum({dropped(OVERDUE)}) or vector(0)",
             steps=RED,
         ),
         p.stat(
             "Unanswered",
             "Connections that send and get no answer (verdicts unanswered and blackholed). The path or the peer is gone.",
-            f"sum({flagged(UNANSWERED)}) or vector(0)",
+            f"sum({dropped(UNANSWERED)}) or vector(0)",
             steps=RED,
         ),
         p.stat(
@@ -112,7 +115,7 @@ def trend():
             "The share of each namespace's long-lived connections that is protected; the ten lowest.",
             [
                 p.target(
-                    'bottomk(10, 1 - namespace:keepalive_auditor_unprotected_connections:ratio{cluster=~"$cluster", namespace=~"$namespace"})',
+                    f"bottomk(10, 1 - {of_namespace('namespace:keepalive_auditor_unprotected_connections:ratio')})",
                     "{{namespace}}",
                 )
             ],
@@ -175,12 +178,12 @@ def keepalive():
         p.timeseries(
             "Connections by keepalive state",
             "on: probes in time. late: probes after the idle timeout. off: no timer. unknown: another timer hides it.",
-            [p.target(f"sum by (keepalive) ({connections(NOT_LOCAL)})", "{{keepalive}}")],
+            [p.target(f"sum by (keepalive) ({connections()})", "{{keepalive}}")],
             stack=True,
         ),
         p.timeseries(
             "Connections by verdict",
-            "Every established connection of the chosen workloads.",
+            "Every established connection of the chosen workloads, local ones excepted.",
             [p.target(f"sum by (verdict) ({connections()})", "{{verdict}}")],
             stack=True,
         ),
@@ -212,9 +215,9 @@ def harm():
             "Resets beside overdue connections",
             "Resets of established connections, and connections that their path dropped. In an incident one falls and the other rises.",
             [
-                p.target(f"sum({flagged(DROPPED)}) or vector(0)", "overdue or unanswered"),
+                p.target(f"sum({dropped()}) or vector(0)", "overdue or unanswered"),
                 p.target(
-                    'sum(rate(keepalive_auditor_pod_tcp_established_resets_total{cluster=~"$cluster", namespace=~"$namespace"}[$__rate_interval])) or vector(0)',
+                    "sum(%s) or vector(0)" % of_namespace("namespace:keepalive_auditor_pod_tcp_established_resets:rate10m"),
                     "resets/s",
                 ),
             ],
@@ -225,7 +228,7 @@ def harm():
             "Connections that the kernel closed because segments or keepalive probes found no answer.",
             [
                 p.target(
-                    'sum by (namespace) (rate(keepalive_auditor_pod_tcp_abort_on_timeout_total{cluster=~"$cluster", namespace=~"$namespace"}[$__rate_interval])) > 0',
+                    "sum by (namespace) (%s) > 0" % of_namespace("namespace:keepalive_auditor_pod_tcp_abort_on_timeout:rate10m"),
                     "{{namespace}}",
                 )
             ],

@@ -36,6 +36,11 @@ def flagged(*matchers):
     return "namespace_workload:keepalive_auditor_flagged_connections:sum{%s}" % ", ".join([WORKLOAD, *matchers])
 
 
+def dropped(*matchers):
+    """Connections whose path has dropped them, or probably has: what alerts wait for, and so of the last half minute."""
+    return "namespace_workload:keepalive_auditor_dropped_connections:sum{%s}" % ", ".join([WORKLOAD, *matchers])
+
+
 def by_endpoint(*matchers):
     return "namespace_workload_endpoint:keepalive_auditor_flagged_connections:sum{%s}" % ", ".join([WORKLOAD, *matchers])
 

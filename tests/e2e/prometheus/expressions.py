@@ -35,12 +35,18 @@ def dashboards():
 
 
 def of_panels(chosen=None):
-    """(where, expression, whether Grafana asks for the present moment only). `chosen` are variables by the dashboard's title."""
+    """(where, expression, seconds between the points of a graph or None for the present moment). `chosen` are variables by the dashboard's title."""
     for dashboard in dashboards():
         variables = (chosen or {}).get(dashboard["title"])
         for panel in dashboard["panels"]:
             for target in panel.get("targets", []):
-                yield f"{dashboard['title']} / {panel['title']} {target['refId']}", filled(target["expr"], variables), target["instant"]
+                yield f"{dashboard['title']} / {panel['title']} {target['refId']}", filled(target["expr"], variables), None if target["instant"] else step_of(panel)
+
+
+def step_of(panel):
+    """The shortest step that the panel asks for: Grafana's own is the interval of scrapes."""
+    minutes = re.fullmatch(r"(\d+)m", panel.get("interval", ""))
+    return int(minutes[1]) * 60 if minutes else 30
 
 
 def of_dashboards():
