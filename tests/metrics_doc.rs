@@ -15,7 +15,7 @@ const HEAD: &str = "\
 The agent serves these on `/metrics`, in Prometheus' text format. \
 This page is written from `src/show/metrics/families.rs`.
 
-- Series of connections and pods are built from the last sweep: a pod that is gone leaves no series.
+- Series of connections and pods are built from the last sweep: those of a pod that is gone end with the next sweep.
 - A connection outside any pod has empty `namespace` and `pod`. Its `container` is the systemd unit, the container id \
 (12 digits) or the name
   of the network namespace.

@@ -37,7 +37,7 @@ def flagged(*matchers):
 
 
 def dropped(*matchers):
-    """Connections whose path has dropped them, or probably has: what alerts wait for, and so of the last half minute."""
+    """Connections whose path has dropped them, or probably has: what alerts wait for, and so of the last minute."""
     return "namespace_workload:keepalive_auditor_dropped_connections:sum{%s}" % ", ".join([WORKLOAD, *matchers])
 
 
