@@ -132,6 +132,7 @@ def trend():
             "The ten workloads with the most flagged connections.",
             [p.target(f"topk(10, sum by (namespace, workload) ({flagged()}))", "{{namespace}}/{{workload}}")],
             empty="No flagged connection",
+            step="5m",
         ),
     ]
 

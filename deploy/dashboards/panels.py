@@ -119,8 +119,8 @@ def stat(title, description, expr, unit="short", steps=((None, "green"),), width
     )
 
 
-def timeseries(title, description, targets, unit="short", stack=False, width=12, height=8, overrides=(), minimum=0, empty="No data"):
-    """Lines, or a stack of areas; `empty` is shown where there is no series."""
+def timeseries(title, description, targets, unit="short", stack=False, width=12, height=8, overrides=(), minimum=0, empty="No data", step="2m"):
+    """Lines, or a stack of areas; `empty` is shown where there is no series. `step` is the shortest of a panel of recorded series."""
     custom = {
         "drawStyle": "line",
         "lineWidth": 1,
@@ -130,7 +130,7 @@ def timeseries(title, description, targets, unit="short", stack=False, width=12,
         "stacking": {"mode": "normal" if stack else "none", "group": "A"},
     }
     # A recorded series has a point every two minutes: shorter steps would cost time and show nothing more.
-    recorded = {} if any(re.search(r"(?<!:)\bkeepalive_auditor_|process_|scrape_", t["expr"]) for t in targets) else {"interval": "2m"}
+    recorded = {} if any(re.search(r"(?<!:)\bkeepalive_auditor_|process_|scrape_", t["expr"]) for t in targets) else {"interval": step}
     return _panel(
         "timeseries",
         title,

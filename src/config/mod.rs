@@ -79,6 +79,8 @@ impl Config {
             cgroup: or_path(&flags.cgroup_root, &file.cgroup_root),
             logs_required: flags.pod_logs.is_some() || file.pod_logs.is_some(),
             logs: or_path(&flags.pod_logs, &file.pod_logs).unwrap_or_else(|| "/var/log".into()),
+            docker: "/var/lib/docker".into(),
+            podman: "/var/lib/containers/storage".into(),
             cri: or_path(&flags.cri_endpoint, &file.cri_endpoint),
         };
         let configured = [&flags.netns_dir, &file.netns_dir.0].into_iter().find(|dirs| !dirs.is_empty()).cloned();

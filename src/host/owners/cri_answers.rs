@@ -123,13 +123,21 @@ fn word<'a>(metadata: &'a str, labels: &'a Labels, label: &str) -> &'a str {
     if metadata.is_empty() { of_label() } else { metadata }
 }
 
-/// The last part of the sandbox's network namespace path, from the OCI spec that containerd and CRI-O give in verbose
-/// answers.
+/// The last part of the sandbox's network namespace path, from verbose answers: the OCI spec of containerd and CRI-O,
+/// or containerd's own metadata where a runtime such as Kata has no OCI spec of the sandbox.
 fn netns_of(status: &PodSandboxStatusResponse) -> Option<String> {
     let info: serde_json::Value = serde_json::from_str(status.info.get("info")?).ok()?;
-    let namespaces = info.pointer("/runtimeSpec/linux/namespaces")?.as_array()?;
-    let network = namespaces.iter().find(|namespace| namespace["type"] == "network")?;
-    Some(Path::new(network["path"].as_str()?).file_name()?.to_str()?.to_owned())
+    let of_spec = || {
+        let namespaces = info.pointer("/runtimeSpec/linux/namespaces")?.as_array()?;
+        namespaces.iter().find(|namespace| namespace["type"] == "network")?["path"].as_str()
+    };
+    let of_metadata = || {
+        let spec = info.get("runtimeSpec").filter(|spec| !spec.is_null());
+        let metadata = info.get("sandboxMetadata").filter(|_| spec.is_none())?;
+        metadata.get("Metadata").unwrap_or(metadata)["NetNSPath"].as_str()
+    };
+    let path = of_spec().or_else(of_metadata)?;
+    Some(Path::new(path).file_name()?.to_str()?.to_owned())
 }
 
 #[cfg(test)]

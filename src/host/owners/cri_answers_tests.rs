@@ -174,3 +174,21 @@ fn the_namespace_path_is_in_the_oci_spec() {
     }
     assert_eq!(netns_of(&PodSandboxStatusResponse::default()), None);
 }
+
+#[test]
+fn without_an_oci_spec_the_namespace_path_is_in_containerds_metadata() {
+    let metadata = r#""NetNSPath":"/var/run/netns/cni-44e45c20""#;
+    for info_of in [
+        format!(r#"{{"runtimeSpec":null,"sandboxMetadata":{{"Version":"v1","Metadata":{{"ID":"s1",{metadata}}}}}}}"#),
+        format!(r#"{{"sandboxMetadata":{{"ID":"s1",{metadata}}}}}"#),
+    ] {
+        assert_eq!(netns_of(&info(&info_of)).as_deref(), Some("cni-44e45c20"), "{info_of}");
+    }
+    // a pod in the host's network has a spec without a path; its metadata may still have one
+    let host_network = format!(r#"{{"runtimeSpec":{{"linux":{{"namespaces":[]}}}},"sandboxMetadata":{{{metadata}}}}}"#);
+    for silent in
+        [host_network.as_str(), r#"{"sandboxMetadata":7}"#, r#"{"sandboxMetadata":{"Metadata":{"NetNSPath":""}}}"#]
+    {
+        assert_eq!(netns_of(&info(silent)), None, "{silent}");
+    }
+}

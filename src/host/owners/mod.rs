@@ -29,10 +29,11 @@ mod issues;
 mod logs;
 mod names;
 mod process;
+mod runtimes;
 mod sources;
 mod tree;
 
-use cgroup::{CgroupOwner, InPod, is_container_id};
+use cgroup::{CgroupOwner, InPod};
 use cgroups::Cgroups;
 use inodes::Inodes;
 use issues::Issues;
@@ -58,6 +59,10 @@ pub struct Roots {
     pub logs: PathBuf,
     /// Whether the user named that folder. Then it is a loss if it does not exist.
     pub logs_required: bool,
+    /// Docker's data root, usually `/var/lib/docker`: it has the names of containers.
+    pub docker: PathBuf,
+    /// Podman's storage, usually `/var/lib/containers/storage`.
+    pub podman: PathBuf,
     /// The container runtime's CRI socket, if it may be asked. A build without the feature `cri` ignores it.
     pub cri: Option<PathBuf>,
 }
@@ -251,7 +256,7 @@ fn owner_of(owner: &CgroupOwner, sources: &mut Sources, issues: &mut Issues, los
             },
             None => Owner {
                 kind: OwnerKind::Container,
-                container: Some(if is_container_id(id) { id[..12].to_owned() } else { id.clone() }),
+                container: Some(sources.container_outside_pods(id, owner.is_delegated)),
                 container_id: Some(id.clone()),
                 ..Owner::default()
             },

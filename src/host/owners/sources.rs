@@ -7,10 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Roots;
+use super::cgroup::is_container_id;
 use super::cri::Cri;
 use super::issues::{Issues, OwnerIssue};
 use super::logs::Logs;
 use super::names::{ContainerName, PodName};
+use super::runtimes::Runtimes;
 use crate::host::failure;
 use crate::host::worker::Worker;
 use crate::record::Loss;
@@ -26,6 +28,7 @@ pub(super) struct Sources {
     /// Whether the folders were listed in this sweep, and whether that succeeded.
     listed: Option<bool>,
     cri: Option<Cri>,
+    runtimes: Runtimes,
 }
 
 impl Sources {
@@ -35,7 +38,8 @@ impl Sources {
         #[cfg(not(feature = "cri"))]
         let cri = None;
         let (root, required) = (roots.logs.clone(), roots.logs_required);
-        Self { root, required, logs: Logs::default(), files: Worker::default(), listed: None, cri }
+        let runtimes = Runtimes::new(&roots.docker, &roots.podman);
+        Self { root, required, logs: Logs::default(), files: Worker::default(), listed: None, cri, runtimes }
     }
 
     /// Allows each source to be read once more. The calling thread must not have entered a namespace.
@@ -51,6 +55,7 @@ impl Sources {
             losses.push(failure::loss("read", self.shown(), &error));
         }
         self.cri.iter_mut().for_each(Cri::begin_sweep);
+        self.runtimes.begin_sweep();
     }
 
     /// False where a runtime was named and nothing listens on its socket, whether or not a name is missing.
@@ -84,6 +89,15 @@ impl Sources {
         let (name, disagree) = self.find(id, issues, losses, known)?;
         issues.note_if(disagree, OwnerIssue::Disagree);
         Some(name)
+    }
+
+    /// The name that Docker or Podman gave a container, else twelve digits of its id, as both runtimes show it.
+    pub fn container_outside_pods(&mut self, id: &str, is_delegated: bool) -> String {
+        if !is_container_id(id) {
+            return id.to_owned();
+        }
+        let named = if is_delegated { None } else { self.runtimes.name(id, &mut self.files) };
+        named.unwrap_or_else(|| id[..12].to_owned())
     }
 
     /// The pod whose network namespace is bound at this file name: only the runtime knows.
@@ -165,10 +179,9 @@ mod tests {
         std::fs::create_dir_all(log.path().join("containers")).expect("mkdir");
         let roots = Roots {
             procfs: "/proc".into(),
-            cgroup: None,
             logs: log.path().to_owned(),
-            logs_required: false,
             cri: Some("/nonexistent/cri.sock".into()),
+            ..Roots::default()
         };
         let mut sources = Sources::new(&roots);
         let mut issues = Issues::default();
@@ -195,10 +208,9 @@ mod tests {
     fn a_successor_of_the_same_uid_does_not_take_its_predecessors_sockets_over() {
         let roots = Roots {
             procfs: "/proc".into(),
-            cgroup: None,
             logs: "/nonexistent".into(),
-            logs_required: false,
             cri: Some("/nonexistent/cri.sock".into()),
+            ..Roots::default()
         };
         let mut sources = Sources::new(&roots);
         let mut issues = Issues::default();

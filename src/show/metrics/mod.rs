@@ -1,4 +1,5 @@
-//! A report as Prometheus metrics: every family is built from the last report, so a pod that is gone leaves no series.
+//! A report as Prometheus metrics: every family is built from the last report, so series of a pod that is gone end with
+//! the next sweep.
 
 pub mod agent;
 pub mod families;
