@@ -161,7 +161,7 @@ fn of_verdict(verdict: Verdict) -> &'static str {
         }
         Verdict::AppProtected => {
             "TCP keepalive does not protect the connection, but the application's own heartbeats keep the path fresh:\n\
-             small, regular exchanges such as HTTP/2 PING, AMQP or WebSocket heartbeats."
+             small, regular exchanges such as HTTP/2 PING, AMQP, MQTT or WebSocket heartbeats."
         }
         Verdict::PeerProtected => {
             "Keepalive of the local side is off or late, but the peer's keepalive probes keep the path fresh."

@@ -45,6 +45,7 @@ fn name(protocol: HeartbeatsOf) -> &'static str {
     match protocol {
         HeartbeatsOf::Http2 => "HTTP/2 PING frames",
         HeartbeatsOf::Amqp => "AMQP heartbeats",
+        HeartbeatsOf::Mqtt => "MQTT pings",
         HeartbeatsOf::WebSocket => "WebSocket pings",
         HeartbeatsOf::Ssh => "SSH keepalive messages",
     }

@@ -16,7 +16,7 @@ RABBITMQ = pathlib.Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 class HeartbeatTest(lab.Lab):
     def test_heartbeats_protect_and_pools_do_not(self):
-        heartbeats = [self.grpc(), self.amqp(), self.ssh(), self.websocket()]
+        heartbeats = [self.grpc(), self.amqp(), self.mqtt(), self.ssh(), self.websocket()]
         pools = [self.redis_pool(), self.postgresql_pool(), self.http_pool(), self.grpc_calls()]
         for port in heartbeats + pools:
             self.wait_until(lambda port=port: self.established(port), f"a connection to port {port}")
@@ -74,6 +74,14 @@ class HeartbeatTest(lab.Lab):
         self.wait_for_port(lab.BACKEND, 5672, server)
         self.start(lab.CLIENT, sys.executable, "-c", AMQP_CLIENT, lab.BACKEND_IP)
         return 5672
+
+    def mqtt(self):
+        config = self.dir / "mosquitto.conf"
+        config.write_text("listener 1883\nallow_anonymous true\nuser root\n")
+        server = self.start(lab.BACKEND, "mosquitto", "-c", config)
+        self.wait_for_port(lab.BACKEND, 1883, server)
+        self.start(lab.CLIENT, sys.executable, "-c", MQTT_CLIENT, lab.BACKEND_IP)
+        return 1883
 
     def ssh(self):
         for key in ("host", "user"):
@@ -146,6 +154,12 @@ import pika, sys
 connection = pika.BlockingConnection(pika.ConnectionParameters(sys.argv[1], heartbeat=4))
 while True:
     connection.process_data_events(time_limit=0.5)
+"""
+MQTT_CLIENT = """
+import paho.mqtt.client, sys
+client = paho.mqtt.client.Client(paho.mqtt.client.CallbackAPIVersion.VERSION2)
+client.connect(sys.argv[1], keepalive=4)
+client.loop_forever()
 """
 WEBSOCKET_SERVER = """
 import asyncio, websockets

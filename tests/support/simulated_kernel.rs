@@ -61,6 +61,8 @@ pub enum Action {
     Streams(u64),
     /// The peer sends data, and ours acknowledges it.
     Replies(u64),
+    /// We send a heartbeat of [`BEAT`] bytes, and the peer answers with as many.
+    Beats(u64),
     /// The peer's window changes.
     Window(u64),
     /// The peer probes.
@@ -79,10 +81,14 @@ pub enum Action {
 enum Event {
     Does(Action),
     Acked,
+    BeatAnswered,
     Answered,
     WindowOpens,
     Retransmits,
 }
+
+/// The length of a heartbeat, as HTTP/2 has it.
+const BEAT: u64 = 17;
 
 /// The first timeout of the retransmission timer. It doubles up to [`LAST_TIMEOUT`].
 const FIRST_TIMEOUT: u64 = 200;
@@ -120,6 +126,9 @@ pub struct Connection {
     segs_out: u32,
     data_in: u32,
     data_out: u32,
+    /// Bytes, as far as they are more than one for each segment with data.
+    more_in: u64,
+    more_out: u64,
     acked: u64,
 }
 
@@ -162,6 +171,8 @@ impl Connection {
             segs_out: 0,
             data_in: 0,
             data_out: 0,
+            more_in: 0,
+            more_out: 0,
             acked: 0,
         }
     }
@@ -187,6 +198,14 @@ impl Connection {
         [self.segs_in, self.segs_out - self.retransmitted, self.probes, self.retransmitted].map(u64::from)
     }
 
+    /// The peer has probed so many times, and its probes were answered.
+    #[allow(dead_code, reason = "two test programs share this file, and one simulates both ends")]
+    pub fn count_peer_probes(&mut self, count: u32) {
+        if count > 0 && !self.gone {
+            (self.last_segment, self.segs_in, self.segs_out) = (self.now, self.segs_in + count, self.segs_out + count);
+        }
+    }
+
     /// When the timer should fire.
     #[allow(dead_code, reason = "two test programs share this file, and one reads the deadline")]
     pub fn deadline(&self) -> u64 {
@@ -210,6 +229,7 @@ impl Connection {
             | Action::Receives(after)
             | Action::Streams(after)
             | Action::Replies(after)
+            | Action::Beats(after)
             | Action::Window(after)
             | Action::Probed(after)
             | Action::Stalls(after, _)
@@ -240,6 +260,7 @@ impl Connection {
         let sent_by_peer = matches!(
             event,
             Event::Acked
+                | Event::BeatAnswered
                 | Event::Answered
                 | Event::WindowOpens
                 | Event::Does(
@@ -273,6 +294,18 @@ impl Connection {
                 self.unacked -= 1;
                 self.acked += 1;
                 self.receive(false);
+            }
+            Event::Does(Action::Beats(_)) => {
+                if !self.stalled {
+                    self.more_out += BEAT - 1;
+                    self.events.push((self.now + self.round_trip(), Event::BeatAnswered));
+                }
+                self.send();
+            }
+            Event::BeatAnswered => {
+                (self.more_in, self.acked) = (self.more_in + BEAT - 1, self.acked + BEAT - 1);
+                self.receive(true);
+                self.segs_out += 1;
             }
             Event::Answered | Event::Does(Action::Window(_)) => self.receive(false),
             Event::WindowOpens => {
@@ -416,8 +449,8 @@ impl Connection {
                 data_segs_in: Some(self.data_in),
                 data_segs_out: Some(self.data_out),
                 bytes_acked: Some(self.acked),
-                bytes_received: Some(self.data_in.into()),
-                bytes_sent: Some(self.data_out.into()),
+                bytes_received: Some(u64::from(self.data_in) + self.more_in),
+                bytes_sent: Some(u64::from(self.data_out) + self.more_out),
                 bytes_retrans: Some(0),
                 not_sent: Some(0),
             },

@@ -9,14 +9,17 @@ pub enum Protocol {
     Amqp,
     /// Ping and pong, empty or with 1 or 4 bytes.
     WebSocket,
+    /// PINGREQ and PINGRESP.
+    Mqtt,
     /// `keepalive@openssh.com`, asked by the client (`ServerAliveInterval`) or by the server (`ClientAliveInterval`).
     Ssh,
 }
 
-use Protocol::{Amqp, Http2, Ssh, WebSocket};
+use Protocol::{Amqp, Http2, Mqtt, Ssh, WebSocket};
 
 /// Frames of one size in both directions: plain, in TLS 1.3 (22 bytes more), in TLS 1.2 with AES-GCM (29 bytes more).
-const EVEN: [(u8, Protocol); 6] = [(17, Http2), (39, Http2), (46, Http2), (8, Amqp), (30, Amqp), (37, Amqp)];
+const EVEN: [(u8, Protocol); 9] =
+    [(17, Http2), (39, Http2), (46, Http2), (8, Amqp), (30, Amqp), (37, Amqp), (2, Mqtt), (24, Mqtt), (31, Mqtt)];
 
 /// A frame and its answer.
 const ASKED: [(u8, u8, Protocol); 17] = [
@@ -51,7 +54,7 @@ pub struct Kind(u8);
 
 impl Kind {
     /// The number of kinds: what is asked and answered is one kind for each end.
-    pub const COUNT: u8 = 6 + 2 * 17;
+    pub const COUNT: u8 = 9 + 2 * 17;
 
     /// Every kind.
     pub fn all() -> impl Iterator<Item = Self> {

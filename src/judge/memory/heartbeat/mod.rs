@@ -12,9 +12,11 @@
 use std::time::Duration;
 
 pub mod kinds;
+mod rhythm;
 
 use super::clock::{Millis, Moment};
 use kinds::{Kind, Protocol};
+use rhythm::{Gap, PackedRhythm, Rhythm};
 
 /// Segments this close are one beat, in milliseconds. A sample may see only a part of it.
 const SAME_BEAT_MS: u32 = 250;
@@ -221,60 +223,4 @@ fn difference(beats: Beats) -> i8 {
 #[expect(clippy::cast_possible_truncation, reason = "wrapping is what it is for")]
 fn seconds(moment: Moment) -> u16 {
     (moment.as_millis() / 1000) as u16
-}
-
-/// A duration in 8 bits, rounded up by a sixteenth at most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Gap(u8);
-
-impl Gap {
-    const UNIT_MS: u32 = 64;
-
-    /// The shortest that is not below `ms`, or the longest.
-    fn at_least(ms: u32) -> Self {
-        let (mut low, mut high) = (0, u8::MAX);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if Self(middle).ms() >= ms { high = middle } else { low = middle + 1 }
-        }
-        Self(low)
-    }
-
-    /// Milliseconds; the longest is without end.
-    fn ms(self) -> u32 {
-        match (self.0 >> 4, u32::from(self.0 & 15)) {
-            (15, 15) => u32::MAX,
-            (0, mantissa) => mantissa * Self::UNIT_MS,
-            (exponent, mantissa) => ((16 + mantissa) << (exponent - 1)) * Self::UNIT_MS,
-        }
-    }
-}
-
-/// What the next beat is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rhythm {
-    kind: Kind,
-    /// Beats sent less beats received: -1, 0 or 1.
-    balance: i8,
-    /// The last gap was short, as where the pings of both ends come in turn. Two such gaps in a row have no rhythm.
-    short: bool,
-}
-
-/// A [`Rhythm`], or none, in 8 bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct PackedRhythm(u8);
-
-impl PackedRhythm {
-    fn new(Rhythm { kind, balance, short }: Rhythm) -> Self {
-        const { assert!(Kind::COUNT <= 42, "every kind has six values") };
-        let balance = (balance + 1).clamp(0, 2).cast_unsigned();
-        Self(1 + kind.index() * 6 + balance * 2 + u8::from(short))
-    }
-
-    fn get(self) -> Option<Rhythm> {
-        let packed = self.0.checked_sub(1)?;
-        let rest = packed % 6;
-        let balance = (rest / 2).cast_signed() - 1;
-        Some(Rhythm { kind: Kind::from_index(packed / 6), balance, short: rest % 2 == 1 })
-    }
 }

@@ -1,30 +1,23 @@
 //! A skipped dump loses nothing: a tracker that reads a namespace only when its counters or the time require it gives
 //! the same verdicts as one that reads it in every sweep.
 
-#[path = "support/simulated_kernel.rs"]
+#[path = "../support/simulated_kernel.rs"]
 mod simulated_kernel;
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+mod agent;
+mod namespace;
+mod scenes;
+
 use std::time::Duration;
 
-use keepalive_auditor::judge::assess::assess;
-use keepalive_auditor::judge::groups::OwnerOf;
-use keepalive_auditor::judge::memory::baseline::Activity;
-use keepalive_auditor::judge::memory::idle::IdleEnd;
-use keepalive_auditor::judge::memory::{KeepaliveTimer, Moment, Tracker};
+use agent::Agent;
 use keepalive_auditor::judge::policy::{OverdueBy, Policy};
-use keepalive_auditor::judge::report::Counts;
 use keepalive_auditor::judge::verdict::Verdict;
-use keepalive_auditor::owner::{NsId, Owner};
-use keepalive_auditor::record::WhatToRead;
-use keepalive_auditor::socket::{Cookie, Endpoint, Socket};
+use namespace::{Event, Namespace};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use simulated_kernel::{Action, Connection, Options};
 
-const NS: NsId = NsId(4_026_531_840);
 /// Milliseconds between two sweeps.
 const INTERVAL: u64 = 15_000;
 
@@ -36,182 +29,6 @@ fn policy() -> Policy {
 /// The longest time between two reads, milliseconds.
 fn longest_between_reads() -> u64 {
     u64::try_from(policy().longest_between_reads().as_millis()).expect("minutes")
-}
-
-/// An event between two sweeps. A number modulo the number of connections chooses the connection.
-#[derive(Clone, Debug)]
-enum Event {
-    To(usize, Action),
-    Opens(Option<Options>),
-    Closes(usize),
-    /// The program sets `SO_KEEPALIVE`: no segment moves.
-    TurnsOn(usize, Options),
-}
-
-/// The connections of one namespace, and its counters.
-struct Namespace {
-    now: u64,
-    open: Vec<(Cookie, Connection)>,
-    opened: u64,
-    /// What closed connections have added: segments received, segments sent, probes, retransmissions.
-    closed: [u64; 4],
-}
-
-impl Namespace {
-    fn new(kinds: &[Option<Options>]) -> Self {
-        let start = Connection::without_keepalive().now;
-        let mut namespace = Self { now: start, open: Vec::new(), opened: 0, closed: [0; 4] };
-        for kind in kinds {
-            namespace.open(*kind);
-        }
-        namespace
-    }
-
-    fn open(&mut self, kind: Option<Options>) {
-        let mut connection = Connection::without_keepalive();
-        // a new connection's clocks start now
-        connection.set_handshake(self.now);
-        if let Some(options) = kind {
-            connection.turn_on(options);
-        }
-        self.opened += 1;
-        self.open.push((Cookie(self.opened), connection));
-    }
-
-    fn pass(&mut self, pause: u64, events: &[Event]) {
-        let mut actions: BTreeMap<usize, Vec<Action>> = BTreeMap::new();
-        for event in events {
-            let which = |number: &usize| number.checked_rem(self.open.len());
-            match event {
-                Event::To(number, action) => {
-                    if let Some(at) = which(number) {
-                        actions.entry(at).or_default().push(*action);
-                    }
-                }
-                Event::TurnsOn(number, options) => {
-                    if let Some(at) = which(number) {
-                        self.open[at].1.turn_on(*options);
-                    }
-                }
-                Event::Opens(_) | Event::Closes(_) => {}
-            }
-        }
-        for (at, (_, connection)) in self.open.iter_mut().enumerate() {
-            connection.run(pause, actions.get(&at).map_or(&[], Vec::as_slice));
-        }
-        self.now += pause;
-        for event in events {
-            match event {
-                Event::Opens(kind) => self.open(*kind),
-                Event::Closes(number) if !self.open.is_empty() => {
-                    let (_, connection) = self.open.remove(number % self.open.len());
-                    // a FIN in each direction, and its acknowledgement
-                    let [segs_in, segs_out, probes, retransmitted] = connection.counters();
-                    for (sum, more) in self.closed.iter_mut().zip([segs_in + 2, segs_out + 2, probes, retransmitted]) {
-                        *sum += more;
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn sockets(&self) -> impl Iterator<Item = Socket> {
-        self.open.iter().map(|(cookie, connection)| Socket {
-            cookie: *cookie,
-            local: Endpoint::new(Ipv4Addr::new(10, 0, 0, 1).into(), 40_000),
-            remote: Endpoint::new(Ipv4Addr::new(192, 0, 2, 1).into(), 443),
-            ..connection.socket()
-        })
-    }
-
-    fn activity(&self) -> Activity {
-        let mut sums = self.closed;
-        for (_, connection) in &self.open {
-            sums.iter_mut().zip(connection.counters()).for_each(|(sum, more)| *sum += more);
-        }
-        let [segs_in, segs_out, probes, retransmitted] = sums;
-        let established = self.open.len() as u64;
-        Activity { opens: self.opened, established, segs_in, segs_out, retransmitted, probes }
-    }
-}
-
-/// An agent's tracker, and how it sweeps.
-struct Agent {
-    tracker: Tracker,
-    skips: bool,
-    /// The cost to look up one connection, if a dump costs a millisecond.
-    lookup_cost: Duration,
-    skipped: u32,
-    looked_up: u32,
-    /// The idle times that ended, of connections without keepalive.
-    idle_times: Vec<IdleEnd>,
-}
-
-impl Agent {
-    /// An agent that dumps in every sweep.
-    fn thorough() -> Self {
-        Self { skips: false, ..Self::skipping(Duration::ZERO) }
-    }
-
-    fn skipping(lookup_cost: Duration) -> Self {
-        Self { tracker: Tracker::default(), skips: true, lookup_cost, skipped: 0, looked_up: 0, idle_times: Vec::new() }
-    }
-
-    fn sample(&mut self, sockets: impl Iterator<Item = Socket>, now: Moment) {
-        sockets.for_each(|socket| {
-            self.tracker.sample(&socket, now);
-        });
-        self.tracker.end_read(true, now, |_, tracked, idle| {
-            if tracked.keepalive_timer() == KeepaliveTimer::Off {
-                self.idle_times.push(*idle);
-            }
-        });
-    }
-
-    fn sweep(&mut self, namespace: &Namespace) -> Counts {
-        let (now, activity) = (Moment::from_millis(namespace.now), namespace.activity());
-        let memory = self.tracker.namespace(NS).filter(|_| self.skips);
-        let what = memory.map_or(WhatToRead::Everything, |memory| {
-            memory.what_to_read(&activity, now, policy().longest_between_reads().into(), self.lookup_cost)
-        });
-        match what {
-            WhatToRead::Nothing => {
-                self.tracker.skip(NS, now);
-                self.skipped += 1;
-            }
-            WhatToRead::Sockets(names)
-                if names.iter().all(|name| namespace.open.iter().any(|(cookie, _)| *cookie == name.cookie)) =>
-            {
-                self.tracker.begin_lookup(NS, None);
-                let known = |socket: &Socket| names.iter().any(|name| name.cookie == socket.cookie);
-                self.sample(namespace.sockets().filter(known), now);
-                self.tracker.store_baseline(NS, activity, now, None);
-                self.looked_up += 1;
-            }
-            _ => {
-                self.tracker.begin_dump(NS, None);
-                self.sample(namespace.sockets(), now);
-                self.tracker.store_baseline(NS, activity, now, Some(Duration::from_millis(1)));
-            }
-        }
-        let assessment = assess(&self.tracker, &policy(), &Nobody, now);
-        let counts = assessment.counts().clone();
-        assessment.store_in(&mut self.tracker);
-        counts
-    }
-}
-
-struct Nobody;
-
-impl OwnerOf for Nobody {
-    fn owner(&self, _: NsId, _: Option<u64>, _: u32) -> Arc<Owner> {
-        Arc::default()
-    }
-
-    fn by_inode(&self, _: NsId, _: Option<u64>) -> bool {
-        false
-    }
 }
 
 /// Keepalive that probes in time and is answered, so that the tracker soon knows its KEEPIDLE.

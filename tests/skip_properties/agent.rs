@@ -1,0 +1,123 @@
+//! An agent's memory, and how its sweeps read namespaces.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepalive_auditor::judge::assess::assess;
+use keepalive_auditor::judge::groups::OwnerOf;
+use keepalive_auditor::judge::memory::idle::IdleEnd;
+use keepalive_auditor::judge::memory::{KeepaliveTimer, Moment, Tracker};
+use keepalive_auditor::judge::policy::Policy;
+use keepalive_auditor::judge::report::Counts;
+use keepalive_auditor::owner::{NsId, Owner};
+use keepalive_auditor::record::WhatToRead;
+use keepalive_auditor::socket::Socket;
+
+use crate::namespace::Namespace;
+use crate::policy;
+
+/// An agent's tracker, and how it sweeps.
+pub struct Agent {
+    policy: Policy,
+    tracker: Tracker,
+    skips: bool,
+    /// The cost to look up one connection, if a dump costs a millisecond.
+    lookup_cost: Duration,
+    pub skipped: u32,
+    looked_up: u32,
+    /// The idle times that ended, of connections without keepalive.
+    pub idle_times: Vec<IdleEnd>,
+}
+
+impl Agent {
+    /// An agent that dumps in every sweep.
+    pub fn thorough() -> Self {
+        Self { skips: false, ..Self::skipping(Duration::ZERO) }
+    }
+
+    pub fn skipping(lookup_cost: Duration) -> Self {
+        Self {
+            policy: policy(),
+            tracker: Tracker::default(),
+            skips: true,
+            lookup_cost,
+            skipped: 0,
+            looked_up: 0,
+            idle_times: Vec::new(),
+        }
+    }
+
+    /// This agent with another policy.
+    pub fn with(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    fn sample(&mut self, sockets: impl Iterator<Item = Socket>, now: Moment) {
+        sockets.for_each(|socket| {
+            self.tracker.sample(&socket, now);
+        });
+        self.tracker.end_read(true, now, |_, tracked, idle| {
+            if tracked.keepalive_timer() == KeepaliveTimer::Off {
+                self.idle_times.push(*idle);
+            }
+        });
+    }
+
+    /// Sweeps the only namespace.
+    pub fn sweep(&mut self, namespace: &Namespace) -> Counts {
+        self.sweep_all(std::slice::from_ref(namespace))
+    }
+
+    /// Sweeps several namespaces.
+    pub fn sweep_all(&mut self, namespaces: &[Namespace]) -> Counts {
+        for namespace in namespaces {
+            self.read(namespace);
+        }
+        let now = namespaces.iter().map(|namespace| namespace.now).max().unwrap_or_default();
+        let assessment = assess(&self.tracker, &self.policy, &Nobody, Moment::from_millis(now));
+        let counts = assessment.counts().clone();
+        assessment.store_in(&mut self.tracker);
+        counts
+    }
+
+    fn read(&mut self, namespace: &Namespace) {
+        let id = namespace.id;
+        let (now, activity) = (Moment::from_millis(namespace.now), namespace.activity());
+        let memory = self.tracker.namespace(id).filter(|_| self.skips);
+        let what = memory.map_or(WhatToRead::Everything, |memory| {
+            memory.what_to_read(&activity, now, self.policy.longest_between_reads().into(), self.lookup_cost)
+        });
+        match what {
+            WhatToRead::Nothing => {
+                self.tracker.skip(id, now);
+                self.skipped += 1;
+            }
+            WhatToRead::Sockets(names)
+                if names.iter().all(|name| namespace.open.iter().any(|(cookie, _)| *cookie == name.cookie)) =>
+            {
+                self.tracker.begin_lookup(id, None);
+                let known = |socket: &Socket| names.iter().any(|name| name.cookie == socket.cookie);
+                self.sample(namespace.sockets().filter(known), now);
+                self.tracker.store_baseline(id, activity, now, None);
+                self.looked_up += 1;
+            }
+            _ => {
+                self.tracker.begin_dump(id, None);
+                self.sample(namespace.sockets(), now);
+                self.tracker.store_baseline(id, activity, now, Some(Duration::from_millis(1)));
+            }
+        }
+    }
+}
+
+struct Nobody;
+
+impl OwnerOf for Nobody {
+    fn owner(&self, _: NsId, _: Option<u64>, _: u32) -> Arc<Owner> {
+        Arc::default()
+    }
+
+    fn by_inode(&self, _: NsId, _: Option<u64>) -> bool {
+        false
+    }
+}

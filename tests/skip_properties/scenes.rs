@@ -1,0 +1,198 @@
+//! Two namespaces of one node, with connections of every kind: heartbeats, paths that count payload, the two ends of
+//! one connection, and peers that vanish before and after the path has dropped a connection.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepalive_auditor::judge::policy::{LocalScope, Path, PathRule, Policy, RefreshedBy};
+use keepalive_auditor::judge::verdict::Verdict;
+use keepalive_auditor::owner::NsId;
+use keepalive_auditor::socket::Endpoint;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use crate::agent::Agent;
+use crate::namespace::{NS, Namespace, SERVER};
+use crate::simulated_kernel::{Action, Options};
+use crate::{INTERVAL, action, in_time, lookup_cost, options, policy};
+
+/// Where one end of a connection is: the namespace, and the position in it.
+type Place = (usize, usize);
+
+/// What a connection is.
+#[derive(Clone, Debug)]
+enum Kind {
+    /// To another machine.
+    Plain(Option<Options>),
+    /// Likewise, over a path that counts only payload.
+    Payload(Option<Options>),
+    /// Likewise, with a heartbeat every so many milliseconds.
+    Beating(u64, Option<Options>),
+    /// Between the two namespaces of this node.
+    Pair(Option<Options>, Option<Options>),
+}
+
+/// What happens to one connection between two sweeps.
+#[derive(Clone, Debug)]
+struct Happens(usize, Action);
+
+/// The node.
+struct Node {
+    namespaces: [Namespace; 2],
+    /// Connections in the order in which they were opened: one end, or two.
+    connections: Vec<(Place, Option<Place>)>,
+    /// Heartbeats, by place: the time between two.
+    beats: BTreeMap<Place, u64>,
+}
+
+impl Node {
+    fn new(kinds: &[Kind]) -> Self {
+        let namespaces = [Namespace::empty(NS), Namespace::empty(NsId(NS.0 + 1))];
+        let mut node = Self { namespaces, connections: Vec::new(), beats: BTreeMap::new() };
+        for (number, kind) in (0..).zip(kinds) {
+            let ours = Endpoint::new(Ipv4Addr::new(10, 0, 0, 1).into(), 40_000 + number);
+            let theirs = Endpoint::new(Ipv4Addr::new(10, 0, 0, 2).into(), 40_000 + number);
+            match kind {
+                Kind::Plain(options) => {
+                    let one = node.connect(0, *options, [ours, Endpoint::new(SERVER.into(), 443)]);
+                    node.connections.push((one, None));
+                }
+                Kind::Payload(options) => {
+                    let one = node.connect(0, *options, [ours, Endpoint::new(SERVER.into(), PAYLOAD_PORT)]);
+                    node.connections.push((one, None));
+                }
+                Kind::Beating(period, options) => {
+                    let one = node.connect(0, *options, [ours, Endpoint::new(SERVER.into(), 443)]);
+                    node.beats.insert(one, *period);
+                    node.connections.push((one, None));
+                }
+                Kind::Pair(near, far) => {
+                    let one = node.connect(0, *near, [ours, theirs]);
+                    let other = node.connect(1, *far, [theirs, ours]);
+                    node.connections.push((one, Some(other)));
+                }
+            }
+        }
+        node
+    }
+
+    fn connect(&mut self, namespace: usize, options: Option<Options>, ends: [Endpoint; 2]) -> Place {
+        self.namespaces[namespace].connect(options, ends);
+        (namespace, self.namespaces[namespace].open.len() - 1)
+    }
+
+    fn pass(&mut self, pause: u64, happens: &[Happens]) {
+        let mut actions: [BTreeMap<usize, Vec<Action>>; 2] = Default::default();
+        let mut act = |(namespace, at): Place, action| actions[namespace].entry(at).or_default().push(action);
+        for Happens(number, action) in happens {
+            let (one, other) = self.connections[number % self.connections.len()];
+            let at_the_peer = match *action {
+                // the peer's own timer probes
+                Action::Probed(_) if other.is_some() => continue,
+                Action::Sends(at) => Action::Receives(at),
+                Action::Receives(at) => Action::Sends(at),
+                action => action,
+            };
+            act(one, *action);
+            if let Some(other) = other {
+                act(other, at_the_peer);
+            }
+        }
+        let start = self.namespaces[0].now;
+        for (&place, &period) in &self.beats {
+            let first = period - start % period;
+            (first..=pause)
+                .step_by(usize::try_from(period).expect("a short time"))
+                .for_each(|at| act(place, Action::Beats(at)));
+        }
+        let probes = |node: &Self, (namespace, at): Place| node.namespaces[namespace].open[at].1.counters()[2];
+        let pairs: Vec<(Place, Place)> =
+            self.connections.iter().filter_map(|&(one, other)| other.map(|other| (one, other))).collect();
+        let before: Vec<_> = pairs.iter().map(|&(one, other)| [probes(self, one), probes(self, other)]).collect();
+        for (namespace, actions) in self.namespaces.iter_mut().zip(&actions) {
+            namespace.run(pause, actions);
+        }
+        for ((one, other), before) in pairs.into_iter().zip(before) {
+            for (from, to, before) in [(one, other, before[0]), (other, one, before[1])] {
+                let sent = u32::try_from(probes(self, from) - before).expect("few probes");
+                self.namespaces[to.0].open[to.1].1.count_peer_probes(sent);
+            }
+        }
+    }
+}
+
+const PAYLOAD_PORT: u16 = 8443;
+
+fn two_paths() -> Policy {
+    let path = Arc::new(Path {
+        name: "proxy".to_owned(),
+        idle_timeout: Duration::from_mins(1),
+        refreshed_by: RefreshedBy::Payload,
+        ..Path::default()
+    });
+    let rule = PathRule { cidrs: Vec::new(), ports: vec![PAYLOAD_PORT..=PAYLOAD_PORT], path };
+    Policy { rules: vec![rule], local_scope: LocalScope::Namespace, ..policy() }
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    let near = prop::option::of(in_time());
+    let beating = (1..30_u64, prop::option::of(options()));
+    prop_oneof![
+        3 => prop::option::of(options()).prop_map(Kind::Plain),
+        1 => prop::option::of(options()).prop_map(Kind::Payload),
+        1 => beating.prop_map(|(period, options)| Kind::Beating(period * 1000, options)),
+        2 => (near, prop::option::of(in_time())).prop_map(|(near, far)| Kind::Pair(near, far)),
+    ]
+}
+
+/// Sweeps with what happens before each, mostly nothing.
+fn some_time(most: usize) -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
+    let happens = (any::<usize>(), action()).prop_map(|(number, action)| Happens(number, action));
+    let happens = prop_oneof![6 => Just(Vec::new()), 1 => vec(happens, 1..3)];
+    vec((INTERVAL - 2_000..INTERVAL + 2_000, happens), 1..most)
+}
+
+/// A connection is idle for some time, its peer vanishes, and it sends; then some minutes.
+fn hang() -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
+    (1..35_usize, any::<usize>(), 0..INTERVAL, any::<bool>(), 4..12_usize).prop_map(
+        |(idle, number, at, sends, after)| {
+            let mut last = vec![Happens(number, Action::Vanishes(at))];
+            last.extend(sends.then_some(Happens(number, Action::Sends(at))));
+            let quiet = |times| std::iter::repeat_n((INTERVAL, Vec::new()), times);
+            quiet(idle).chain([(INTERVAL, last)]).chain(quiet(after)).collect()
+        },
+    )
+}
+
+#[test]
+fn every_verdict_is_found_in_the_sweep_that_a_dump_would_find_it_in() {
+    let scene = (vec(kind(), 1..6), some_time(40), prop::option::of(hang()), some_time(20), lookup_cost());
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let seen = Cell::new([0_u64; Verdict::COUNT]);
+    let skipped = Cell::new(0);
+    let ran = TestRunner::new(config).run(&scene, |(kinds, before, hang, after, lookup_cost)| {
+        let mut node = Node::new(&kinds);
+        let mut thorough = Agent::thorough().with(two_paths());
+        let mut skipping = Agent::skipping(lookup_cost).with(two_paths());
+        for (at, (pause, happens)) in before.iter().chain(hang.iter().flatten()).chain(&after).enumerate() {
+            node.pass(*pause, happens);
+            let (truth, report) = (thorough.sweep_all(&node.namespaces), skipping.sweep_all(&node.namespaces));
+            prop_assert_eq!(&truth.tallies, &report.tallies, "sweep {}", at);
+            prop_assert_eq!(truth.verdicts, report.verdicts);
+            let sums = seen.get();
+            seen.set(std::array::from_fn(|verdict| sums[verdict] + truth.verdicts[verdict]));
+        }
+        skipped.set(skipped.get() + skipping.skipped);
+        prop_assert_eq!(thorough.idle_times, skipping.idle_times);
+        Ok(())
+    });
+    ran.unwrap_or_else(|error| panic!("{error}"));
+    let never: Vec<_> = Verdict::ALL.into_iter().filter(|&verdict| seen.get()[verdict as usize] == 0).collect();
+    // the kernel shows no timer that hides another in the first sweep of a connection, and the ends are far apart
+    assert!(never.iter().all(|verdict| matches!(verdict, Verdict::Undetermined | Verdict::Local)), "{never:?}");
+    assert!(skipped.get() > 0, "nothing was skipped");
+}
