@@ -109,7 +109,7 @@ impl Digest {
             let entries = (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen());
             let shown = entries.filter(move |(_, tracked)| {
                 let owner = || self.owners.owner(id, memory.origin(tracked).cgroup, tracked.inode);
-                select.takes(|| memory.local(tracked), tracked.remote())
+                select.takes(|| memory.local(tracked), || tracked.remote())
                     && (!select.by_owner() || select.takes_owner(&owner()))
             });
             shown.map(move |(at, tracked)| (id, at, tracked))

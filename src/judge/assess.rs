@@ -72,6 +72,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
     let pairs = Pairs::find(tracker);
     let mut worst = Worst::new(policy.max_findings, tracker.len());
     let mut counts = Counts::default();
+    let mut tallies = BTreeMap::new();
     let mut namespaces = Vec::new();
     for (position, (id, memory)) in (0_u32..).zip(tracker.namespaces()) {
         let assessor = Assessor { tracker, policy, pairs: &pairs, now, id, memory };
@@ -85,12 +86,12 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
             }
             let (flagged, local) = (judgement.verdict.flagged(), judgement.verdict == Verdict::Local);
             let (expired, stale) = (judgement.expires(), judgement.is_stale());
-            let marks_differ = (flagged, local) != (tracked.is_flagged(), tracked.is_local());
-            if expired || stale || marks_differ {
+            let is_new = expired && !tracked.has_expired() || stale && !tracked.is_stale();
+            if is_new || (flagged, local) != (tracked.is_flagged(), tracked.is_local()) {
                 changes.push(StateChange { at, expired, stale, flagged, local });
             }
             let group = groups.of(tracked);
-            let shown = group.selected && policy.select.takes(|| memory.local(tracked), tracked.remote());
+            let shown = group.selected && policy.select.takes(|| memory.local(tracked), || tracked.remote());
             if group.ignored {
                 counts.ignored += u64::from(shown);
                 continue;
@@ -109,19 +110,17 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
             let idle = judgement.idle().unwrap_or_default();
             worst.offer(Rank::new(verdict, idle, position, tracked.cookie(), at));
         }
-        for socket in memory.half_closed().iter().filter(|socket| policy.select.takes(|| socket.local, socket.remote)) {
+        for socket in
+            memory.half_closed().iter().filter(|socket| policy.select.takes(|| socket.local, || socket.remote))
+        {
             let owner = owners.owner(id, socket.cgroup, socket.inode);
             if policy.select.takes_namespace(id) && policy.select.takes_owner(&owner) && !policy.ignores(&owner) {
                 *counts.half_closed.entry((owner, socket.waits)).or_default() += 1;
             }
         }
-        namespaces.push(NamespaceAssessment {
-            id,
-            owners: groups.pour_into(&mut counts.tallies),
-            changes,
-            next_change,
-        });
+        namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut tallies), changes, next_change });
     }
+    counts.tallies = Arc::new(tallies);
     counts.truncated = counts.connections().saturating_sub(worst.len() as u64);
     Assessment { counts, worst, pairs, namespaces, now }
 }

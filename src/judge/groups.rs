@@ -48,6 +48,8 @@ struct Counts<'a> {
     by_state: [[u64; Verdict::COUNT]; Keepalive::COUNT],
     flagged_wire_idle_max: Option<Millis>,
     endpoints: HashMap<FlaggedKey, (&'a Arc<Path>, u64)>,
+    /// The last key that was counted, and how often in a row: those are not in `endpoints` yet.
+    last: Option<(FlaggedKey, &'a Arc<Path>, u64)>,
 }
 
 /// Endpoint, path and verdict. The path is compared by its address: comparing names would cost more than all the rest.
@@ -118,18 +120,32 @@ impl<'a> Group<'a> {
     ) {
         let counts = &mut self.counts[direction as usize];
         counts.flagged_wire_idle_max = counts.flagged_wire_idle_max.max(wire_idle);
-        let key = |endpoint| (endpoint, Arc::as_ptr(path), verdict);
-        if let Some((_, count)) = counts.endpoints.get_mut(&key(Some(endpoint))) {
-            *count += 1;
+        let key = (Some(endpoint), Arc::as_ptr(path), verdict);
+        match &mut counts.last {
+            Some((last, _, count)) if *last == key => *count += 1,
+            _ => {
+                counts.count_last();
+                counts.last = Some((key, path, 1));
+            }
+        }
+    }
+}
+
+impl Counts<'_> {
+    fn count_last(&mut self) {
+        let Some(((endpoint, path, verdict), of, more)) = self.last.take() else { return };
+        if let Some((_, count)) = self.endpoints.get_mut(&(endpoint, path, verdict)) {
+            *count += more;
             return;
         }
-        let endpoint = Some(endpoint).filter(|_| counts.endpoints.len() < MAX_ENDPOINTS);
-        counts.endpoints.entry(key(endpoint)).or_insert((path, 0)).1 += 1;
+        let endpoint = endpoint.filter(|_| self.endpoints.len() < MAX_ENDPOINTS);
+        self.endpoints.entry((endpoint, path, verdict)).or_insert((of, 0)).1 += more;
     }
 }
 
 impl From<Counts<'_>> for Tally {
-    fn from(counts: Counts<'_>) -> Self {
+    fn from(mut counts: Counts<'_>) -> Self {
+        counts.count_last();
         let mut tally =
             Self { counts: counts.by_state, flagged_wire_idle_max: counts.flagged_wire_idle_max, ..Self::default() };
         for ((endpoint, _, verdict), (path, count)) in counts.endpoints {

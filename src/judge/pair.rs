@@ -97,7 +97,7 @@ impl<'a> Search<'a> {
     fn run(mut self) -> Pairs {
         // only a connection to an address of this node can have its peer here; mostly there is none, and the search
         // ends here
-        let candidates: Vec<Ref> = self.all().filter(|&one| self.locals.contains(&self.remote(one).addr)).collect();
+        let candidates = self.candidates();
         if !candidates.is_empty() {
             for (links, (_, memory)) in self.links.iter_mut().zip(&self.memories) {
                 links.resize(memory.entries().len(), Link::None);
@@ -108,6 +108,25 @@ impl<'a> Search<'a> {
         let ids: Vec<NsId> = self.memories.iter().map(|&(id, _)| id).collect();
         let peers = ids.iter().copied().zip(self.links).filter(|(_, links)| !links.is_empty()).collect();
         Pairs { ids, peers }
+    }
+
+    fn candidates(&self) -> Vec<Ref> {
+        let mut found = Vec::new();
+        for (namespace, (_, memory)) in (0_u32..).zip(&self.memories) {
+            // many in a row go to one address
+            let mut last = None;
+            for (at, entry) in (0_u32..).zip(memory.entries()).filter(|(_, entry)| entry.seen()) {
+                let is_here = match last {
+                    Some((address, is_here)) if address == entry.remote_address() => is_here,
+                    _ => self.locals.contains(&entry.remote().addr),
+                };
+                last = Some((entry.remote_address(), is_here));
+                if is_here {
+                    found.push(Ref { namespace, at });
+                }
+            }
+        }
+        found
     }
 
     fn exact(&mut self, candidates: &[Ref]) {

@@ -277,7 +277,7 @@ pub struct Counts {
     /// Connections whose details were left out.
     pub truncated: u64,
     /// By owner and direction.
-    pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,
+    pub tallies: Arc<BTreeMap<(Arc<Owner>, Direction), Tally>>,
     /// Half-closed sockets that processes hold, by owner: counted, not judged.
     pub half_closed: BTreeMap<(Arc<Owner>, Waits), u64>,
 }
@@ -325,7 +325,7 @@ pub struct Report {
     /// Connections in detail, worst first; empty where they are made one by one.
     pub findings: Vec<Finding>,
     /// Counts by owner and direction.
-    pub tallies: BTreeMap<(Arc<Owner>, Direction), Tally>,
+    pub tallies: Arc<BTreeMap<(Arc<Owner>, Direction), Tally>>,
     /// Half-closed sockets that processes hold, by owner: counted, not judged.
     pub half_closed: BTreeMap<(Arc<Owner>, Waits), u64>,
     /// Counters of pods' namespaces, by owner.

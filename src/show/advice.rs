@@ -138,9 +138,8 @@ pub fn help(cause: Cause, findings: &[&Finding]) -> Vec<String> {
             lines.map(str::to_owned).to_vec()
         }
         Cause::PayloadOnly => vec![format!(
-            "What helps: a heartbeat of the application at most every {} s (HTTP/2 or gRPC PING, AMQP or MQTT heartbeat, SSH \
-             ServerAliveInterval, \
-                 WebSocket ping), or a higher limit on the path.",
+            "What helps: a heartbeat of the application at most every {} s (HTTP/2 or gRPC PING, AMQP or MQTT \
+             heartbeat, SSH ServerAliveInterval, WebSocket ping), or a higher limit on the path.",
             limit / 2.0
         )],
         _ => Vec::new(),

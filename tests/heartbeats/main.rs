@@ -1,7 +1,8 @@
 //! Judges recorded heartbeats and pools of real programs, from their `tcp_info`, at every interval of an agent.
 //!
 //! `measured.tsv` was recorded on Linux 6.18 between two network namespaces, a sample each second: grpcio 1.85,
-//! `RabbitMQ` 3.10 with pika 1.4, mosquitto 2.0 with paho-mqtt 2.2, websockets 17, `OpenSSH` 9.2, Redis 7.0, `PostgreSQL` 15 with psycopg and pgbench,
+//! `RabbitMQ` 3.10 with pika 1.4, mosquitto 2.0 with paho-mqtt 2.2, websockets 17, `OpenSSH` 9.2, Redis 7.0,
+//! `PostgreSQL` 15 with psycopg and pgbench,
 //! nginx 1.22 with requests. A line is a sample that differs from the one before: series, milliseconds, segments sent
 //! with payload, bytes sent, bytes received, segments sent, segments received, and the milliseconds since payload last
 //! moved.

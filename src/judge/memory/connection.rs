@@ -201,6 +201,12 @@ impl TrackedConnection {
         Endpoint::new(Ipv6Addr::from(self.remote_addr).into(), self.remote_port)
     }
 
+    /// The peer's address in its IPv6 form, which costs less to compare.
+    #[must_use]
+    pub fn remote_address(&self) -> [u8; 16] {
+        self.remote_addr
+    }
+
     /// The timer at the last sample.
     #[must_use]
     pub fn timer(&self) -> Timer {
@@ -329,6 +335,12 @@ impl TrackedConnection {
     /// Stores that it is idle for longer than the path keeps its state.
     pub fn mark_expired(&mut self) {
         self.set(EXPIRED, true);
+    }
+
+    /// Whether we had watched nothing move for the path's idle timeout, and nothing has moved since.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.is(STALE)
     }
 
     /// Stores that we have watched nothing move for the path's idle timeout, so that a later probe of the peer is known

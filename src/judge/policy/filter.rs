@@ -53,8 +53,8 @@ impl Select {
 
     /// Whether a connection with these ends is shown.
     #[must_use]
-    pub fn takes(&self, local: impl FnOnce() -> Endpoint, remote: Endpoint) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.matches(local(), remote))
+    pub fn takes(&self, local: impl FnOnce() -> Endpoint, remote: impl FnOnce() -> Endpoint) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(local(), remote()))
     }
 }
 

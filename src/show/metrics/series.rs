@@ -85,7 +85,7 @@ impl<'a> Series<'a> {
     /// Tallies by the labels that `--metrics-detail` leaves.
     fn tallies(&self) -> BTreeMap<(OwnerLabels, Direction), Tally> {
         let mut tallies: BTreeMap<(OwnerLabels, Direction), Tally> = BTreeMap::new();
-        for ((owner, direction), tally) in &self.report.tallies {
+        for ((owner, direction), tally) in self.report.tallies.iter() {
             tallies.entry((self.owner(owner), *direction)).or_default().add(tally.clone());
         }
         tallies

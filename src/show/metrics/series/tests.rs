@@ -19,7 +19,8 @@ fn report() -> Report {
     let unit = Owner { kind: OwnerKind::Unit, container: Some("sshd.service".into()), ..Owner::default() };
     let owners =
         [pod("web-7d4b9c6f5-x2k8p", "app"), pod("web-7d4b9c6f5-zz5wq", "app"), pod("etcd-n1", "etcd"), unit.into()];
-    let tallies = owners.map(|owner| ((owner, Direction::Outbound), tally.clone())).into();
+    let tallies = owners.map(|owner| ((owner, Direction::Outbound), tally.clone()));
+    let tallies = Arc::new(BTreeMap::from(tallies));
     let pods = [(pod("quiet-0", "app"), PodCounters::default())].into();
     let half_closed = [((pod("etcd-n1", "etcd"), Waits::CloseWait), 2)].into();
     Report { node: "n1".to_owned(), tallies, pods, half_closed, ..Report::default() }
