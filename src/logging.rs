@@ -47,8 +47,13 @@ pub enum Style {
     Json,
 }
 
-/// Starts logging. The error names the flag.
-pub fn start(level: &str, style: Style, reader: Reader) -> Result<(), String> {
+/// Starts logging. The error names the flag. The thread that writes for a collector begins with `before_writing`.
+pub fn start(
+    level: &str,
+    style: Style,
+    reader: Reader,
+    before_writing: impl FnOnce() + Send + 'static,
+) -> Result<(), String> {
     // EnvFilter takes a bare word that is not a level for a module's name, and would log nothing
     let bare = !level.contains('=');
     let known = !bare || level.parse::<LevelFilter>().is_ok();
@@ -58,7 +63,10 @@ pub fn start(level: &str, style: Style, reader: Reader) -> Result<(), String> {
     })?;
     let writer = match reader {
         Reader::Person => BoxMakeWriter::new(io::stderr),
-        Reader::Collector => BoxMakeWriter::new(queue().map_err(|error| format!("cannot start logging: {error}"))?),
+        Reader::Collector => {
+            let queue = queue(before_writing).map_err(|error| format!("cannot start logging: {error}"))?;
+            BoxMakeWriter::new(queue)
+        }
     };
     // its own report of a failed write goes to stderr too, and panics when that fails
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
@@ -96,9 +104,12 @@ enum Message {
 }
 
 /// Starts the thread that writes.
-fn queue() -> io::Result<Queue> {
+fn queue(before_writing: impl FnOnce() + Send + 'static) -> io::Result<Queue> {
     let (sender, lines) = sync_channel(QUEUE);
-    thread::Builder::new().name("log".to_owned()).spawn(move || write_to(&mut io::stderr(), &lines))?;
+    thread::Builder::new().name("log".to_owned()).spawn(move || {
+        before_writing();
+        write_to(&mut io::stderr(), &lines);
+    })?;
     Ok(Queue(QUEUED.get_or_init(|| sender).clone()))
 }
 

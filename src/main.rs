@@ -10,6 +10,7 @@ use anyhow::Context;
 use keepalive_auditor::cli::remedy::RemedyArgs;
 use keepalive_auditor::cli::{self, Cli, ColorWhen, Command, Common, ListFormat, LogFormat};
 use keepalive_auditor::config::{AgentSource, AuditConfig, Config, ConfigFile, UsageError};
+use keepalive_auditor::host::privileges;
 use keepalive_auditor::logging::{self, Reader, print_error};
 use keepalive_auditor::show::{escape, glossary, profiles};
 use keepalive_auditor::{agent, audit, remedy, words};
@@ -134,5 +135,10 @@ fn start_logging(config: &Config, default_level: &str, reader: Reader) -> Result
         LogFormat::Text => logging::Style::Text,
         LogFormat::Json => logging::Style::Json,
     };
-    logging::start(config.log_level.as_deref().unwrap_or(default_level), style, reader).map_err(UsageError::new)
+    let level = config.log_level.as_deref().unwrap_or(default_level);
+    logging::start(level, style, reader, || {
+        // what cannot be dropped is not held
+        let _ = privileges::drop_for_this_thread();
+    })
+    .map_err(UsageError::new)
 }

@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{AgentConfig, AgentSource, UsageError};
 use crate::host::own_process::{self, ServiceManager};
-use crate::host::privileges;
+use crate::host::{privileges, seccomp};
 use crate::web::{self, Access};
 
 mod answers;
@@ -46,6 +46,9 @@ pub fn run(source: AgentSource, config: AgentConfig) -> Result<()> {
         .with_context(|| format!("cannot listen on {} (--web.listen-address)", config.listen_address))?;
     let held = privileges::reduce().context("cannot drop capabilities")?;
     let names: Vec<_> = held.iter().flatten().copied().collect();
+    if let Err(error) = seccomp::refuse_calls() {
+        tracing::warn!(%error, "this kernel cannot refuse system calls that the agent does not need (seccomp)");
+    }
     tracing::info!("holds {}", if names.is_empty() { "no capability".to_owned() } else { names.join(", ") });
     if let Some(access) = &mut access {
         access.follow_changes().context("cannot start the thread that reads the web configuration")?;

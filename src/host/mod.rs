@@ -21,6 +21,11 @@ pub mod own_process;
 pub mod owners;
 pub mod privileges;
 mod read;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub mod seccomp;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[path = "no_seccomp.rs"]
+pub mod seccomp;
 mod thread;
 mod worker;
 

@@ -128,7 +128,9 @@ fn half_a_request_ends_and_a_long_one_is_refused() {
 }
 
 #[test]
-fn threads_that_parse_requests_hold_no_capabilities() {
+fn no_thread_may_do_more_than_it_needs() {
+    /// `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE` and `CAP_SYS_ADMIN`.
+    const SWEEPS: u64 = 1 << 2 | 1 << 19 | 1 << 21;
     let agent = start();
     assert_eq!(agent.status("/api/v1/report", None), 200);
     let mut seen = Vec::new();
@@ -137,17 +139,17 @@ fn threads_that_parse_requests_hold_no_capabilities() {
         let read = |file: &str| fs::read_to_string(task.join(file)).expect("a thread's file");
         let name = read("comm").trim().to_owned();
         let status = read("status");
-        let held = |set: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(set)).expect("a set");
-            u64::from_str_radix(line.trim(), 16).expect("a mask")
-        };
-        let held = held("CapEff:") | held("CapPrm:") | held("CapInh:") | held("CapAmb:");
-        if ["web", "pages"].contains(&&*name) {
+        let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).expect("a field").trim();
+        let mask = |set: &str| u64::from_str_radix(field(set), 16).expect("a mask");
+        let held = ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"].into_iter().fold(0, |all, set| all | mask(set));
+        assert_eq!(held & !SWEEPS, 0, "{name} holds {held:x}");
+        if ["web", "pages", "log"].contains(&&*name) {
             assert_eq!(held, 0, "{name}");
         }
+        assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1", "2"), "{name}");
         seen.push(name);
     }
-    for name in ["web", "pages", "sweeps"] {
+    for name in ["web", "pages", "sweeps", "log"] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is not among {seen:?}");
     }
 }
