@@ -121,6 +121,17 @@ pub struct Common {
         env = "KEEPALIVE_AUDITOR_PROFILE"
     )]
     pub profile: Vec<String>,
+    /// Let limits that are read from the node shorten the default path [default: true]
+    ///
+    /// They are those of the node's own NAT: conntrack and IPVS. A configured limit or a profile wins.
+    #[arg(
+        long = "limits.from-node",
+        global = true,
+        value_name = "BOOL",
+        env = "KEEPALIVE_AUDITOR_LIMITS_FROM_NODE",
+        hide_short_help = true
+    )]
+    pub limits_from_node: Option<bool>,
     /// Set the age from which a connection is long-lived [default: 5m]
     #[arg(
         long,

@@ -41,6 +41,7 @@ pub struct ConfigFile {
     pub(super) metrics_detail: Option<MetricsDetail>,
     pub(super) max_series: Option<usize>,
     pub(super) watch_ends: bool,
+    pub(super) limits: LimitKeys,
     pub(super) filter: Option<String>,
     pub(super) all: bool,
     pub(super) format: Option<Format>,
@@ -68,6 +69,12 @@ pub struct ConfigFile {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct PathKeys {
     pub(super) procfs: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitKeys {
+    pub(super) from_node: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -71,6 +71,7 @@ impl Config {
                 Some(ScopeArg::Namespace) => LocalScope::Namespace,
                 Some(ScopeArg::Node) | None => LocalScope::Node,
             },
+            reads_node_limits: flags.limits_from_node.or(file.limits.from_node).unwrap_or(true),
             ..Policy::default()
         };
         let or_path = |flag: &Option<PathBuf>, key: &Option<PathBuf>| flag.clone().or_else(|| key.clone());

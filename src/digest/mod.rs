@@ -11,12 +11,13 @@ use crate::judge::memory::{Millis, Moment, Tracker};
 use crate::judge::policy::Policy;
 use crate::judge::report::{PodCounters, Totals};
 use crate::owner::NsId;
-use crate::record::{Counters, HeldSockets, Loss, LossReason, Namespace, ReadMode, Record};
+use crate::record::{Counters, HeldSockets, Loss, LossReason, Namespace, NodeFacts, ReadMode, Record};
 use crate::wire::inet_diag::{Message, Messages};
 
 mod consumer;
 mod ends;
 mod idle_ends;
+mod limits;
 mod owners;
 mod report;
 mod sweep;
@@ -58,6 +59,8 @@ pub struct Digest {
     ends: Ends,
     /// What was learned of the paths' limits.
     limits: LearnedLimits,
+    /// What the node says about idle timeouts.
+    node: NodeFacts,
     sweep: Sweep,
     /// When each namespace was last read, or found unchanged.
     read_at: BTreeMap<NsId, Moment>,
@@ -83,6 +86,7 @@ impl Digest {
             totals: Totals::default(),
             ends: Ends::default(),
             limits: LearnedLimits::default(),
+            node: NodeFacts::default(),
             sweep: Sweep::default(),
             read_at: BTreeMap::new(),
             first_clock: None,
@@ -183,6 +187,7 @@ impl Digest {
                     }
                 }
             }
+            Record::Node(facts) => self.node = facts.clone(),
             Record::Ends { namespace, counters, watched, bytes } => {
                 self.ends.explain(*namespace, counters, *watched, bytes);
             }
@@ -238,6 +243,7 @@ impl Digest {
             NamespaceFacts {
                 name: namespace.name.as_deref().map(Arc::from),
                 tcp_keepalive_time: counters.tcp_keepalive_time,
+                conntrack: counters.conntrack_established.map(|seconds| Duration::from_secs(seconds.into())),
             },
         );
         if namespace.read == ReadMode::Skip {
@@ -332,6 +338,7 @@ impl Digest {
         self.owners.namespaces.retain(|id, _| known(id));
         self.totals.sweeps += 1;
         self.owners.resolve(&self.tracker);
+        self.adopt_node_limits();
         self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now);
         let with_connections = self.assessment.counts().tallies.keys();
         ends::expire(&mut self.totals.ended, &self.tracker, now, with_connections);

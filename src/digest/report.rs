@@ -70,6 +70,7 @@ impl Digest {
             half_closed,
             pods,
             node_tcp_keepalive_time,
+            node_limits: self.node_limits(),
             paths: policy.paths().cloned().collect(),
             learned: limits.of_paths(policy),
             losses: sweep.losses.clone(),

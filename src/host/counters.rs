@@ -37,7 +37,7 @@ impl Reader {
     pub fn read(&mut self, id: NsId) -> (Counters, Option<io::Error>) {
         let known = self.known.get(&id).map(|&(known, _)| known);
         let is_due = self.sweep.wrapping_add(id.0).is_multiple_of(ALL_EVERY);
-        match read_again(known.filter(|_| !is_due)) {
+        match read_again(known, is_due) {
             Ok(counters) => {
                 self.known.insert(id, (counters, self.sweep));
                 (counters, None)
@@ -67,12 +67,13 @@ pub fn now() -> io::Result<Counters> {
     netstat(snmp()?)
 }
 
-fn read_again(known: Option<Counters>) -> io::Result<Counters> {
+fn read_again(known: Option<Counters>, is_due: bool) -> io::Result<Counters> {
     let now = snmp()?;
-    let Some(known) = known else { return Ok(sysctls(netstat(now)?)) };
+    let Some(known) = known.filter(|_| !is_due) else { return Ok(sysctls(netstat(now)?, known)) };
     let Counters { keepalive_probes, abort_on_timeout, abort_on_close, abort_on_data, .. } = Counters::default();
     let unchanged = Counters { keepalive_probes, abort_on_timeout, abort_on_close, abort_on_data, ..known };
-    let now = Counters { tcp_keepalive_time: known.tcp_keepalive_time, ..now };
+    let Counters { tcp_keepalive_time, conntrack_established, .. } = known;
+    let now = Counters { tcp_keepalive_time, conntrack_established, ..now };
     if now == unchanged { Ok(known) } else { netstat(now) }
 }
 
@@ -105,9 +106,16 @@ fn netstat(counters: Counters) -> io::Result<Counters> {
 }
 
 /// Adds the sysctls. A sandbox may hide them, and no judgement needs them.
-fn sysctls(counters: Counters) -> Counters {
-    let time = fs::read_to_string("/proc/sys/net/ipv4/tcp_keepalive_time").ok();
-    Counters { tcp_keepalive_time: time.and_then(|text| text.trim().parse().ok()), ..counters }
+///
+/// Conntrack has its sysctls in every namespace, once its module is loaded. It follows connections only where a rule
+/// asks for it: then it counts some. Once it has, it is taken to go on.
+fn sysctls(counters: Counters, known: Option<Counters>) -> Counters {
+    let read =
+        |name: &str| -> Option<u32> { fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?.trim().parse().ok() };
+    let followed = known.is_some_and(|known| known.conntrack_established.is_some());
+    let follows = followed || read("netfilter/nf_conntrack_count").is_some_and(|count| count > 0);
+    let established = follows.then(|| read("netfilter/nf_conntrack_tcp_timeout_established")).flatten();
+    Counters { tcp_keepalive_time: read("ipv4/tcp_keepalive_time"), conntrack_established: established, ..counters }
 }
 
 /// The text of a file; empty where this kernel has no such file.

@@ -13,6 +13,7 @@ mod failure;
 pub mod fds;
 mod find;
 pub mod holders;
+mod limits;
 pub mod lookup;
 pub mod names;
 pub mod netns;
@@ -65,6 +66,7 @@ pub struct Host {
     counters: counters::Reader,
     kernel: Kernel,
     ends: EndsWatch,
+    limits: limits::Limits,
     buffer: Vec<u8>,
     /// Reads command lines.
     command_lines: Worker,
@@ -79,6 +81,7 @@ impl Host {
             owners: Owners::new(&paths.roots),
             counters: counters::Reader::default(),
             kernel: Kernel::default(),
+            limits: limits::Limits::default(),
             ends: EndsWatch::new(paths.watch_ends, &paths.roots.procfs),
             buffer: Vec::new(),
             command_lines: Worker::default(),

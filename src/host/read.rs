@@ -41,6 +41,9 @@ impl Host {
                 }
             }
         }
+        if is_host {
+            to.consume(&Record::Node(self.limits.read(id).clone()))?;
+        }
         if self.ends.is_enabled() {
             // before its connections are read: an end after that is not missed
             self.ends.watch(id, found, &to.flagged(id));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::assessor::{Assessor, route};
 use super::groups::{Groups, OwnerOf};
@@ -24,6 +25,8 @@ pub struct NamespaceFacts {
     pub name: Option<Arc<str>>,
     /// Its `net.ipv4.tcp_keepalive_time`, seconds.
     pub tcp_keepalive_time: Option<u32>,
+    /// The limit of its conntrack, where that follows connections.
+    pub conntrack: Option<Duration>,
 }
 
 /// The judgement of one sweep: its counts, which connections are the worst, and what the memory must store before the

@@ -146,7 +146,7 @@ pub(super) fn route<'a>(
     let (local, remote) = (memory.local(tracked), tracked.remote());
     let (direction, service_port) =
         if memory.listens(local) { (Direction::Inbound, local.port) } else { (Direction::Outbound, remote.port) };
-    (direction, policy.path(remote.addr, service_port))
+    (direction, policy.path_from(memory.id(), remote, service_port))
 }
 
 /// The facts that one socket shows.

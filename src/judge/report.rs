@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use super::ends::{Outcome, Outcomes};
 pub use super::limits::{Contradiction, LearnedLimit, PeerEndpoint};
@@ -9,6 +10,7 @@ use super::memory::Moment;
 pub use super::memory::heartbeat::Heartbeats;
 pub use super::memory::heartbeat::kinds::Protocol as HeartbeatsOf;
 pub use super::memory::{Millis, PeerProbes, Unanswered, Waits};
+pub use super::policy::node_limits::Cloud;
 pub use super::policy::{LimitSource, OverdueBy, Path, RefreshedBy};
 use super::silence::SilenceHistogram;
 use super::verdict::{Keepalive, Verdict};
@@ -332,6 +334,8 @@ pub struct Report {
     pub pods: BTreeMap<Arc<Owner>, PodCounters>,
     /// The host namespace's `net.ipv4.tcp_keepalive_time`, seconds; no pod inherits it.
     pub node_tcp_keepalive_time: Option<u32>,
+    /// What the node says about idle timeouts.
+    pub node_limits: NodeLimitFacts,
     /// Every path and its idle timeout.
     pub paths: Vec<Arc<Path>>,
     /// What was measured of each of these.
@@ -342,6 +346,31 @@ pub struct Report {
     pub tracked: u64,
     /// Since the start of the program.
     pub totals: Totals,
+}
+
+/// What the node says about idle timeouts: facts, whether a path follows from them or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeLimitFacts {
+    /// Whether they may shorten the default path.
+    pub is_used: bool,
+    /// The limit of the host's conntrack, where that follows connections.
+    pub conntrack: Option<Duration>,
+    /// The shortest limit of the conntrack of any other namespace.
+    pub shortest_conntrack_elsewhere: Option<Duration>,
+    /// The established timeout of IPVS.
+    pub ipvs: Option<Duration>,
+    /// The cloud that the firmware names.
+    pub cloud: Option<Cloud>,
+    /// What could not be read, for people.
+    pub unread: Vec<String>,
+}
+
+impl NodeLimitFacts {
+    /// The shortest limit of the node itself.
+    #[must_use]
+    pub fn shortest(&self) -> Option<Duration> {
+        self.conntrack.into_iter().chain(self.ipvs).min()
+    }
 }
 
 /// How many losses a report spells out.

@@ -23,9 +23,11 @@ use crate::owner::{Holder, NsId, Owner};
 use crate::socket::KeepaliveOptions;
 
 mod file;
+mod node;
 mod what_to_read;
 
 pub use file::{RecordError, Recorder, Recording, replay};
+pub use node::NodeFacts;
 pub use what_to_read::{Consumer, SocketsToRead, WhatToRead};
 
 /// The version of the file form; a reader refuses a newer one.
@@ -65,6 +67,8 @@ pub enum Record<'a> {
         #[serde(skip)]
         cost: u64,
     },
+    /// What the node itself says about idle timeouts.
+    Node(NodeFacts),
     /// Flagged connections were not among those that the read showed: what the kernel says of them afterwards.
     Ends {
         /// The namespace.
@@ -240,6 +244,9 @@ pub struct Counters {
     pub abort_on_data: Option<u64>,
     /// `net.ipv4.tcp_keepalive_time`, seconds.
     pub tcp_keepalive_time: Option<u32>,
+    /// `net.netfilter.nf_conntrack_tcp_timeout_established`, seconds, where conntrack follows connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack_established: Option<u32>,
 }
 
 /// Something that a sweep could not read. A namespace that is named was there, so its connections are not known to have

@@ -7,10 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::limits;
 use super::why::Why;
+use super::{limits, node_limits};
 use crate::judge::cause::Cause;
-use crate::judge::report::{Contradiction, Finding, LearnedLimit, Millis, Outcome, Path, Report, Waits};
+use crate::judge::report::{
+    Contradiction, Finding, LearnedLimit, Millis, NodeLimitFacts, Outcome, Path, Report, Waits,
+};
 use crate::judge::verdict::Verdict;
 
 /// 9999-12-31T23:59:59Z, milliseconds since the Unix epoch.
@@ -42,6 +44,8 @@ impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Document<'_
         let paths: Vec<_> =
             report.paths.iter().zip(&report.learned).map(|(path, learned)| self::path(path, learned)).collect();
         map.serialize_entry("paths", &paths)?;
+        map.serialize_entry("node_limits", &read_from_node(&report.node_limits))?;
+        map.serialize_entry("notes", &node_limits::notes(report))?;
         let ended = Outcome::ALL.into_iter().zip(report.totals.ended.node);
         let ended: BTreeMap<_, _> = ended.map(|(outcome, count)| (outcome.name(), count)).collect();
         map.serialize_entry("flagged_ended", &ended)?;
@@ -107,6 +111,19 @@ fn path(path: &Path, learned: &LearnedLimit) -> Value {
         "contradiction": contradiction.map(Contradiction::name),
         "fitting_idle_timeout_seconds": contradiction.and_then(|_| learned.fitting()),
         "advice": limits::contradiction(path, learned),
+    })
+}
+
+/// What the node says about idle timeouts.
+fn read_from_node(facts: &NodeLimitFacts) -> Value {
+    let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
+    json!({
+        "used": facts.is_used,
+        "conntrack_seconds": seconds(facts.conntrack),
+        "shortest_conntrack_elsewhere_seconds": seconds(facts.shortest_conntrack_elsewhere),
+        "ipvs_seconds": seconds(facts.ipvs),
+        "cloud": facts.cloud.map(|cloud| json!({ "name": cloud.name, "profiles": cloud.profiles })),
+        "unread": facts.unread,
     })
 }
 

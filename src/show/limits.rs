@@ -52,6 +52,7 @@ pub fn contradiction(path: &Path, learned: &LearnedLimit) -> Option<String> {
 /// `Fits: --idle-timeout 240s, or a profile with such a limit: azure-lb`
 fn proposal(path: &Path, learned: &LearnedLimit, fitting: u64) -> String {
     let text = match path.name.as_str() {
+        _ if path.source == LimitSource::ReadFromNode => format!("Fits: --idle-timeout {fitting}s"),
         "default" => format!("Fits: --idle-timeout {fitting}s"),
         name => format!("Fits: `idle_timeout: {fitting}s` of path {name}"),
     };
@@ -64,7 +65,7 @@ struct Endpoint<'a>(&'a PeerEndpoint, usize);
 
 impl fmt::Display for Endpoint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PeerEndpoint { direction, remote, port } = self.0;
+        let PeerEndpoint { direction, remote, port, .. } = self.0;
         let remote = remote.to_canonical();
         let peer = match direction {
             Direction::Outbound => format!("to {}", std::net::SocketAddr::new(remote, *port)),
@@ -94,6 +95,7 @@ mod tests {
         direction: Direction::Outbound,
         remote: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
         port: 5432,
+        node_limit: None,
     };
 
     fn learned(survived: u64, broken: Option<(u64, u64)>) -> LearnedLimit {

@@ -11,6 +11,7 @@ pub mod json;
 pub mod limits;
 pub mod merge;
 pub mod metrics;
+pub mod node_limits;
 pub mod page;
 pub mod profiles;
 pub mod table;

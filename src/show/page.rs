@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::escape::html as html_text;
 use super::json::time;
-use super::limits;
 use super::table::summary;
 use super::units::{Human, Limit};
 use super::why::Why;
+use super::{limits, node_limits};
 use crate::judge::report::{Direction, Finding, Report};
 use crate::judge::verdict::Verdict;
 
@@ -72,10 +72,12 @@ fn body(out: &mut String, report: &Report, findings: &mut dyn Iterator<Item = Fi
     let summary = html_text(&summary(report));
     let _ =
         write!(out, "</ul><p>{summary} The last sweep started at {started} and took {} ms.</p>", report.duration.get());
+    let _ = write!(out, "<p>{}</p>", html_text(&node_limits::paths(report)));
     for sentence in limits::contradictions(report) {
         let _ = write!(out, "<p class=\"warning\">{}</p>", html_text(&sentence));
     }
-    for loss in &report.losses {
+    let notes = node_limits::notes(report);
+    for loss in report.losses.iter().chain(&notes) {
         let _ = write!(out, "<p class=\"warning\">{}</p>", html_text(loss));
     }
     let mut flagged = findings.filter(|finding| finding.verdict.flagged()).take(MAX_ROWS).peekable();

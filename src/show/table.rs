@@ -6,10 +6,9 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::escape;
-use super::limits;
 use super::units::{Human, Limit, SsTimer};
 use super::why::Why;
+use super::{escape, limits, node_limits};
 use crate::judge::report::{Direction, Finding, Millis, Outcome, Report};
 use crate::judge::verdict::Verdict;
 
@@ -166,7 +165,9 @@ pub fn write<I: Iterator<Item: Borrow<Finding>>>(
         }
     }
     writeln!(out, "{}", summary(report))?;
-    limits::contradictions(report).try_for_each(|sentence| writeln!(out, "{}", escape::line(&sentence)))
+    writeln!(out, "{}", node_limits::paths(report))?;
+    limits::contradictions(report).try_for_each(|sentence| writeln!(out, "{}", escape::line(&sentence)))?;
+    node_limits::notes(report).iter().try_for_each(|note| writeln!(out, "{note}"))
 }
 
 /// Columns are two blanks apart. The style is that of the first cell.

@@ -2,5 +2,6 @@
 //! Linux.
 
 mod destroyed;
+pub mod genl;
 pub mod inet_diag;
 pub mod tcp_info;

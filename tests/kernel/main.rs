@@ -14,6 +14,7 @@ mod heartbeats;
 mod hosts;
 mod keepidle;
 
+mod limits;
 mod memory;
 mod namespaces;
 mod pairs;

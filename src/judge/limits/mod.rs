@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::assessor::route;
 use super::memory::idle::{EndedBy, IdleEnd, IdleTime, SHORTEST_IDLE};
 use super::memory::{Millis, Moment, NamespaceMemory, TrackedConnection, Tracker};
-use super::policy::{Path, Policy, RefreshedBy};
+use super::policy::{LimitSource, Path, Policy, RefreshedBy};
 use super::report::Direction;
 use crate::owner::NsId;
 use crate::socket::Cookie;
@@ -41,6 +42,8 @@ pub struct PeerEndpoint {
     pub remote: IpAddr,
     /// The port of the listening end.
     pub port: u16,
+    /// The limit of the path, where that was read from the node.
+    pub node_limit: Option<Duration>,
 }
 
 /// What was learned since the program started.
@@ -195,7 +198,11 @@ impl LearnedLimits {
         paths
             .iter()
             .map(|path| {
-                let takes = |endpoint: &PeerEndpoint| Arc::ptr_eq(policy.path(endpoint.remote, endpoint.port), path);
+                let node_limit = (path.source == LimitSource::ReadFromNode).then_some(path.idle_timeout);
+                let takes = |endpoint: &PeerEndpoint| {
+                    let is_configured = || Arc::ptr_eq(policy.path(endpoint.remote, endpoint.port), path);
+                    endpoint.node_limit == node_limit && (node_limit.is_some() || is_configured())
+                };
                 let of_path = self
                     .endpoints
                     .iter()
@@ -214,7 +221,8 @@ fn endpoint<'a>(
 ) -> (PeerEndpoint, &'a Arc<Path>) {
     let (direction, path) = route(policy, memory, tracked);
     let port = if direction == Direction::Inbound { tracked.local_port } else { tracked.remote().port };
-    (PeerEndpoint { direction, remote: tracked.remote().addr, port }, path)
+    let node_limit = (path.source == LimitSource::ReadFromNode).then_some(path.idle_timeout);
+    (PeerEndpoint { direction, remote: tracked.remote().addr, port, node_limit }, path)
 }
 
 /// Whether nothing between the two ends drops idle connections.

@@ -83,7 +83,7 @@ impl Tracker {
     /// A lookup of this namespace's connections begins. It shows no listeners: those of the last dump stay.
     pub fn begin_lookup(&mut self, id: NsId, default_keepidle: Option<u32>) {
         self.current = Some(id);
-        self.namespaces.entry(id).or_default().begin(default_keepidle);
+        self.namespaces.entry(id).or_insert_with(|| NamespaceMemory::new(id)).begin(default_keepidle);
     }
 
     /// The namespace of the read under way.
@@ -142,6 +142,12 @@ impl Tracker {
     /// The policy has changed: the next sweep reads every namespace, and what is stored about idle timeouts is void.
     pub fn drop_judgements(&mut self) {
         self.namespaces.values_mut().for_each(NamespaceMemory::drop_judgements);
+    }
+
+    /// The limits of these namespaces have changed: see [`Tracker::drop_judgements`].
+    pub fn drop_judgements_of(&mut self, has_changed: impl Fn(NsId) -> bool) {
+        let changed = self.namespaces.iter_mut().filter(|(id, _)| has_changed(**id));
+        changed.for_each(|(_, memory)| memory.drop_judgements());
     }
 
     /// A sweep is over: namespaces for which `keep` is false are gone, and their connections with them. See

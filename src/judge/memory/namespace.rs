@@ -10,6 +10,7 @@ use super::clock::{Millis, Moment};
 use super::connection::TrackedConnection;
 use super::half_closed::HalfClosed;
 use super::idle::{AwaitedAnswers, IdleEnd};
+use crate::owner::NsId;
 use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
 
@@ -27,6 +28,7 @@ pub struct Origin {
 /// One namespace: its connections, its listeners, and how to find them again.
 #[derive(Debug, Default)]
 pub struct NamespaceMemory {
+    id: NsId,
     entries: Vec<TrackedConnection>,
     /// Positions in `entries`, by cookie.
     index: HashTable<u32>,
@@ -54,6 +56,17 @@ pub struct NamespaceMemory {
 }
 
 impl NamespaceMemory {
+    /// The empty memory of this namespace.
+    pub(super) fn new(id: NsId) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    /// Which namespace it is.
+    #[must_use]
+    pub fn id(&self) -> NsId {
+        self.id
+    }
+
     /// A read begins.
     pub(super) fn begin(&mut self, default_keepidle: Option<u32>) {
         self.default_keepidle = default_keepidle;

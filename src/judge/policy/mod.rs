@@ -9,10 +9,13 @@ use globset::GlobMatcher;
 use ipnet::IpNet;
 
 pub mod filter;
+pub mod node_limits;
 pub mod profiles;
 
-use crate::owner::Owner;
+use crate::owner::{NsId, Owner};
+use crate::socket::Endpoint;
 use filter::Select;
+use node_limits::NodePaths;
 
 /// The idle timeout of a path that nothing is configured for: what AWS's NLB, NAT gateway and conntrack share.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(350);
@@ -175,6 +178,10 @@ pub struct Policy {
     pub select: Select,
     /// How many connections are kept in detail, worst first.
     pub max_findings: usize,
+    /// Whether limits that are read from the node count.
+    pub reads_node_limits: bool,
+    /// The paths that the node's own limits make.
+    pub node: NodePaths,
 }
 
 impl Default for Policy {
@@ -188,20 +195,31 @@ impl Default for Policy {
             overdue_by: OverdueBy::default(),
             select: Select::default(),
             max_findings: usize::MAX,
+            reads_node_limits: true,
+            node: NodePaths::default(),
         }
     }
 }
 
 impl Policy {
-    /// The path of a connection, by its remote address and the port of its listening end.
+    /// The configured path of a connection, by its remote address and the port of its listening end.
     #[must_use]
     pub fn path(&self, remote: IpAddr, service_port: u16) -> &Arc<Path> {
         self.rules.iter().find(|rule| rule.matches(remote, service_port)).map_or(&self.default_path, |rule| &rule.path)
     }
 
+    /// The path of a connection of this namespace: the configured one, or a shorter one that the node's limits make of
+    /// the default.
+    #[must_use]
+    pub fn path_from(&self, namespace: NsId, remote: Endpoint, service_port: u16) -> &Arc<Path> {
+        let configured = self.path(remote.addr, service_port);
+        let is_default = Arc::ptr_eq(configured, &self.default_path);
+        is_default.then(|| self.node.path(namespace, remote)).flatten().unwrap_or(configured)
+    }
+
     /// Every path, the default first.
     pub fn paths(&self) -> impl Iterator<Item = &Arc<Path>> {
-        std::iter::once(&self.default_path).chain(self.rules.iter().map(|rule| &rule.path))
+        std::iter::once(&self.default_path).chain(self.rules.iter().map(|rule| &rule.path)).chain(self.node.paths())
     }
 
     /// The longest time between two reads of a namespace that has connections: a quarter of the shortest idle timeout,

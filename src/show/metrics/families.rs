@@ -198,6 +198,15 @@ families! {
         question: "Is the real limit of a path lower than the configured one?",
         query: "keepalive_auditor_path_idle_broken_seconds < keepalive_auditor_idle_timeout_seconds",
     }
+    NODE_LIMIT_SECONDS {
+        name: "node_limit_seconds",
+        kind: Kind::Gauge,
+        labels: &["kind"],
+        help: "Idle timeouts read from the node: conntrack, conntrack_elsewhere (not the host's namespace), ipvs.",
+        question: "On which nodes does the node's own NAT drop connections sooner than a path is said to?",
+        query: "min by (instance) (keepalive_auditor_node_limit_seconds) < on (instance) \
+                max by (instance) (keepalive_auditor_idle_timeout_seconds)",
+    }
     NODE_CONNECTIONS {
         name: "node_connections",
         kind: Kind::Gauge,

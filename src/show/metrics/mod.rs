@@ -136,6 +136,7 @@ fn sweep(report: &Report, dropped: u64) -> Vec<MetricFamily> {
         by(&families::PATH_IDLE_SURVIVED_SECONDS, learned(report, |learned| learned.survived, Ord::max)),
         by(&families::PATH_IDLE_BROKEN_SECONDS, learned(report, |learned| Some(learned.broken?.0), Ord::min)),
         family(&families::PATH_INFO, path_info(report)),
+        by(&families::NODE_LIMIT_SECONDS, node_limits(report)),
         by(&families::NODE_CONNECTIONS, verdicts.collect()),
         by(&families::NODE_FLAGGED_CONNECTIONS_ENDED_TOTAL, outcomes.collect()),
         by(&families::NAMESPACES, namespaces.map(|(name, count)| (name.to_owned(), float(count))).to_vec()),
@@ -177,6 +178,17 @@ fn learned(
         }
     }
     paths.into_iter().map(|(name, idle)| (name.to_owned(), idle.as_secs_f64())).collect()
+}
+
+/// The idle timeouts of the node's own NAT.
+fn node_limits(report: &Report) -> Vec<(String, f64)> {
+    let facts = &report.node_limits;
+    let kinds = [
+        ("conntrack", facts.conntrack),
+        ("conntrack_elsewhere", facts.shortest_conntrack_elsewhere),
+        ("ipvs", facts.ipvs),
+    ];
+    kinds.into_iter().filter_map(|(kind, limit)| Some((kind.to_owned(), limit?.as_secs_f64()))).collect()
 }
 
 /// One series for each path, for each way in which rules of its name are refreshed.
