@@ -61,6 +61,10 @@ soak MINUTES="20":
 trust-soak MINUTES="25":
     tests/trust/soak {{ MINUTES }}
 
+# show a router that drops idle connections, what is flagged, and what breaks; or `just demo reset`, `just demo backend`
+demo *BEHAVIOUR:
+    tests/demo/run {{ BEHAVIOUR }}
+
 # measure the program's cost and compare it with its limits; with an argument one of them: `just bench namespaces`
 bench *ARGS:
     cargo bench --bench limits -- {{ ARGS }}

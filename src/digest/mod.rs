@@ -330,6 +330,7 @@ impl Digest {
         let Self { policy, totals, limits, sweep, .. } = self;
         let of_lost = IdleEnds { policy, totals, limits, now }.of_lost();
         self.tracker.retain(|id| sweep.read.contains(&id) || sweep.unread.contains_key(&id), now, of_lost);
+        self.limits.add_resets(self.ends.resets(), sweep.clock);
         self.limits.finish(&self.policy, &self.tracker, now);
         self.read_at.retain(|id, _| self.tracker.namespace(*id).is_some());
         let known = |id: &NsId| sweep.read.contains(id) || self.read_at.contains_key(id);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::router::{From, Router};
+use crate::support::router::{From, Router};
 use crate::support::socket::{Connection, Keepalive};
 
 use Keepalive::{Default, Idle, IdleThenEvery, Off};

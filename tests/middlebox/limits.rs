@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::router::{Behaviour, From, INSIDE, OUTSIDE, Router};
-use crate::support::binary::{Agent, command};
+use crate::support::binary::{Agent, Report, command};
 use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::metrics::Page;
+use crate::support::recording::Recording;
+use crate::support::router::{Behaviour, From, INSIDE, OUTSIDE, Router};
 use crate::support::socket::{Connection, Keepalive};
 
 /// After how many seconds the router of these scenes drops an idle flow.
@@ -28,12 +29,6 @@ fn agent(port: u16, folder: &str, limit: &str) -> Agent {
     Agent::start_on(port, &rules)
 }
 
-/// What the report says of the default path.
-fn default_path(report: &str) -> Value {
-    let report: Value = serde_json::from_str(report).expect("a report is JSON");
-    report["paths"][0].clone()
-}
-
 /// Connections that are used after different idle times, and one that always is.
 struct Pool {
     idle: Vec<(u64, Connection)>,
@@ -42,11 +37,12 @@ struct Pool {
 
 impl Pool {
     fn new(router: &Router) -> Self {
+        Self::of(router, &IDLE.flat_map(|idle| [idle; 2 * OF_EACH]).collect::<Vec<_>>())
+    }
+
+    fn of(router: &Router, idle: &[u64]) -> Self {
         let connect = || router.connect(From::Inside, [Keepalive::Off; 2]);
-        let mut pool = Self {
-            busy: connect(),
-            idle: IDLE.flat_map(|idle| [idle; 2 * OF_EACH]).map(|idle| (idle, connect())).collect(),
-        };
+        let mut pool = Self { busy: connect(), idle: idle.iter().map(|idle| (*idle, connect())).collect() };
         pool.busy.exchange();
         for (_, connection) in &mut pool.idle {
             connection.exchange();
@@ -74,7 +70,7 @@ impl Pool {
 fn wait_for_bounds(agent: &Agent) -> Value {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
-        let path = default_path(&agent.page("/api/v1/report"));
+        let path = agent.report().paths[0].clone();
         let is_known = path["idle_survived_seconds"].is_number() && path["breaks"].as_u64() >= Some(6);
         if is_known || Instant::now() > end {
             return path;
@@ -124,7 +120,7 @@ fn measure(behaviour: Behaviour) {
         });
     }
     let output = audit.wait_with_output().expect("our child ends");
-    let path = default_path(&String::from_utf8_lossy(&output.stdout));
+    let path = Report::read(&String::from_utf8_lossy(&output.stdout)).paths[0].clone();
     println!("audit: {path}");
     check_bounds(&mut checks, "audit --for", &path);
     checks.finish();
@@ -133,5 +129,77 @@ fn measure(behaviour: Behaviour) {
 kernel_test!(
     the_limit_of_a_router_that_drops_is_measured_whatever_is_configured,
     || measure(Behaviour::Silent),
+    needs "nft"
+);
+
+kernel_test!(
+    the_limit_of_a_router_that_resets_is_measured_whatever_is_configured,
+    || measure(Behaviour::Reset),
+    needs "nft"
+);
+
+/// A small scene for a recording, and what an audit says that watched it. A replay says the same.
+fn record(case: &str, behaviour: Behaviour) {
+    let router = Router::new(behaviour, LIMIT);
+    let recording =
+        Recording::start(case, Some("16s"), &["--long-lived", "1s", "--idle-timeout", "60s", "--netns-dir", INSIDE]);
+    recording.wait_for_sweeps(1);
+    Pool::of(&router, &[6, 9, 10, 11]).use_each();
+    let path = recording.finish().paths[0].clone();
+    let between = |bound: &Value, from: f64, to: f64| bound.as_f64().is_some_and(|bound| (from..=to).contains(&bound));
+    assert!(between(&path["idle_survived_seconds"], 4.5, 8.5), "{path}");
+    assert!(between(&path["idle_broken_seconds"], 7.5, 11.0), "{path}");
+}
+
+kernel_test!(
+    a_replay_measures_the_limit_of_a_router_that_drops,
+    || record("limit-silent", Behaviour::Silent),
+    needs "nft"
+);
+
+kernel_test!(
+    a_replay_measures_the_limit_of_a_router_that_resets,
+    || record("limit-reset", Behaviour::Reset),
+    needs "nft"
+);
+
+kernel_test!(
+    a_server_that_crashes_is_not_taken_for_a_limit,
+    || {
+        let router = Router::new(Behaviour::Silent, 3600);
+        let agents = [agent(9001, INSIDE, "60s"), agent(9002, INSIDE, "5s")];
+        let mut pool = Pool::new(&router);
+        let start = Instant::now();
+        for second in 1..=6 {
+            thread::sleep(Duration::from_secs(second).saturating_sub(start.elapsed()));
+            pool.busy.exchange();
+        }
+        // All at once: the busy connection, too, finds no answer from here on.
+        router.outside.run("nft", &["add table inet off"]);
+        router.outside.run("nft", &["add chain inet off in { type filter hook input priority 0; policy drop; }"]);
+        let _ = pool.busy.client.stream.write_all(b"?");
+        for (number, (_, connection)) in pool.idle.iter_mut().enumerate() {
+            // Not all at once: each has another idle time.
+            thread::sleep(Duration::from_millis(200));
+            let _ = connection.client.stream.write_all(&[b'?'; 8][..=number % 8]);
+        }
+        let hangs = |report: &Report| report.verdicts["blackholed"] + report.verdicts["unanswered"] >= 30;
+        let mut checks = Checks::default();
+        let found = agents[1].wait(Duration::from_secs(40), hangs);
+        checks.that(found.is_ok(), || format!("{:?}", found.map(|report| report.verdicts)));
+        // A server that is back answers new connections, and resets the old ones.
+        router.outside.run("nft", &["delete table inet off"]);
+        router.outside.run("nft", &["add table inet back"]);
+        router.outside.run("nft", &["add chain inet back in { type filter hook input priority 0; }"]);
+        router.outside.run("nft", &["add rule inet back in ct state established reject with tcp reset"]);
+        let new = |report: &Report| report.verdicts["blackholed"] + report.verdicts["unanswered"] == 0;
+        let reset = agents[1].wait(Duration::from_mins(1), new);
+        checks.that(reset.is_ok(), || format!("{:?}", reset.map(|report| report.verdicts)));
+        for agent in &agents {
+            let path = agent.report().paths[0].clone();
+            checks.that(path["idle_broken_seconds"].is_null() && path["breaks"] == 0, || format!("{path}"));
+        }
+        checks.finish();
+    },
     needs "nft"
 );

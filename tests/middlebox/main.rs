@@ -7,4 +7,3 @@ mod support;
 mod crowd;
 mod limits;
 mod prediction;
-mod router;

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::crowd::Crowd;
-use crate::router::{Behaviour, INSIDE, LIMIT, OUTSIDE, Router};
 use crate::support::binary::{Agent, Report, Row, run};
 use crate::support::checks::Checks;
 use crate::support::kernel_test;
+use crate::support::router::{Behaviour, INSIDE, LIMIT, OUTSIDE, Router};
 use crate::support::socket::{Id, Keepalive};
 
 /// From the last traffic to the moment at which the verdicts are frozen: the router has dropped whatever it will drop,

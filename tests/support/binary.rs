@@ -22,6 +22,8 @@ pub struct Report {
     pub sweep: Sweep,
     pub verdicts: BTreeMap<String, u64>,
     pub truncated: u64,
+    /// The default path is the first.
+    pub paths: Vec<serde_json::Value>,
     pub connections: Vec<Row>,
 }
 

@@ -9,6 +9,7 @@ pub mod isolation;
 pub mod metrics;
 pub mod netns;
 pub mod recording;
+pub mod router;
 pub mod rtnetlink;
 pub mod socket;
 pub mod timeline;

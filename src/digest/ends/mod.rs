@@ -35,6 +35,8 @@ pub(super) struct Ends {
     events: HashMap<(NsId, Cookie), EndEvent>,
     /// Connections that ended in an unknown way, while their events are awaited.
     waiting: Vec<(NsId, Ended)>,
+    /// What the last sweep found to have been reset: one connection, or all that a read missed.
+    resets: Vec<(NsId, Option<Cookie>)>,
 }
 
 /// The counters around the last whole read of a namespace.
@@ -122,6 +124,11 @@ impl Ends {
         self.waiting.iter().filter(move |(of, _)| *of == id).map(|(_, ended)| ended.name.cookie)
     }
 
+    /// What the last sweep found to have been reset: one connection, or all that its read of a namespace missed.
+    pub fn resets(&self) -> &[(NsId, Option<Cookie>)] {
+        &self.resets
+    }
+
     /// What the kernel says of these connections after the read.
     pub fn explain(&mut self, id: NsId, counters: &Counters, watched: bool, answers: &[u8]) {
         let Some(read) = self.reads.get_mut(&id) else { return };
@@ -152,9 +159,11 @@ impl Ends {
         is_there: impl Fn(NsId) -> bool,
         totals: &mut EndedTotals,
     ) {
+        self.resets.clear();
         for (id, ended) in std::mem::take(&mut self.waiting) {
             let event = self.events.remove(&(id, ended.name.cookie));
             let outcome = event.and_then(|event| event.outcome(&ended.last, ended.window.as_ref()));
+            self.resets.extend((outcome == Some(Outcome::Reset)).then_some((id, Some(ended.name.cookie))));
             if outcome.is_none() && event.is_none() && is_there(id) && now.since(ended.since) < WAIT {
                 self.waiting.push((id, ended));
             } else {
@@ -167,6 +176,7 @@ impl Ends {
             let open = read.flagged.iter().filter(|ended| !closing(ended));
             let unanswered = open.clone().all(|ended| ended.last.has_unanswered);
             let together = window.and_then(|window| window.outcome(open.count() as u64, unanswered));
+            self.resets.extend((together == Some(Outcome::Reset)).then_some((id, None)));
             let is_orderly = window.is_some_and(|window| window.most.direct == 0);
             for mut ended in std::mem::take(&mut read.flagged) {
                 let event = self.events.remove(&(id, ended.name.cookie));
@@ -175,6 +185,7 @@ impl Ends {
                 } else {
                     event.and_then(|event| event.outcome(&ended.last, window.as_ref())).or(together)
                 };
+                self.resets.extend((outcome == Some(Outcome::Reset)).then_some((id, Some(ended.name.cookie))));
                 let waits = outcome.is_none() && event.is_none() && read.is_watched;
                 if waits && self.waiting.len() < MAX_WAITING {
                     ended.window = window;

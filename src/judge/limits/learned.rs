@@ -95,16 +95,24 @@ impl LearnedLimit {
         }
     }
 
-    /// The idle timeout that fits, in seconds: the roundest between what was survived and what was not.
+    /// The idle timeout that fits, in seconds: one of a known middlebox just below what broke, or else a round number.
     #[must_use]
     pub fn fitting(&self) -> Option<u64> {
         let survived = self.survived.unwrap_or_default().get();
         let Some((shortest, _)) = self.broken else { return (survived >= 1000).then_some(survived / 1000) };
         // two clocks and a timer lie between the router's limit and ours
         let shortest = shortest.get() + 100;
+        let fits = |seconds: &u64, percent: u64| {
+            let ms = seconds * 1000;
+            ms > survived && ms <= shortest && ms * 100 >= shortest * percent
+        };
+        let known = PROFILES.iter().map(|profile| profile.idle_timeout.as_secs()).filter(|seconds| fits(seconds, 97));
         let round =
             [3600, 1800, 600, 300, 60, 30, 10, 5, 1].into_iter().map(|unit: u64| shortest / (unit * 1000) * unit);
-        round.into_iter().find(|seconds| seconds * 1000 > survived).or((shortest >= 1000).then_some(shortest / 1000))
+        known
+            .max()
+            .or_else(|| round.clone().find(|seconds| fits(seconds, 80)))
+            .or((shortest >= 1000).then_some(shortest / 1000))
     }
 
     /// The known middleboxes whose idle timeout lies between what was survived and what was not.
@@ -115,5 +123,29 @@ impl LearnedLimit {
             let limit = Millis::from(profile.idle_timeout);
             profile.refreshed_by == refreshed_by && limit >= survived && broken.is_some_and(|broken| limit <= broken)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_is_a_known_limit_just_below_what_broke_or_a_round_number() {
+        for (survived, broken, fits) in [
+            (200_000, Some(241_000), Some(240)),
+            (100_000, Some(351_000), Some(350)),
+            (340_000, Some(352_900), Some(350)),
+            (6_900, Some(8_000), Some(8)),
+            (4_900, Some(9_840), Some(9)),
+            (6_800, Some(12_000), Some(10)),
+            (11_500, Some(12_000), Some(12)),
+            (900_400, None, Some(900)),
+            (400, None, None),
+        ] {
+            let broken = broken.map(|ms| (Millis::new(ms), Millis::new(ms + 1000)));
+            let learned = LearnedLimit { survived: Some(Millis::new(survived)), broken, ..LearnedLimit::default() };
+            assert_eq!(learned.fitting(), fits, "{survived} {broken:?}");
+        }
     }
 }

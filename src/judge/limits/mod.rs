@@ -15,7 +15,7 @@ use super::memory::{Millis, Moment, NamespaceMemory, TrackedConnection, Tracker}
 use super::policy::{LimitSource, Path, Policy, RefreshedBy};
 use super::report::Direction;
 use crate::owner::NsId;
-use crate::socket::Cookie;
+use crate::socket::{Cookie, SocketName};
 
 mod evidence;
 mod learned;
@@ -29,6 +29,11 @@ const MAX_ENDPOINTS: usize = 1024;
 const MAX_BREAKS: usize = 4096;
 /// How long they wait.
 const WAIT: Millis = Millis::from_secs(15 * 60);
+
+/// How long the kernel's word on a connection that is gone is waited for.
+const WAIT_FOR_EVENT: Millis = Millis::from_secs(60);
+/// As many connections of a namespace that went are asked for in one sweep.
+const MAX_ASKED: usize = 64;
 
 /// No peer that crashes accepts connections again so soon. What a sample shows of a connection's age is less than it.
 const SOONEST_RETURN: Millis = Millis::from_secs(2);
@@ -64,6 +69,8 @@ struct Break {
     heard: Moment,
     /// When it did not answer.
     unanswered: Moment,
+    /// The socket.
+    name: SocketName,
     state: BreakState,
 }
 
@@ -102,6 +109,7 @@ impl LearnedLimits {
             idle,
             heard: now.minus(tracked.last_heard(now).unwrap_or(Millis::MAX)),
             unanswered: now,
+            name: SocketName { local: memory.local(tracked), remote: tracked.remote(), cookie: tracked.cookie() },
             state,
         };
         match end.by {
@@ -131,26 +139,42 @@ impl LearnedLimits {
         }
     }
 
+    /// Stores a break that a longer survival does not refute already.
     fn insert(&mut self, key: (NsId, Cookie), ended: Break) {
-        if self.breaks.len() < MAX_BREAKS {
+        let refuted = ended.state == BreakState::Gone && self.has_survived(ended.endpoint, ended.idle.at_most);
+        if self.breaks.len() < MAX_BREAKS && !refuted {
             self.breaks.insert(key, ended);
         }
     }
 
-    /// How connections of a namespace ended that a read did not show any more: `was_reset` says it of each.
-    pub fn resolve(&mut self, id: NsId, was_reset: impl Fn(Cookie) -> bool) {
-        self.breaks.retain(|&(of, cookie), ended| {
-            if of != id || ended.state != BreakState::Gone {
-                return true;
-            }
-            ended.state = BreakState::Broken;
-            was_reset(cookie)
-        });
+    /// Whether connections to this endpoint have survived so long for so often that a single break says nothing.
+    fn has_survived(&self, endpoint: PeerEndpoint, idle: Millis) -> bool {
+        self.breaks.len() >= MAX_BREAKS / 2
+            && self.endpoints.get(&endpoint).is_some_and(|evidence| evidence.survived.first() >= Some(&idle))
     }
 
-    /// A sweep is over: breaks count for which the peer is not to blame. What no read has explained is dropped.
+    /// Connections of a namespace that a read did not show any more and that may have been reset.
+    pub fn gone(&self, id: NsId) -> impl Iterator<Item = SocketName> {
+        let gone = self.breaks.iter().filter(move |((of, _), ended)| *of == id && ended.state == BreakState::Gone);
+        gone.map(|(_, ended)| ended.name).take(MAX_ASKED)
+    }
+
+    /// Connections that were reset: one, or all that went in a namespace since `begun`.
+    pub fn add_resets(&mut self, resets: &[(NsId, Option<Cookie>)], begun: Moment) {
+        for ((id, cookie), ended) in self.breaks.iter_mut().filter(|(_, ended)| ended.state == BreakState::Gone) {
+            let all = ended.unanswered >= begun && resets.contains(&(*id, None));
+            if all || resets.contains(&(*id, Some(*cookie))) {
+                ended.state = BreakState::Broken;
+            }
+        }
+    }
+
+    /// A sweep is over: breaks count for which the peer is not to blame. What can no longer be explained is dropped.
     pub fn finish(&mut self, policy: &Policy, tracker: &Tracker, now: Moment) {
-        self.breaks.retain(|_, ended| ended.state != BreakState::Gone && now.since(ended.unanswered) < WAIT);
+        self.breaks.retain(|_, ended| {
+            let wait = if ended.state == BreakState::Gone { WAIT_FOR_EVENT } else { WAIT };
+            now.since(ended.unanswered) < wait
+        });
         if !self.breaks.values().any(|ended| ended.state == BreakState::Broken) {
             return;
         }

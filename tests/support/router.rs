@@ -9,9 +9,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::support::netns::{Netns, join, v4};
-use crate::support::rtnetlink;
-use crate::support::socket::{Connection, Keepalive, Server};
+use super::netns::{Netns, join, v4};
+use super::rtnetlink;
+use super::socket::{Connection, Keepalive, Server};
 
 /// After how long the router drops an established flow that is idle.
 pub const LIMIT: u32 = 10;
