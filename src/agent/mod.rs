@@ -35,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS: u64 = 4096;
 /// Threads that make pages and check passwords.
 const MAX_BLOCKING: usize = 6;
+/// They stay: while one is there, work waits for it where no other can be started.
+const KEEP_THREADS: Duration = Duration::from_secs(u32::MAX as u64);
 /// How often the sweep under way is checked.
 const CHECK: Duration = Duration::from_secs(5);
 
@@ -114,9 +116,11 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING)
+        .thread_keep_alive(KEEP_THREADS)
         .thread_name("pages")
         .build()
         .context("cannot start the web server's runtime")?;
+    drop(runtime.spawn_blocking(|| {}));
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(listener).context("cannot serve")?;
         let stop = async move {

@@ -160,6 +160,10 @@ def check(name, before, found, expected):
         wrong.append("an idle time counted as ended")
     if found.get("sweep_incomplete") != 1:
         wrong.append("the sweep is not incomplete")
+    try:
+        urllib.request.urlopen(f"http://{LISTEN}/", timeout=30).close()
+    except OSError as error:
+        wrong.append(f"the page: {error}")
     print(f"{'FAILED' if wrong else 'ok':6} {name}: {'; '.join(wrong) or ', '.join(sorted(counted))}", flush=True)
     return not wrong
 
