@@ -33,16 +33,19 @@ fn agent(port: u16, folder: &str, limit: &str) -> Agent {
 struct Pool {
     idle: Vec<(u64, Connection)>,
     busy: Connection,
+    /// Every second connection is used by its server.
+    by_both: bool,
 }
 
 impl Pool {
     fn new(router: &Router) -> Self {
-        Self::of(router, &IDLE.flat_map(|idle| [idle; 2 * OF_EACH]).collect::<Vec<_>>())
+        Self { by_both: true, ..Self::of(router, &IDLE.flat_map(|idle| [idle; 2 * OF_EACH]).collect::<Vec<_>>()) }
     }
 
     fn of(router: &Router, idle: &[u64]) -> Self {
         let connect = || router.connect(From::Inside, [Keepalive::Off; 2]);
-        let mut pool = Self { busy: connect(), idle: idle.iter().map(|idle| (*idle, connect())).collect() };
+        let mut pool =
+            Self { busy: connect(), idle: idle.iter().map(|idle| (*idle, connect())).collect(), by_both: false };
         pool.busy.exchange();
         for (_, connection) in &mut pool.idle {
             connection.exchange();
@@ -57,7 +60,7 @@ impl Pool {
             thread::sleep(Duration::from_secs(second).saturating_sub(start.elapsed()));
             for (number, (_, connection)) in self.idle.iter_mut().enumerate().filter(|(_, (idle, _))| *idle == second) {
                 let Connection { client, server } = connection;
-                let end = if number % 2 == 0 { client } else { server };
+                let end = if self.by_both && number % 2 == 1 { server } else { client };
                 // it may have been reset
                 let _ = end.stream.write_all(b"?");
             }
