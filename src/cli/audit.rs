@@ -33,8 +33,8 @@ Words such as `overdue`: keepalive-auditor explain WORD";
 pub struct AuditArgs {
     /// Select connections in the language of ss: 'dst 10.0.0.0/8 and not dport = :443'
     ///
-    /// Terms: src, dst (address, CIDR or address:port), sport, dport (= != < <= > >=). Combine them with and, or, not
-    /// and parentheses.
+    /// Terms: src, dst (address, CIDR or address:port), sport, dport (= != < <= > >=; number, 0x1bb or https). Combine
+    /// them with and, or, not and parentheses. As in ss, and and or bind equally, from left to right.
     #[arg(value_name = "FILTER", env = "KEEPALIVE_AUDITOR_FILTER")]
     pub filter: Vec<String>,
 

@@ -1,6 +1,6 @@
 //! The command line. Every flag has an environment variable, and every flag but `-w` a key of the configuration file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -14,7 +14,7 @@ pub mod remedy;
 
 use crate::judge::policy::filter::Filter;
 use crate::judge::policy::profiles;
-use crate::words;
+use crate::{small_file, words};
 pub use agent::{AgentArgs, MetricsDetail, listen_address};
 pub use audit::{AuditArgs, FailOn, Format};
 pub use duration::duration;
@@ -296,7 +296,17 @@ pub enum ListFormat {
 /// The words of FILTER, which may come as one argument or as several, as ss takes them.
 pub fn filter(words: &[String]) -> Result<Option<Filter>, String> {
     let text = words.join(" ");
-    if text.trim().is_empty() { Ok(None) } else { Filter::parse(&text).map(Some) }
+    if text.trim().is_empty() { Ok(None) } else { Filter::parse_with(&text, &service).map(Some) }
+}
+
+/// The TCP port of a service of this machine, from `/etc/services`.
+fn service(name: &str) -> Option<u16> {
+    let services = small_file::read(Path::new("/etc/services")).ok()?;
+    services.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let (first, port) = (words.next()?, words.next()?.strip_suffix("/tcp")?);
+        (first == name || words.any(|alias| alias == name)).then(|| port.parse().ok())?
+    })
 }
 
 /// The name of a profile.

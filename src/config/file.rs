@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use super::UsageError;
 use crate::cli::{self, ColorWhen, FailOn, Format, LogFormat, MetricsDetail, ScopeArg};
 use crate::judge::policy::RefreshedBy;
+use crate::judge::policy::filter::canonical;
 use crate::judge::policy::profiles::{self, Profile};
 use crate::{small_file, words, yaml};
 
@@ -190,7 +191,7 @@ impl<'de> Deserialize<'de> for Cidr {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let net = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-        net.map(Self).map_err(|_| {
+        net.map(|net| Self(canonical(net))).map_err(|_| {
             D::Error::custom(format!("`{text}` is not a CIDR; write it like 10.20.0.0/16 or 2001:db8::/32"))
         })
     }

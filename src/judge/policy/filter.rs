@@ -1,11 +1,12 @@
 //! Which connections are shown: a filter in the language of `ss`, and globs over owners.
 //!
-//! `sport = :8080 or dport = :8080`, `dst 10.0.0.0/8 and not dport = :443`. Operators: `= == != < <= > >=` and their
-//! words (`eq ne lt le gt ge`), `and or not`, `& | !`, parentheses; terms side by side mean `and`.
+//! `sport = :8080 or dport = :8080`, `dst 10.0.0.0/8 and not dport = :443`. `parse` has the grammar.
+
+mod host;
+mod parse;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use globset::GlobMatcher;
 use ipnet::IpNet;
@@ -125,7 +126,7 @@ impl Op {
         }
     }
 
-    fn parse(word: &str) -> Option<Self> {
+    pub(super) fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "=" | "==" | "eq" => Self::Eq,
             "!=" | "ne" | "neq" => Self::Ne,
@@ -155,143 +156,24 @@ impl Filter {
         }
     }
 
-    /// Parses an expression; the error is a sentence that names the word that does not fit.
+    /// Parses an expression with the names of common services. The error says what is wrong and points at it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let spaced = space_out(text);
-        if spaced.split_whitespace().nth(MAX_WORDS).is_some() {
-            return Err(format!("filter: it has more than {MAX_WORDS} words"));
-        }
-        let mut parser = Parser { words: spaced.split_whitespace().collect(), at: 0, depth: 0 };
-        let filter = parser.either()?;
-        match parser.peek() {
-            None => Ok(filter),
-            Some(word) => Err(format!("filter: `{word}` is left over; combine terms with `and` or `or`")),
-        }
+        parse::parse(text, &|_| None)
+    }
+
+    /// Parses an expression; `service` gives the ports of services by name, beyond the common ones.
+    pub fn parse_with(text: &str, service: &dyn Fn(&str) -> Option<u16>) -> Result<Self, String> {
+        parse::parse(text, service)
     }
 }
 
-/// Operators and parentheses need no blanks around them.
-fn space_out(text: &str) -> String {
-    let mut spaced = String::with_capacity(text.len() + 16);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '(' | ')' | '&' | '|' | '=' | '<' | '>' | '!' => {
-                spaced.push(' ');
-                spaced.push(c);
-                if let Some(next) = chars.next_if(|&next| next == '=' || (next == c && (c == '&' || c == '|'))) {
-                    spaced.push(next);
-                }
-                spaced.push(' ');
-            }
-            _ => spaced.push(c),
-        }
-    }
-    spaced
-}
-
-struct Parser<'a> {
-    words: Vec<&'a str>,
-    at: usize,
-    depth: usize,
-}
-
-/// Deeper nesting than any person writes; the parser calls itself.
-const MAX_DEPTH: usize = 64;
-/// Longer than any person writes; the tree of a chain of terms is as deep as the chain is long.
-const MAX_WORDS: usize = 1000;
-
-impl<'a> Parser<'a> {
-    fn peek(&self) -> Option<&'a str> {
-        self.words.get(self.at).copied()
-    }
-
-    fn take(&mut self, words: &[&str]) -> bool {
-        let found = self.peek().is_some_and(|word| words.contains(&word));
-        self.at += usize::from(found);
-        found
-    }
-
-    fn next(&mut self, wanted: &str) -> Result<&'a str, String> {
-        let word = self.peek().ok_or_else(|| format!("filter: it ends where {wanted} is expected"))?;
-        self.at += 1;
-        Ok(word)
-    }
-
-    fn either(&mut self) -> Result<Filter, String> {
-        let mut left = self.both()?;
-        while self.take(&["or", "|", "||"]) {
-            left = Filter::Or(Box::new(left), Box::new(self.both()?));
-        }
-        Ok(left)
-    }
-
-    fn both(&mut self) -> Result<Filter, String> {
-        let mut left = self.term()?;
-        while self.take(&["and", "&", "&&"]) || self.peek().is_some_and(|word| !["or", "|", "||", ")"].contains(&word))
-        {
-            left = Filter::And(Box::new(left), Box::new(self.term()?));
-        }
-        Ok(left)
-    }
-
-    fn term(&mut self) -> Result<Filter, String> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err("filter: nested too deeply".to_owned());
-        }
-        let term = match self.next("a term such as `dport = :443`")? {
-            "not" | "!" => Filter::Not(Box::new(self.term()?)),
-            "(" => {
-                let inner = self.either()?;
-                match self.next("`)`")? {
-                    ")" => inner,
-                    word => return Err(format!("filter: `{word}` where `)` is expected")),
-                }
-            }
-            "src" => self.host(End::Local)?,
-            "dst" => self.host(End::Remote)?,
-            "sport" => self.port(End::Local)?,
-            "dport" => self.port(End::Remote)?,
-            word => return Err(format!("filter: `{word}` is none of src, dst, sport, dport, not, `(`")),
-        };
-        self.depth -= 1;
-        Ok(term)
-    }
-
-    fn host(&mut self, end: End) -> Result<Filter, String> {
-        self.take(&["=", "==", "eq"]);
-        let word = self.next("an address such as 10.0.0.0/8 or [2001:db8::1]:443")?;
-        let wrong = || format!("filter: `{word}` is not an address, a CIDR, or an address with a port");
-        let (host, port) = split_port(word).ok_or_else(wrong)?;
-        let port = port.map(str::parse).transpose().map_err(|_| wrong())?;
-        let net = match host {
-            "" | "*" => None,
-            host => Some(host.parse().or_else(|_| host.parse::<IpAddr>().map(IpNet::from)).map_err(|_| wrong())?),
-        };
-        Ok(Filter::Host { end, net, port })
-    }
-
-    fn port(&mut self, end: End) -> Result<Filter, String> {
-        let op = self.peek().and_then(Op::parse).unwrap_or(Op::Eq);
-        self.at += usize::from(self.peek().and_then(Op::parse).is_some());
-        let word = self.next("a port such as :443")?;
-        let port = word.strip_prefix(':').unwrap_or(word);
-        let port = port.parse().map_err(|_| format!("filter: `{word}` is not a port; write it as :443"))?;
-        Ok(Filter::Port { end, op, port })
-    }
-}
-
-/// `10.0.0.1`, `10.0.0.0/8`, `10.0.0.1:443`, `:443`, `2001:db8::1`, `[2001:db8::1]:443`.
-fn split_port(word: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(rest) = word.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        return if rest.is_empty() { Some((host, None)) } else { Some((host, Some(rest.strip_prefix(':')?))) };
-    }
-    match word.matches(':').count() {
-        1 => word.split_once(':').map(|(host, port)| (host, Some(port))),
-        _ => Some((word, None)),
-    }
+/// A network of IPv4-mapped addresses as the IPv4 network that it means: addresses are compared as IPv4.
+#[must_use]
+pub fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let Some(mapped) = v6.addr().to_ipv4_mapped() else { return net };
+    let bits = v6.prefix_len().checked_sub(96).and_then(|bits| IpNet::new(mapped.into(), bits).ok());
+    bits.unwrap_or(net)
 }
 
 #[cfg(test)]
