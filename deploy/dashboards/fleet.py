@@ -10,6 +10,7 @@ from queries import (
     NODE,
     OVERDUE,
     POD,
+    RUNBOOK,
     TO_POD,
     UNANSWERED,
     WORKLOAD,
@@ -20,8 +21,10 @@ from queries import (
     dropped,
     flagged,
     link,
+    linked_agent,
     namespace_variable,
     share_protected,
+    to_runbook,
     verdicts,
     workload_variable,
 )
@@ -145,30 +148,36 @@ def where_to():
             "The listening end of flagged connections: remote for outbound ones, local for inbound ones.",
             [("Connections", f"topk(25, sum by (endpoint, direction, path) ({by_endpoint()}))")],
             [("endpoint", "Endpoint"), ("direction", "Direction"), ("path", "Path")],
-            width=10,
+            width=14,
         ),
         p.timeseries(
             "Flagged connections by path",
             "The configured path that the connections cross.",
             [p.target(f"sum by (path) ({flagged()})", "{{path}}")],
             stack=True,
-            width=7,
+            width=10,
             height=10,
             empty="No flagged connection",
         ),
         p.table(
             "Paths",
-            "The idle timeout of each path, and what refreshes it. On a path that payload refreshes, TCP keepalive protects nothing.",
+            "The idle timeout of each path, where it comes from, what refreshes it, and what was measured: the longest idle time that was survived and the shortest that broke. On a path that payload refreshes, TCP keepalive protects nothing.",
             [
                 (
-                    "Idle timeout",
-                    "max by (path, refreshed_by) (keepalive_auditor_idle_timeout_seconds{%s} * on (cluster, instance, path) group_right ()"
-                    " keepalive_auditor_path_info{%s})" % (CLUSTER, CLUSTER),
+                    heading,
+                    "%s by (path, refreshed_by, source) (%s{%s} * on (cluster, instance, path) group_right ()"
+                    " keepalive_auditor_path_info{%s})" % (function, metric, CLUSTER, CLUSTER),
+                )
+                for heading, function, metric in (
+                    ("Idle timeout", "max", "keepalive_auditor_idle_timeout_seconds"),
+                    ("Survived", "max", "keepalive_auditor_path_idle_survived_seconds"),
+                    ("Broken", "min", "keepalive_auditor_path_idle_broken_seconds"),
                 )
             ],
-            [("path", "Path"), ("refreshed_by", "Refreshed by")],
-            {"Idle timeout": "s"},
-            width=7,
+            [("path", "Path"), ("refreshed_by", "Refreshed by"), ("source", "Source")],
+            {"Idle timeout": "s", "Survived": "s", "Broken": "s"},
+            width=24,
+            height=7,
         ),
     ]
 
@@ -236,6 +245,34 @@ def harm():
             "cps",
             empty=NO_EVENT,
         ),
+        p.linked(
+            p.timeseries(
+                "Flagged connections that ended",
+                "reset: by an RST of the path or the peer. timed_out: nothing answered. closed: by a program. unknown: nothing proves how; --watch-ends makes it exact. Of the chosen nodes.",
+                [
+                    p.target(
+                        "sum by (outcome) (increase(keepalive_auditor_node_flagged_connections_ended_total{%s}[$__rate_interval])) > 0" % NODE,
+                        "{{outcome}}",
+                    )
+                ],
+                empty=NO_EVENT,
+            ),
+            to_runbook("TCPFlaggedConnectionsLost"),
+        ),
+        p.linked(
+            p.timeseries(
+                "Flagged connections lost, by workload",
+                "The ten workloads that lost the most flagged connections to resets and timeouts, over ten minutes.",
+                [
+                    p.target(
+                        "topk(10, sum by (namespace, workload) (%s))" % recorded("namespace_workload:keepalive_auditor_flagged_connections_lost:increase10m"),
+                        "{{namespace}}/{{workload}}",
+                    )
+                ],
+                empty=NO_EVENT,
+            ),
+            to_runbook("TCPFlaggedConnectionsLost"),
+        ),
         p.timeseries(
             "Half-closed connections",
             "Sockets that wait for one side to close. close_wait: the peer has closed, the program has not. They are counted, not judged; growth is a leak in the program.",
@@ -255,13 +292,18 @@ def nodes():
     of_node = "keepalive_auditor_node_connections{%s, %s}"
     return [
         p.row("Nodes"),
-        p.table(
-            "Nodes with flagged connections",
-            "The 25 nodes with the most flagged connections. Where to look for their agents: the runbook has the command.",
-            [("Connections", f"topk(25, sum by (node, verdict) ({of_node % (NODE, verdicts(*FLAGGED_VERDICTS))}) > 0)")],
-            [("node", "Node"), ("verdict", "Verdict")],
-            height=8,
-            width=8,
+        p.linked(
+            linked_agent(
+                p.table(
+                    "Nodes with flagged connections",
+                    "The 25 nodes with the most flagged connections. The agent's page lists them, where its port can be reached.",
+                    [("Connections", f"topk(25, sum by (node, instance, verdict) ({of_node % (NODE, verdicts(*FLAGGED_VERDICTS))}) > 0)")],
+                    [("node", "Node"), ("instance", "Agent"), ("verdict", "Verdict")],
+                    height=8,
+                    width=8,
+                )
+            ),
+            ("Where to run an audit", RUNBOOK),
         ),
         p.timeseries(
             "Connections of the nodes by verdict",

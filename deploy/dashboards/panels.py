@@ -119,6 +119,21 @@ def stat(title, description, expr, unit="short", steps=((None, "green"),), width
     )
 
 
+def coloured_by(panel, limit, colour="red"):
+    """The panel, whose number takes the colour from the value of another query: Grafana's transformation "Config from query results"."""
+    panel["targets"].append(target(limit, "limit", instant=True, ref="B"))
+    threshold = {"color": colour}
+    mapping = {"fieldName": "limit", "handlerKey": "threshold1", "handlerArguments": {"threshold": threshold}}
+    panel["transformations"] = [{"id": "configFromData", "options": {"configRefId": "B", "mappings": [mapping]}}]
+    return panel
+
+
+def linked(panel, *links):
+    """The panel with links in its corner; `links` are (title, url)."""
+    panel["links"] = [{"title": title, "url": url, "targetBlank": True} for title, url in links]
+    return panel
+
+
 def timeseries(title, description, targets, unit="short", stack=False, width=12, height=8, overrides=(), minimum=0, empty="No data", step="2m"):
     """Lines, or a stack of areas; `empty` is shown where there is no series. `step` is the shortest of a panel of recorded series."""
     custom = {

@@ -14,8 +14,10 @@ from queries import (
     alerts_annotation,
     cluster_variables,
     link,
+    linked_agent,
     namespace_variable,
     of_workload,
+    to_runbook,
     workload_variable,
 )
 
@@ -36,6 +38,9 @@ def pod():
     endpoints = gauge(metric="keepalive_auditor_flagged_connections")
     idle_time = gauge(metric="keepalive_auditor_flagged_wire_idle_seconds_max")
     keepalive_time = of_pod("keepalive_auditor_pod_tcp_keepalive_time_seconds")
+    # The paths of the pods' flagged connections; where nothing is flagged, every path.
+    of_paths = f'keepalive_auditor_idle_timeout_seconds{{cluster=~"$cluster"}}'
+    limit = f"({of_paths} and on (cluster, path) {endpoints} or {of_paths})"
     variables = cluster_variables() + [
         namespace_variable(),
         # One workload, and its pods by name: a query over every pod of a large fleet takes seconds.
@@ -85,19 +90,24 @@ def pod():
                 "percentunit",
                 ((None, "red"), (0.75, "orange"), (0.95, "green")),
             ),
-            p.stat(
-                "Longest idle time",
-                "The longest idle time of a flagged connection.",
-                f"max({idle_time})",
-                "s",
-                ((None, "green"), (240, "orange"), (350, "red")),
+            p.coloured_by(
+                p.stat(
+                    "Longest idle time",
+                    "The longest idle time of a flagged connection. Red from the shortest idle timeout of the pods' paths on.",
+                    f"max({idle_time})",
+                    "s",
+                ),
+                f"min({limit})",
             ),
-            p.stat(
-                "tcp_keepalive_time",
-                "The pod's sysctl: how long a socket with keepalive, but without a time of its own, waits before its first probe. Pods do not inherit the node's setting.",
-                f"max({keepalive_time})",
-                "s",
-                ((None, "green"), (300, "orange")),
+            p.coloured_by(
+                p.stat(
+                    "tcp_keepalive_time",
+                    "The pod's sysctl: how long a socket with keepalive, but without a time of its own, waits before its first probe. Pods do not inherit the node's setting. Orange where it is too long for the shortest idle timeout of the pods' paths.",
+                    f"max({keepalive_time})",
+                    "s",
+                ),
+                f"min({limit}) * 8 / 9",
+                "orange",
             ),
             p.table(
                 "Containers and directions",
@@ -124,6 +134,33 @@ def pod():
                     ("verdict", "Verdict"),
                 ],
                 width=12,
+            ),
+            linked_agent(
+                p.table(
+                    "Nodes of the chosen pods",
+                    "The nodes that the connections are on, and their agents. The agent's page lists the connections, where its port can be reached.",
+                    [("Connections", f"sum by (node, instance) ({gauge()})"), ("Flagged", f"sum by (node, instance) ({gauge(FLAGGED)})")],
+                    [("node", "Node"), ("instance", "Agent")],
+                    width=12,
+                    height=6,
+                )
+            ),
+            p.linked(
+                p.timeseries(
+                    "Flagged connections that ended",
+                    "reset: by an RST of the path or the peer. timed_out: nothing answered. closed: by a program. unknown: nothing proves how; --watch-ends makes it exact.",
+                    [
+                        p.target(
+                            "sum by (outcome) (increase(%s{cluster=~\"$cluster\", namespace=~\"$namespace\", pod=~\"$pod\"}[$__rate_interval]) and on (cluster, namespace, pod) %s) > 0"
+                            % ("keepalive_auditor_flagged_connections_ended_total", OWNERS),
+                            "{{outcome}}",
+                        )
+                    ],
+                    width=12,
+                    height=6,
+                    empty=NO_EVENT,
+                ),
+                to_runbook("TCPFlaggedConnectionsLost"),
             ),
             p.row("Before and after a change"),
             p.timeseries(

@@ -22,6 +22,9 @@ CLUSTER, NODE = 'cluster=~"$cluster"', 'cluster=~"$cluster", node=~"$node"'
 WORKLOAD = 'cluster=~"$cluster", namespace=~"$namespace", workload=~"$workload"'
 OWNERS = f"namespace_workload_pod:keepalive_auditor_owner:relabel{{{WORKLOAD}}}"
 NO_EVENT = "No such event"
+RUNBOOK = "https://github.com/keepalive-auditor/keepalive-auditor/blob/main/docs/runbook.md"
+# The page of the agent at the address that Prometheus scrapes.
+TO_AGENT = {"title": "The agent's page", "url": "http://${__data.fields.Agent}/", "targetBlank": True}
 TO_POD = {
     "title": "Pod",
     "url": f"/d/{POD}?${{datasource:queryparam}}&${{cluster:queryparam}}&var-namespace=${{__data.fields.Namespace}}&var-workload=${{__data.fields.Workload}}",
@@ -57,6 +60,17 @@ def of_workload(metric, *matchers):
 
 def share_protected(by=""):
     return f"1 - (sum {by}({connections(FLAGGED)}) or 0 * sum {by}({connections(JUDGED)})) / sum {by}({connections(JUDGED)})"
+
+
+def to_runbook(alert):
+    return f"Runbook: {alert}", f"{RUNBOOK}#{alert.lower()}"
+
+
+def linked_agent(table):
+    """The table, whose column Agent leads to the agent's page."""
+    override = {"matcher": {"id": "byName", "options": "Agent"}, "properties": [{"id": "links", "value": [TO_AGENT]}]}
+    table["fieldConfig"]["overrides"].append(override)
+    return table
 
 
 def cluster_variables():

@@ -23,6 +23,11 @@ VERDICTS = {"local", "blackholed", "undetermined", "protected", "peer_protected"
 MAY_BE_EMPTY = {
     "namespace_owner:keepalive_auditor_workload:relabel": "no kube-state-metrics in the scene; promtool's tests cover it",
     "Keepalive / Fleet / Failures and interrupted dumps B": "the scene is too small for an interrupted dump",
+    "TCPPathLimitTooHigh": "no limit is wrong in the scene; promtool's tests cover it",
+    "TCPPathLimitTooLow": "no limit is wrong in the scene; promtool's tests cover it",
+    "TCPNodeLimitBelowPath": "the scene has no NAT; promtool's tests cover it",
+    "Keepalive / Fleet / Paths B": "the scene is too short to measure a limit",
+    "Keepalive / Fleet / Paths C": "the scene is too short to measure a limit",
     "KeepaliveAuditorSweepsFailing": "an agent that answers but does not sweep cannot be had without breaking it; promtool's tests cover it",
 }
 # May have data or not.
@@ -123,6 +128,7 @@ def incident(scene, programs, prometheus, receiver, binary):
     for name, labels in [
         # first: its resets are in sight for ten seconds
         ("TCPResetsAfterSilence", one | {"workload": "web"}),
+        ("TCPFlaggedConnectionsLost", one | {"workload": "web"}),
         ("TCPKeepaliveMissingOnIdleConnections", one | {"workload": "cart"}),
         ("TCPConnectionsBlackholed", one | {"workload": "orders"}),
         ("TCPConnectionsUnanswered", one | {"workload": "courier"}),
