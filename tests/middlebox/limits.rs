@@ -33,8 +33,10 @@ fn agent(port: u16, folder: &str, limit: &str) -> Agent {
 struct Pool {
     idle: Vec<(u64, Connection)>,
     busy: Connection,
-    /// Every second connection is used by its server.
+    /// Every second connection is used by its server, and a new one is opened beside each that is used.
     by_both: bool,
+    /// The new ones.
+    opened: Vec<Connection>,
 }
 
 impl Pool {
@@ -44,8 +46,12 @@ impl Pool {
 
     fn of(router: &Router, idle: &[u64]) -> Self {
         let connect = || router.connect(From::Inside, [Keepalive::Off; 2]);
-        let mut pool =
-            Self { busy: connect(), idle: idle.iter().map(|idle| (*idle, connect())).collect(), by_both: false };
+        let mut pool = Self {
+            busy: connect(),
+            idle: idle.iter().map(|idle| (*idle, connect())).collect(),
+            by_both: false,
+            opened: Vec::new(),
+        };
         pool.busy.exchange();
         for (_, connection) in &mut pool.idle {
             connection.exchange();
@@ -54,7 +60,7 @@ impl Pool {
     }
 
     /// Uses each connection when its time has come, and the busy one all the time.
-    fn use_each(&mut self) {
+    fn use_each(&mut self, router: &Router) {
         let start = Instant::now();
         for second in 0..=IDLE.end() + 2 {
             thread::sleep(Duration::from_secs(second).saturating_sub(start.elapsed()));
@@ -63,6 +69,8 @@ impl Pool {
                 let end = if self.by_both && number % 2 == 1 { server } else { client };
                 // it may have been reset
                 let _ = end.stream.write_all(b"?");
+                // as a pool does whose connection broke
+                self.opened.extend(self.by_both.then(|| router.connect(From::Inside, [Keepalive::Off; 2])));
             }
             self.busy.exchange();
         }
@@ -104,7 +112,7 @@ fn measure(behaviour: Behaviour) {
     // it has seen nothing yet; a connection that it does not see from the start is no witness
     thread::sleep(Duration::from_secs(1));
     let mut pool = Pool::new(&router);
-    pool.use_each();
+    pool.use_each(&router);
     let mut checks = Checks::default();
     for (who, agent, contradiction) in &agents {
         let path = wait_for_bounds(agent);
@@ -147,7 +155,7 @@ fn record(case: &str, behaviour: Behaviour) {
     let recording =
         Recording::start(case, Some("16s"), &["--long-lived", "1s", "--idle-timeout", "60s", "--netns-dir", INSIDE]);
     recording.wait_for_sweeps(1);
-    Pool::of(&router, &[6, 9, 10, 11]).use_each();
+    Pool::of(&router, &[6, 9, 10, 11]).use_each(&router);
     let path = recording.finish().paths[0].clone();
     let between = |bound: &Value, from: f64, to: f64| bound.as_f64().is_some_and(|bound| (from..=to).contains(&bound));
     assert!(between(&path["idle_survived_seconds"], 4.5, 8.5), "{path}");

@@ -58,6 +58,8 @@ struct ReadEnds {
     flagged: Vec<Ended>,
     /// Connections that ended and were not flagged.
     others: u64,
+    /// Connections that it was the first to show.
+    appeared: u64,
     /// Those that are still closing.
     closing: BTreeSet<Cookie>,
     /// Destroy events are received.
@@ -93,6 +95,7 @@ impl Ends {
     ) {
         let read = self.reads.entry(id).or_default();
         read.is_whole = true;
+        read.appeared = if is_gone { 0 } else { memory.appeared() };
         for tracked in memory.entries().iter().filter(|tracked| is_gone || !tracked.seen()) {
             if !tracked.is_flagged() {
                 read.others += 1;
@@ -216,7 +219,10 @@ impl Ends {
             Before { had_ends: false, .. } => at_read.since(before.at_read).direct,
             Before { .. } => 0,
         };
-        Some(Window { most: after.since(before.at_read), least_direct, others: read.others })
+        let mut most = after.since(before.at_read);
+        // what the read showed has opened and not ended
+        most.opens = most.opens.saturating_sub(read.appeared);
+        Some(Window { most, least_direct, others: read.others })
     }
 }
 

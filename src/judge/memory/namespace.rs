@@ -39,6 +39,8 @@ pub struct NamespaceMemory {
     listeners_before: Vec<(u16, IpAddr)>,
     /// Of the last dump, and those that lookups have shown since.
     half_closed: Vec<HalfClosed>,
+    /// The number of connections that the last read was the first to show.
+    appeared: u64,
     /// Where the kernel's order says that the next socket is.
     cursor: usize,
     /// Idle times that ended during the read under way: position and how.
@@ -74,6 +76,7 @@ impl NamespaceMemory {
         self.unread = false;
         self.baseline = None;
         self.cursor = 0;
+        self.appeared = 0;
         self.advance_unchanged();
         for entry in &mut self.entries {
             entry.set_seen(false);
@@ -133,6 +136,7 @@ impl NamespaceMemory {
             self.entries.reserve_exact((self.entries.len() / 8).max(16));
         }
         let at = self.entries.len();
+        self.appeared += 1;
         self.entries.push(TrackedConnection::new(socket, origin, self.default_keepidle, now));
         let entries = &self.entries;
         if let Ok(at) = u32::try_from(at) {
@@ -145,6 +149,12 @@ impl NamespaceMemory {
             return Some(self.cursor);
         }
         self.index.find(hash(cookie), |&at| self.entries[at as usize].cookie() == cookie).map(|&at| at as usize)
+    }
+
+    /// The number of connections that the last read was the first to show.
+    #[must_use]
+    pub fn appeared(&self) -> u64 {
+        self.appeared
     }
 
     /// The connection with this cookie.
