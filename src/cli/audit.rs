@@ -35,6 +35,8 @@ pub struct AuditArgs {
     ///
     /// Terms: src, dst (address, CIDR or address:port), sport, dport (= != < <= > >=; number, 0x1bb or https). Combine
     /// them with and, or, not and parentheses. As in ss, and and or bind equally, from left to right.
+    /// Beyond ss: verdict, keepalive, direction (= !=), owner, namespace, pod, container, program (globs), idle, age
+    /// (> 5m).
     #[arg(value_name = "FILTER", env = "KEEPALIVE_AUDITOR_FILTER")]
     pub filter: Vec<String>,
 

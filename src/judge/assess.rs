@@ -10,6 +10,7 @@ use super::memory::baseline::NextChange;
 use super::memory::{Moment, NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::Pairs;
 use super::policy::Policy;
+use super::policy::filter::facts::{Judged, Subject};
 use super::report::{Counts, Finding};
 use super::verdict::{Keepalive, Verdict, keepalive};
 use super::worst::{Rank, Worst};
@@ -94,7 +95,19 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
                 changes.push(StateChange { at, expired, stale, flagged, local });
             }
             let group = groups.of(tracked);
-            let shown = group.selected && policy.select.takes(|| memory.local(tracked), || tracked.remote());
+            let known = || Subject {
+                judged: Some(Judged {
+                    verdict: judgement.verdict,
+                    keepalive: judgement.keepalive,
+                    direction: judgement.direction,
+                    idle: judgement.idle(),
+                    age: judgement.facts.age,
+                }),
+                owner: Some(group.owner()),
+                program: tracker.holder(tracked.inode).map(|holder| holder.program()),
+            };
+            let ends = || (memory.local(tracked), tracked.remote());
+            let shown = group.selected && policy.select.takes_judged(ends, known);
             if group.ignored {
                 counts.ignored += u64::from(shown);
                 continue;
@@ -113,10 +126,12 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
             let idle = judgement.idle().unwrap_or_default();
             worst.offer(Rank::new(verdict, idle, position, tracked.cookie(), at));
         }
-        for socket in
-            memory.half_closed().iter().filter(|socket| policy.select.takes(|| socket.local, || socket.remote))
-        {
+        for socket in memory.half_closed() {
             let owner = owners.owner(id, socket.cgroup, socket.inode);
+            let known = || Subject { owner: Some(&owner), ..Subject::default() };
+            if !policy.select.takes_judged(|| (socket.local, socket.remote), known) {
+                continue;
+            }
             if policy.select.takes_namespace(id) && policy.select.takes_owner(&owner) && !policy.ignores(&owner) {
                 *counts.half_closed.entry((owner, socket.waits)).or_default() += 1;
             }

@@ -104,6 +104,11 @@ impl<'a> Groups<'a> {
 }
 
 impl<'a> Group<'a> {
+    /// Whose connections they are.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// Counts a connection of this owner.
     pub fn count(&mut self, direction: Direction, keepalive: Keepalive, verdict: Verdict) {
         self.counts[direction as usize].by_state[keepalive as usize][verdict as usize] += 1;

@@ -2,12 +2,15 @@
 //!
 //! `sport = :8080 or dport = :8080`, `dst 10.0.0.0/8 and not dport = :443`. `parse` has the grammar.
 
+pub mod facts;
 mod host;
+mod own_words;
 mod parse;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use facts::{Fact, Subject};
 use globset::GlobMatcher;
 use ipnet::IpNet;
 
@@ -52,15 +55,28 @@ impl Select {
         fits(&self.namespace, &owner.namespace) && fits(&self.pod, &owner.pod) && (self.owner.is_none() || named())
     }
 
-    /// Whether a connection with these ends is shown.
+    /// Whether a connection with these ends may be shown, before anything else is known of it.
     #[must_use]
     pub fn takes(&self, local: impl FnOnce() -> Endpoint, remote: impl FnOnce() -> Endpoint) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.matches(local(), remote()))
+        self.filter.as_ref().is_none_or(|filter| filter.eval(local(), remote(), &Subject::default()) != Some(false))
+    }
+
+    /// Whether a connection is shown, of which this is known. What is not known does not fit.
+    #[must_use]
+    pub fn takes_judged<'a>(
+        &self,
+        ends: impl FnOnce() -> (Endpoint, Endpoint),
+        known: impl FnOnce() -> Subject<'a>,
+    ) -> bool {
+        self.filter.as_ref().is_none_or(|filter| {
+            let (local, remote) = ends();
+            filter.eval(local, remote, &known()) == Some(true)
+        })
     }
 }
 
 /// A parsed filter expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Filter {
     /// Both.
     And(Box<Filter>, Box<Filter>),
@@ -86,6 +102,8 @@ pub enum Filter {
         /// The port.
         port: u16,
     },
+    /// What is known besides.
+    Fact(Fact),
 }
 
 /// An end of a connection.
@@ -140,19 +158,33 @@ impl Op {
 }
 
 impl Filter {
-    /// Whether a connection with these ends fits.
+    /// Whether a connection with these ends fits, of which nothing else is known.
     #[must_use]
     pub fn matches(&self, local: Endpoint, remote: Endpoint) -> bool {
+        self.eval(local, remote, &Subject::default()) == Some(true)
+    }
+
+    /// Whether a connection fits; `None` where too little is known.
+    #[must_use]
+    pub fn eval(&self, local: Endpoint, remote: Endpoint, subject: &Subject<'_>) -> Option<bool> {
         let pick = |end: &End| if *end == End::Local { local } else { remote };
+        let both = |left: &Self, right: &Self, decides: bool| match left.eval(local, remote, subject) {
+            Some(left) if left == decides => Some(decides),
+            left => match right.eval(local, remote, subject) {
+                Some(right) if right == decides => Some(decides),
+                right => left.and(right),
+            },
+        };
         match self {
-            Self::And(left, right) => left.matches(local, remote) && right.matches(local, remote),
-            Self::Or(left, right) => left.matches(local, remote) || right.matches(local, remote),
-            Self::Not(inner) => !inner.matches(local, remote),
+            Self::And(left, right) => both(left, right, false),
+            Self::Or(left, right) => both(left, right, true),
+            Self::Not(inner) => inner.eval(local, remote, subject).map(|fits| !fits),
             Self::Host { end, net, port } => {
                 let at = pick(end);
-                net.is_none_or(|net| net.contains(&at.addr)) && port.is_none_or(|port| port == at.port)
+                Some(net.is_none_or(|net| net.contains(&at.addr)) && port.is_none_or(|port| port == at.port))
             }
-            Self::Port { end, op, port } => op.holds(pick(end).port.cmp(port)),
+            Self::Port { end, op, port } => Some(op.holds(pick(end).port.cmp(port))),
+            Self::Fact(fact) => fact.holds(subject),
         }
     }
 

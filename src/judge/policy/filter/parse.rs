@@ -1,9 +1,9 @@
 //! The filter language of `ss`, parsed.
 //!
 //! Terms: `src`, `dst` with an address, a network or `*`, each with a port; `sport`, `dport` compared with a port;
-//! `state established`. Comparisons: `= == != < <= > >=` and their words (`eq ne lt le gt ge`). They combine by `and`,
-//! `or`, `not`, `& | !` and parentheses; terms side by side mean `and`. As in ss, `and` and `or` bind equally and are
-//! evaluated from left to right.
+//! `state established`; and our own words. Comparisons: `= == != < <= > >=` and their words (`eq ne lt le gt ge`).
+//! Terms combine by `and`, `or`, `not`, `& | !` and parentheses; terms side by side mean `and`. As in ss, `and` and
+//! `or` bind equally and are evaluated from left to right.
 
 use super::host::host;
 use super::{End, Filter, Op, canonical};
@@ -16,7 +16,25 @@ const MAX_WORDS: usize = 1000;
 /// Characters before and after the fault that an error shows.
 const SHOWN: usize = 40;
 /// What a term may begin with.
-const TERMS: [&str; 7] = ["src", "dst", "sport", "dport", "state", "not", "("];
+pub(super) const TERMS: [&str; 17] = [
+    "src",
+    "dst",
+    "sport",
+    "dport",
+    "state",
+    "not",
+    "(",
+    "verdict",
+    "keepalive",
+    "direction",
+    "owner",
+    "namespace",
+    "pod",
+    "container",
+    "program",
+    "idle",
+    "age",
+];
 /// Services that are known without a file.
 const SERVICES: [(&str, u16); 20] = [
     ("amqp", 5672),
@@ -89,16 +107,16 @@ fn split(text: &str) -> Vec<(usize, &str)> {
     words
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     text: &'a str,
     words: Vec<(usize, &'a str)>,
-    at: usize,
+    pub at: usize,
     depth: usize,
     service: &'a dyn Fn(&str) -> Option<u16>,
 }
 
 impl<'a> Parser<'a> {
-    fn peek(&self) -> Option<&'a str> {
+    pub fn peek(&self) -> Option<&'a str> {
         self.words.get(self.at).map(|(_, word)| *word)
     }
 
@@ -108,7 +126,7 @@ impl<'a> Parser<'a> {
         found
     }
 
-    fn next(&mut self, wanted: &str) -> Result<&'a str, String> {
+    pub fn next(&mut self, wanted: &str) -> Result<&'a str, String> {
         let Some(word) = self.peek() else {
             return Err(self.fault(self.at, &format!("it ends where {wanted} is expected")));
         };
@@ -117,7 +135,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A sentence, and below it the expression with marks under the word at fault.
-    fn fault(&self, word: usize, sentence: &str) -> String {
+    pub fn fault(&self, word: usize, sentence: &str) -> String {
         let (at, length) = self
             .words
             .get(word)
@@ -166,10 +184,7 @@ impl<'a> Parser<'a> {
             "dport" => self.port(End::Remote)?,
             "state" => self.state()?,
             "dev" => return Err(self.fault(at, "the device that a socket is bound to is not read")),
-            word => {
-                let near = did_you_mean(word, TERMS);
-                return Err(self.fault(at, &format!("`{word}` is none of {}{near}", TERMS.join(", "))));
-            }
+            word => self.fact(at, word)?,
         };
         self.depth -= 1;
         Ok(term)

@@ -1,6 +1,11 @@
 //! Tests of the filter language.
 
+use super::facts::Judged;
 use super::*;
+use crate::judge::memory::Millis;
+use crate::judge::report::Direction;
+use crate::judge::verdict::{Keepalive, Verdict};
+use crate::owner::OwnerKind;
 
 #[test]
 fn expressions_mean_what_they_mean_in_ss() {
@@ -104,7 +109,7 @@ fn what_ss_takes_is_taken() {
 fn an_error_points_at_the_word() {
     assert_eq!(
         Filter::parse("src 10/8 and dprot = :443").unwrap_err(),
-        "filter: `dprot` is none of src, dst, sport, dport, state, not, (; did you mean `dport`?\n  \
+        "filter: `dprot` is not a term; did you mean `dport`?\n  \
          src 10/8 and dprot = :443\n               ^^^^^"
     );
     let error = Filter::parse("dport = :80 and").unwrap_err();
@@ -112,4 +117,49 @@ fn an_error_points_at_the_word() {
     let long = format!("{} dst \u{1b}[31m", "dport = :1 or ".repeat(50));
     let error = Filter::parse(&long).unwrap_err();
     assert!(error.lines().all(|line| line.len() < 120) && !error.contains('\u{1b}'), "{error:?}");
+}
+
+#[test]
+fn our_own_words_mix_with_those_of_ss() {
+    let text = |text: &str| Some(text.to_owned());
+    let (namespace, pod, container) = (text("shop"), text("web-0"), text("app"));
+    let owner = Owner { kind: OwnerKind::Pod, namespace, pod, container, ..Owner::default() };
+    let judged = Judged {
+        verdict: Verdict::Overdue,
+        keepalive: Keepalive::Late,
+        direction: Direction::Outbound,
+        idle: Some(Millis::from_secs(600)),
+        age: Millis::from_secs(3600),
+    };
+    let subject = Subject { judged: Some(judged), owner: Some(&owner), program: Some("java") };
+    let (local, remote) = (Endpoint::UNSPECIFIED, Endpoint::new("10.0.0.1".parse().unwrap(), 443));
+    for (text, before, after) in [
+        ("verdict = overdue", None, true),
+        ("verdict != overdue", None, false),
+        ("keepalive = late and direction outbound", None, true),
+        ("idle > 5m and owner 'shop/*'", None, true),
+        ("idle > 15m", None, false),
+        ("age <= 1h", None, true),
+        ("pod = web-* namespace shop container app", None, true),
+        ("owner = data/*", None, false),
+        ("program = java and dport = :443", None, true),
+        ("dport = :443 or verdict = local", Some(true), true),
+        ("dport = :80 and verdict = overdue", Some(false), false),
+        ("not ( dport = :443 or idle > 1s )", Some(false), false),
+    ] {
+        let filter = Filter::parse(text).unwrap();
+        assert_eq!(filter.eval(local, remote, &Subject::default()), before, "{text}: before it is judged");
+        assert_eq!(filter.eval(local, remote, &subject), Some(after), "{text}");
+    }
+    for (text, said) in [
+        ("verdict = overdu", "did you mean `overdue`?"),
+        ("keepalive = never", "valid are on, late, off, unknown"),
+        ("idle > 5", "not a duration"),
+        ("verdict > exposed", "compared by = or !="),
+        ("owner = {a,b}", "not a glob"),
+        ("ownr = a", "did you mean `owner`?"),
+    ] {
+        let error = Filter::parse(text).unwrap_err();
+        assert!(error.contains(said), "{text}: {error}");
+    }
 }
