@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Functions of the steps: install what they need, run as nobody. Sourced, never run.
+# Functions for the steps, which source this file: install packages and tools, run as nobody.
 
-# Folder of tools that are built or unpacked once, one folder per version.
+# The folder of tools that are built or unpacked once, with one folder per version.
 tools="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/keepalive-auditor-ci"
 
 # fail SENTENCE : ends the step with this reason.

@@ -41,7 +41,7 @@ spec:
 
 
 def prometheus_rule():
-    """The rule files' groups as one object; text is moved, not parsed, so that comments and layout stay."""
+    """The rule files' groups as one object. The text is copied and not parsed, so comments and layout stay."""
     groups = ""
     for name in RULE_FILES:
         text = (DEPLOY / "prometheus" / name).read_text()
@@ -96,7 +96,7 @@ def krew_manifest():
 
 
 def outputs():
-    """Path and text of every generated file."""
+    """The path and text of every generated file."""
     yield DEPLOY / "kustomize/components/prometheus-operator/prometheusrule.yaml", prometheus_rule()
     for name in RULE_FILES:
         yield CHART / "rules" / name, (DEPLOY / "prometheus" / name).read_text()

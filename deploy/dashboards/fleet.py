@@ -1,4 +1,4 @@
-"""The dashboard Fleet: which workloads are at risk, where their connections go, and how the agents do."""
+"""The dashboard Fleet: the workloads at risk, the endpoints of their connections, and the state of the agents."""
 
 import panels as p
 from queries import (
@@ -41,7 +41,7 @@ def of_namespace(name):
 
 
 def at_risk():
-    """The rows that stand first: numbers, and the table of workloads."""
+    """The first rows: numbers, and the table of workloads."""
     columns = [("Overdue", OVERDUE), ("Unanswered", UNANSWERED), ("Exposed", EXPOSED)]
     table = p.table(
         "Workloads without effective keepalive",

@@ -1,4 +1,4 @@
-"""The parts that every dashboard is built from: variables, queries, panels and their layout, in Grafana's JSON model."""
+"""The parts of every dashboard: variables, queries, panels and their layout, in Grafana's JSON model."""
 
 import re
 
@@ -43,7 +43,7 @@ def query_variable(name, label, query, multi=True, every=".*"):
 
 
 def datasource_variable():
-    """The one data source that every panel and variable uses."""
+    """The data source of every panel and variable."""
     return {
         "name": "datasource",
         "label": "Data source",
@@ -223,12 +223,12 @@ def heatmap(title, description, expr, unit="s", width=12, height=9, empty="No su
 
 
 def row(title):
-    """A heading; what follows it belongs to it."""
+    """A heading for the panels that follow it."""
     return {"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": {"w": 24, "h": 1, "x": 0, "y": 0}}
 
 
 def layout(panels):
-    """Numbers the panels and places them from left to right, a new line where the next one does not fit."""
+    """Numbers the panels and arranges them from left to right, with a new line if the next one does not fit."""
     x = y = line = 0
     for number, panel in enumerate(panels, 1):
         grid = panel["gridPos"]
@@ -241,7 +241,7 @@ def layout(panels):
 
 
 def dashboard(uid, title, description, variables, panels, links, annotations=()):
-    """A whole dashboard that Grafana provisions and nobody edits in place."""
+    """A whole dashboard that Grafana provisions and that users do not edit there."""
     return {
         "uid": uid,
         "title": title,

@@ -49,7 +49,7 @@ def by_endpoint(*matchers):
 
 
 def of_workload(metric, *matchers):
-    """A metric of the chosen pods; where nothing is a pod, of the containers (units, namespaces) of the workload's name."""
+    """A metric of the chosen pods. Outside pods: of the containers (units, namespaces) with the workload's name."""
 
     def selector(*more):
         return metric + "{" + ", ".join([CLUSTER, 'namespace=~"$namespace"', *more, *matchers]) + "}"

@@ -9,7 +9,7 @@ VERSIONS = dict(pair.split("=", 1) for pair in os.environ.get("ENVOYS", "").spli
 
 
 def each_version(case):
-    """Turns every `each_NAME(self, version)` of a test case into one test a version."""
+    """Turns every `each_NAME(self, version)` of a test case into one test per version."""
     for name in [name for name in vars(case) if name.startswith("each_")]:
         for version in VERSIONS:
 
@@ -22,7 +22,7 @@ def each_version(case):
 
 
 class Envoy:
-    """One Envoy with a listener a port, all to one cluster; `listeners` and `cluster` are merged into them as they were printed.
+    """One Envoy with one listener per port, all to one cluster. `listeners` and `cluster` are merged into them as printed.
 
     `redirected`: connections come by iptables REDIRECT and go on to where they were meant to go, as with a sidecar.
     """
@@ -36,7 +36,7 @@ class Envoy:
         self.process = None
 
     def write(self):
-        """Envoy notices a file that is moved into place."""
+        """Replaces the file by a rename, because Envoy watches for that."""
         resources = {
             "listener.v3.Listener": [self.listener(port) for port in self.ports],
             "cluster.v3.Cluster": [self.upstream()],
@@ -104,15 +104,15 @@ class Envoy:
         return self.start()
 
     def wait_for_change(self, kind):
-        """Until Envoy has the changed "listener" or "cluster" and its worker as well."""
+        """Waits until Envoy and its worker use the changed "listener" or "cluster"."""
         modified = lambda: self.counter(f"{kind}_manager.{kind}_modified") == 1
-        self.test.wait_until(modified, f"Envoy to take the new {kind}")
+        self.test.wait_until(modified, f"Envoy to use the new {kind}")
         if kind == "listener":
             created = lambda: self.counter("listener_manager.listener_create_success") == len(self.ports) + 1
-            self.test.wait_until(created, "Envoy's worker to listen anew")
+            self.test.wait_until(created, "Envoy's worker to listen again")
 
     def counter(self, name):
-        """A number of Envoy's own statistics."""
+        """The value of one of Envoy's statistics."""
         request = "import urllib.request;print(urllib.request.urlopen('http://127.0.0.1:15000/stats').read().decode())"
         lines = self.test.run_in(self.host, "python3", "-c", request).splitlines()
         return sum(int(line.rsplit(": ", 1)[1]) for line in lines if line.startswith(f"{name}: "))

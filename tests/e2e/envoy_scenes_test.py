@@ -1,4 +1,4 @@
-"""The scenes that people met, played by a real Envoy: a sidecar by REDIRECT, and a gateway with two listeners."""
+"""Two cases that users reported, with a real Envoy: a sidecar behind REDIRECT, and a gateway with two listeners."""
 
 import unittest
 

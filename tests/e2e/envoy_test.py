@@ -1,4 +1,4 @@
-"""Every remedy that reaches an Envoy, on a real Envoy: flagged without it, protected with exactly the printed values."""
+"""Every remedy for Envoy works on a real Envoy: connections are flagged without it and protected with exactly the printed values."""
 
 import unittest
 
@@ -17,7 +17,7 @@ def seconds(duration):
 
 
 def upstream(time, interval, probes):
-    """What a control plane makes of its own keepalive fields."""
+    """Envoy's fields that a control plane generates from its own keepalive fields."""
     values = {"keepalive_time": seconds(time), "keepalive_interval": seconds(interval), "keepalive_probes": probes}
     return {"upstream_connection_options": {"tcp_keepalive": values}}
 
@@ -28,12 +28,12 @@ def fields(keepalive, prefix):
 
 
 def options(found):
-    """Gloo's socketOptions in Envoy's spelling."""
+    """Gloo's socketOptions with Envoy's field names."""
     return {"socket_options": [{"int_value": option.pop("intValue"), **option} for option in found]}
 
 
 def listener_policy(keepalive):
-    """Gloo Mesh's listener keepalive as the options that every Envoy knows."""
+    """Gloo Mesh's listener keepalive as socket options, which every Envoy supports."""
     values = (
         (1, 9, 1),
         (6, 4, seconds(keepalive["time"])),
@@ -74,7 +74,7 @@ def knows_tcp_keepalive(version):
 
 
 def fragment(table, target, *flags):
-    """What the target carries for Envoy, ready to be merged."""
+    """The target's configuration for Envoy, ready to be merged."""
     return table[target](list(yaml.safe_load_all(lab.remedy(target, *FLAGS, *flags))))
 
 
@@ -85,7 +85,7 @@ class EnvoyTest(lab.Lab):
         return envoy_gateway.Envoy(self, version).start()
 
     def prove(self, version, side, table, target, *flags):
-        """The whole story of one remedy: flagged, changed under the running Envoy, new ones protected, old ones replaced."""
+        """Checks one remedy from start to end: connections are flagged, the running Envoy is changed, new connections are protected, old ones are replaced."""
         envoy = self.gateway(version)
         wanted = {"direction": "inbound", "endpoint": ":8443"}
         if side == "cluster":
@@ -115,10 +115,10 @@ class EnvoyTest(lab.Lab):
         self.assert_flagged(old, "off")
         self.assert_protected(new, IDLE)
 
-        told = lab.auditor("audit", "--compare", recording, *self.scope(lab.GATEWAY))
-        self.assertIn("newly protected 1, new but unprotected 0, fixed while open 0, old and unprotected 2", told)
-        self.assertIn("Envoy needs no restart: the Envoy that still holds 2 from before", told)
-        self.assertIn("2 opened before the change stay as they are", told)
+        comparison = lab.auditor("audit", "--compare", recording, *self.scope(lab.GATEWAY))
+        self.assertIn("newly protected 1, new but unprotected 0, fixed while open 0, old and unprotected 2", comparison)
+        self.assertIn("Envoy needs no restart: the Envoy that still holds 2 from before", comparison)
+        self.assertIn("2 opened before the change stay as they are", comparison)
 
         for client in clients:
             lab.stop(client)
@@ -134,13 +134,13 @@ class EnvoyTest(lab.Lab):
         lab.auditor("audit", "--record", recording, *self.scope(lab.GATEWAY))
         envoy.listeners[8443] = fragment(LISTENER, "envoy-listener", "--envoy-version", "1.37")
         envoy.write()
-        # Over xDS an unknown field is counted and dropped, no more.
+        # Over xDS, Envoy only counts an unknown field and drops it.
         self.wait_until(lambda: envoy.counter("server.dynamic_unknown_fields") > 0, "Envoy to read the listener")
         self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8443)
         self.assert_flagged(self.connections(lab.GATEWAY, direction="inbound", endpoint=":8443"), "off")
-        told = lab.auditor("audit", "--compare", recording, *self.scope(lab.GATEWAY))
-        self.assertIn("It did not take effect", told)
-        self.assertIn("Restart Envoy if the setting has reached it", told)
+        comparison = lab.auditor("audit", "--compare", recording, *self.scope(lab.GATEWAY))
+        self.assertIn("It did not take effect", comparison)
+        self.assertIn("Restart Envoy if the setting has reached it", comparison)
 
 
 def add(version, side, table, target, *flags):

@@ -38,7 +38,7 @@ class HeartbeatTest(lab.Lab):
         return self.run_in(lab.CLIENT, "ss", "-Htn", "state", "established", f"dport = :{port}")
 
     def grpc(self):
-        """With what `remedy grpc` prints."""
+        """Uses the output of `remedy grpc`."""
         printed = lab.remedy("grpc", "--idle", "2s", "--interval", "2s", *LIMIT)
         return self.grpc_pair(yaml.safe_load(printed), programs.GRPC_SERVER, programs.GRPC_CLIENT)
 
@@ -46,10 +46,10 @@ class HeartbeatTest(lab.Lab):
         arguments = self.dir / "channel.json"
         arguments.write_text(json.dumps(options))
         port = 9001 if client_source is programs.GRPC_CLIENT else 9002
-        in_place = lambda source: source.replace("9001", str(port))
-        server = self.start(lab.BACKEND, sys.executable, "-c", in_place(server_source), arguments)
+        with_port = lambda source: source.replace("9001", str(port))
+        server = self.start(lab.BACKEND, sys.executable, "-c", with_port(server_source), arguments)
         self.wait_for_port(lab.BACKEND, port, server)
-        client = self.start(lab.CLIENT, sys.executable, "-c", in_place(client_source), arguments, lab.BACKEND_IP)
+        client = self.start(lab.CLIENT, sys.executable, "-c", with_port(client_source), arguments, lab.BACKEND_IP)
         self.wait_until(lambda: "answered" in client.log.read_text(), "gRPC to be answered")
         return port
 
@@ -62,7 +62,7 @@ class HeartbeatTest(lab.Lab):
         home.mkdir()
         (home / "rabbitmq.conf").write_text("loopback_users = none\n")
         self.run_in(lab.BACKEND, "chown", "-R", "rabbitmq", home)
-        # its own, or the broker leaves one running
+        # its own epmd, because the broker would leave one running
         self.start(lab.BACKEND, "epmd")
         self.wait_for_port(lab.BACKEND, 4369)
         settings = (

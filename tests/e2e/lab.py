@@ -1,4 +1,4 @@
-"""Three hosts in network namespaces (client - gateway - backend), real programs in them, and the auditor that looks on."""
+"""Three hosts in network namespaces (client - gateway - backend), real programs on them, and the auditor."""
 
 import json
 import os
@@ -14,15 +14,15 @@ import unittest
 
 AUDITOR = os.environ.get("KEEPALIVE_AUDITOR", "keepalive-auditor")
 CLIENT, GATEWAY, BACKEND = "client", "gateway", "backend"
-# Address of each host as its neighbour sees it.
+# The address of each host on its neighbour's link.
 GATEWAY_FRONT, CLIENT_IP = "10.77.1.1", "10.77.1.2"
 GATEWAY_BACK, BACKEND_IP = "10.77.2.1", "10.77.2.2"
-# What must come is waited for: a loaded machine may take its time.
-PATIENCE = 60
+# Seconds to wait for an expected event on a loaded machine.
+TIMEOUT = 60
 
 
 class Lab(unittest.TestCase):
-    """Each test gets fresh hosts; whatever it started or made is gone afterwards."""
+    """Each test gets new hosts. Everything that it started or made is removed afterwards."""
 
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="keepalive-e2e-"))
@@ -58,7 +58,7 @@ class Lab(unittest.TestCase):
         return subprocess.run(inside(host, command), check=True, capture_output=True, text=True, **options).stdout
 
     def peer(self, host, *arguments):
-        """This file as a plain program without keepalive, see the end of it."""
+        """Runs this file as a simple program without keepalive, see the end of the file."""
         return self.start(host, sys.executable, __file__, *map(str, arguments))
 
     def serve(self, host, port, how="echo"):
@@ -74,20 +74,20 @@ class Lab(unittest.TestCase):
         self.wait_until(listens, f"something to listen on {host}:{port}")
 
     def dial(self, host, address, port, count=1, say="hello\n", until="answered"):
-        """Opens connections without keepalive; each has been answered through to the backend when this returns."""
+        """Opens connections without keepalive, and waits until the backend has answered on each."""
         clients = [self.peer(host, "dial", address, port, say) for _ in range(count)]
         for client in clients:
             self.wait_until(lambda c=client: until in c.log.read_text(), f"{address}:{port} to be {until}")
         return clients
 
-    def wait_until(self, condition, what, seconds=PATIENCE):
+    def wait_until(self, condition, what, seconds=TIMEOUT):
         deadline = time.monotonic() + seconds
         while not condition():
             self.assertLess(time.monotonic(), deadline, f"waited {seconds} s for {what}")
             time.sleep(0.1)
 
     def audit(self, host, *flags):
-        """The auditor's own report of a host, every connection older than a second being long-lived."""
+        """The auditor's report of a host. Every connection older than a second is long-lived."""
         time.sleep(1.2)
         text = auditor("audit", "--all", "--format", "json", *self.scope(host), *flags)
         return json.loads(text)["connections"]
@@ -96,7 +96,7 @@ class Lab(unittest.TestCase):
         return ("--netns", name(host), "--local-scope", "namespace", "--long-lived", "1s")
 
     def connections(self, host, *flags, **wanted):
-        """Those whose fields have the wanted values."""
+        """The connections whose fields have the wanted values."""
         found = self.audit(host, *flags)
         chosen = [c for c in found if all(c[key] == value for key, value in wanted.items())]
         self.assertTrue(chosen, f"no connection of {host} has {wanted}: {json.dumps(found, indent=1)}")
@@ -108,19 +108,19 @@ class Lab(unittest.TestCase):
             self.assertEqual(connection["keepalive"], keepalive, connection)
 
     def assert_protected(self, connections, idle, talkative=False):
-        """Protected, and KEEPIDLE as inferred from the kernel's clocks is the value that was set.
+        """Checks that the connections are protected, and that the inferred KEEPIDLE is the value that was set.
 
-        The inference is a lower bound, short by how long the two ends talked after the timer was armed: a moment, or a few seconds on a
-        loaded machine. Of a talkative program it may be null, because a probe may be among what was said: then the timer itself tells what
-        it was armed for.
+        The inferred value is a lower bound. It lacks the time in which the two ends sent data after the kernel armed the timer: a moment, or
+        a few seconds on a loaded machine. It may be null for a talkative program, because a probe may be hidden in the traffic. Then the
+        timer itself shows the value.
         """
         for connection in connections:
             self.assertEqual((connection["verdict"], connection["keepalive"]), ("protected", "on"), connection)
-            told = connection["keepalive_idle_seconds"]
-            if told is None and talkative:
-                told = connection["timer"]["expires_seconds"] + connection["wire_idle_seconds"]
-            self.assertIsNotNone(told, connection)
-            self.assertAlmostEqual(told, idle, delta=5, msg=connection)
+            inferred = connection["keepalive_idle_seconds"]
+            if inferred is None and talkative:
+                inferred = connection["timer"]["expires_seconds"] + connection["wire_idle_seconds"]
+            self.assertIsNotNone(inferred, connection)
+            self.assertAlmostEqual(inferred, idle, delta=5, msg=connection)
 
 
 def inside(host, command):
@@ -143,12 +143,12 @@ def auditor(*arguments):
 
 
 def remedy(target, *flags):
-    """What the auditor prints for a target."""
+    """The output of `remedy` for a target."""
     return auditor("remedy", target, *flags)
 
 
 def stop(process):
-    """The process, and what it started in its own session; each by its own id."""
+    """Ends the process and all processes of its session, each by its own id."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -174,7 +174,7 @@ def echo(port):
 
 
 def hold(port):
-    """A server that takes everything and never answers."""
+    """A server that accepts everything and never answers."""
     with socket.create_server(("0.0.0.0", int(port))) as listener:
         held = []
         while True:
@@ -182,7 +182,7 @@ def hold(port):
 
 
 def dial(host, port, say):
-    """A client that says one thing and then stays."""
+    """A client that sends one message and keeps the connection open."""
     with socket.create_connection((host, int(port))) as connection:
         print("connected", flush=True)
         connection.sendall(say.encode())

@@ -1,4 +1,4 @@
-"""Servers and programs of the field on real sockets: flagged as they come, protected by what `remedy` prints, used as printed."""
+"""Real servers and programs: their connections are flagged with default settings and protected with the output of `remedy`, used as printed."""
 
 import importlib.util
 import json
@@ -62,7 +62,7 @@ class ServerTest(lab.Lab):
         process = self.nginx(printed)
         sides = self.both_sides()
         self.assert_protected(sides["inbound"], IDLE)
-        # proxy_socket_keepalive takes the system's idle time, as its catch says.
+        # proxy_socket_keepalive uses the system's idle time, as the remedy's caveat says.
         self.assert_flagged(sides["outbound"], "late")
         lab.stop(process)
 
@@ -72,7 +72,7 @@ class ServerTest(lab.Lab):
         self.assert_protected(sides["inbound"] + sides["outbound"], IDLE)
 
     def set_sysctls(self, host):
-        """What the pod's sandbox would get."""
+        """The sysctls that the pod's sandbox would get."""
         pod = yaml.safe_load(lab.remedy("pod-sysctl", *FLAGS))
         for sysctl in pod["spec"]["securityContext"]["sysctls"]:
             self.run_in(host, "sysctl", "-qw", f"{sysctl['name']}={sysctl['value']}")
@@ -129,8 +129,8 @@ listen gateway
         self.psql(f"host={lab.BACKEND_IP} port=5432")
         self.assert_protected(self.connections(lab.BACKEND, endpoint=":5432"), IDLE, talkative=True)
 
-    def test_a_pods_sysctl_mends_a_late_client(self):
-        """kubernetes#80298: the node's sysctl does not reach a pod, the pod's own does; neither helps keepalive off."""
+    def test_a_pods_sysctl_fixes_a_late_client(self):
+        """kubernetes#80298: a pod's own sysctl works, the node's does not. Neither helps a socket with keepalive off."""
         self.serve(lab.BACKEND, 9000)
         keepalive = "import socket,sys;s=socket.create_connection((sys.argv[1],9000));s.setsockopt(1,9,1);s.recv(1)"
         for expect_idle in (None, IDLE):
@@ -164,7 +164,7 @@ listen gateway
         return server
 
     def test_redis(self):
-        """In time for 350 s as it comes, late for the 240 s of an Azure load balancer."""
+        """The default is in time for 350 s, and late for the 240 s of an Azure load balancer."""
         server = self.redis()
         self.assert_protected(self.connections(lab.BACKEND, endpoint=":6379"), 300)
         self.assert_flagged(self.connections(lab.BACKEND, "--idle-timeout", "240s", endpoint=":6379"), "late")
@@ -182,7 +182,7 @@ class ProgramTest(lab.Lab):
         return self.connections(lab.CLIENT, *flags, direction="outbound", endpoint=f"{lab.BACKEND_IP}:9000")
 
     def printed(self, target, file, *flags):
-        """What is printed, in a file of that name; nothing is added."""
+        """A file of that name with exactly the printed remedy."""
         path = self.dir / file
         path.write_text(lab.remedy(target, "--host", lab.BACKEND_IP, "--port", 9000, *(flags or FLAGS)))
         return path
@@ -199,12 +199,12 @@ class ProgramTest(lab.Lab):
         return self.run_in(lab.CLIENT, "ss", "-Htno", "state", "established", "dport = :9000")
 
     def assert_on(self, idle):
-        """It is protected as soon as it has set its options, which it does after it has connected."""
+        """It is protected once it has set its options, after it has connected."""
         self.wait_until(lambda: "timer:(keepalive" in self.established(), "the program to set its options")
         self.assert_protected(self.outbound(), idle)
 
     def assert_off(self, *command):
-        """The program as it comes is flagged."""
+        """The program is flagged with its default settings."""
         process = self.run_program(*command)
         self.assert_flagged(self.outbound(), "off")
         lab.stop(process)
@@ -233,14 +233,14 @@ class ProgramTest(lab.Lab):
         self.assert_on(120)
 
     def go(self, source):
-        """The program that a source file builds to."""
+        """Builds the program from a source file."""
         go = shutil.which("go") or self.fail("the Go toolchain is missing")
         binary = source.with_suffix("")
         alone = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0"}
         self.run_in(lab.CLIENT, go, "build", "-o", binary, source, env=alone)
         return binary
 
-    @unittest.skipUnless(shutil.which("java"), "no Java here")
+    @unittest.skipUnless(shutil.which("java"), "java is not installed")
     def test_java(self):
         self.run_program("java", self.printed("java", "Keepalive.java"))
         self.assert_on(IDLE)
@@ -258,7 +258,7 @@ class ProgramTest(lab.Lab):
         self.run_program(target / "debug" / "keepalive-e2e")
         self.assert_on(IDLE)
 
-    def test_preload_mends_a_program_that_nobody_can_change(self):
+    def test_preload_fixes_a_program_that_nobody_can_change(self):
         exports = self.printed("preload", "keepalive.env")
         dial = f". {exports}; exec {sys.executable} {lab.__file__} dial {lab.BACKEND_IP} 9000 hello"
         self.run_program("sh", "-c", dial)

@@ -1,4 +1,4 @@
-// Validates Kubernetes objects (a JSON array on stdin) against the published schemas of their kinds; MODELS is where those are installed.
+// Validates Kubernetes objects (a JSON array on stdin) against the published schemas of their kinds. MODELS is the folder of the schemas.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -14,7 +14,7 @@ async function model({ apiVersion, kind }) {
   return (await import(pathToFileURL(path)))[kind];
 }
 
-// Every leaf of one type as something else: numbers and booleans as text, which a careless template would print; texts as numbers.
+// Gives every leaf of one type another type: numbers and booleans become text, as in the output of a wrong template, and text becomes a number.
 const spoiled = (type) => (value) =>
   typeof value === type ? (type === "string" ? 0 : String(value))
   : Array.isArray(value) ? value.map(spoiled(type))
@@ -30,7 +30,7 @@ function refused(Model, object) {
   }
 }
 
-// The first type that occurs at all.
+// The first type that occurs.
 function wrong(object) {
   const specs = ["number", "boolean", "string"].map((type) => spoiled(type)(object.spec));
   return { ...object, spec: specs.find((spec) => JSON.stringify(spec) !== JSON.stringify(object.spec)) };

@@ -1,4 +1,4 @@
-"""A program in a pod of the scene: opens, uses and closes connections as it is told, one JSON command a line, one `ok` back."""
+"""A program in a pod of the scene. It opens, uses and closes connections as commanded: one JSON command per line, answered with `ok`."""
 
 import json
 import socket
@@ -61,7 +61,7 @@ def connect(name, host, port, count=1, idle=None, user_timeout=None):
 
 
 def send(name, size=1):
-    """As much as the socket takes, at most `size` bytes each."""
+    """Sends as much as each socket accepts, at most `size` bytes."""
     for sock in opened[name]:
         sent = 0
         try:
@@ -72,7 +72,7 @@ def send(name, size=1):
 
 
 def chatter(name, every):
-    """Traffic for ever: a byte each `every` seconds."""
+    """Sends a byte every `every` seconds, without end."""
 
     def talk():
         while name in opened:
@@ -83,7 +83,7 @@ def chatter(name, every):
 
 
 def churn(name, host, port, lifetime):
-    """A new connection each `lifetime` seconds, the old one closed: never long-lived."""
+    """Opens a new connection every `lifetime` seconds and closes the old one, so none is long-lived."""
 
     def turn():
         while True:
@@ -100,7 +100,7 @@ def close(name):
 
 
 def reset(port):
-    """Closes what was accepted on the port with a reset."""
+    """Closes the accepted connections of the port with a reset."""
     for sock in accepted[port]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.shutdown(socket.SHUT_RD)  # ends the thread that reads it

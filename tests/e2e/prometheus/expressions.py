@@ -1,4 +1,4 @@
-"""Every expression that users meet: of panels, variables, annotations, alerts and recording rules."""
+"""Every expression in panels, variables, annotations, alerts and recording rules."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ from servers import faster
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 RULES = sorted((ROOT / "deploy/prometheus").glob("*.yaml"))
-# What Grafana fills in when "All" is chosen, and a rate interval that suits scrapes every second.
+# The values that Grafana inserts for "All", and a rate interval for scrapes every second.
 VARIABLES = {"$__rate_interval": "10s"} | {f"${name}": ".*" for name in ("cluster", "node", "namespace", "workload", "pod", "container")}
 
 

@@ -36,7 +36,7 @@ BASE = 30  # seconds between evaluations of a group without an interval of its o
 
 
 def serve(pages):
-    """Serves each page under its name."""
+    """Serves each page at the path of its name."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -196,7 +196,7 @@ def measure(arguments, directory, servers, endings):
     prometheus.wait()
     while prometheus.count('count(up == 1)') < len(pages) + len(scrapes) - 1:
         time.sleep(1)
-    # Rules of which each is made of the one before it take a few rounds until all have data.
+    # Rules that build on other rules need a few rounds until all have data.
     time.sleep(3 * arguments.every)
     series = prometheus.count('count({__name__=~"keepalive_auditor_.*"})')
     print(f"{arguments.nodes} nodes, {len(pods)} pods, {series} series, {sum(map(len, pages.values())) // len(pages)} bytes of a page"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The whole way on real parts: pods with connections of every verdict, agents, Prometheus with the project's rules, Alertmanager, a receiver.
+"""Tests the whole chain with real programs: pods with connections of every verdict, agents, Prometheus with the project's rules, Alertmanager, a receiver.
 
     tests/e2e/prometheus/run.py BINARY
 
@@ -28,7 +28,7 @@ MAY_BE_EMPTY = {
     "TCPNodeLimitBelowPath": "the scene has no NAT; promtool's tests cover it",
     "Keepalive / Fleet / Paths B": "the scene is too short to measure a limit",
     "Keepalive / Fleet / Paths C": "the scene is too short to measure a limit",
-    "KeepaliveAuditorSweepsFailing": "an agent that answers but does not sweep cannot be had without breaking it; promtool's tests cover it",
+    "KeepaliveAuditorSweepsFailing": "a correct agent that answers also sweeps; promtool's tests cover it",
 }
 # May have data or not.
 EITHER = {"TCPConnectionsUnanswered": "connections that get no answer were overdue before, which is blackholed, unless a busy machine delays the sweep between"}
@@ -36,7 +36,7 @@ HELD = 12  # connections that cart holds; more than the coverage alert asks for
 
 
 def play(scene):
-    """Opens connections of every verdict but `blackholed`, which takes an overdue one; returns the programs by name."""
+    """Opens connections of every verdict but `blackholed`, which needs an overdue one first. Returns the programs by name."""
     store = scene.pod("data", "store-0", "db")
     store.listen(port=7001)
     store.listen(port=7002, idle=2)
@@ -61,7 +61,7 @@ def play(scene):
     covered = scene.pod("shop", "covered-vz6tq", "app")
     covered.connect(name="covered", port=7002, count=2, **at)
 
-    # More than the reader's window and the writer's buffer take: from the first sweep on another timer hides what keepalive does.
+    # More than the reader's window and the writer's buffer can hold: from the first sweep on, another timer masks keepalive.
     bulk = scene.pod("shop", "bulk-0", "app")
     for name in ("a", "b", "c", "d"):
         bulk.connect(name=name, port=7003, **at)
@@ -115,7 +115,7 @@ def incident(scene, programs, prometheus, receiver, binary):
     wait_for("connections outside pods, by the name of their namespace", lambda: [v for _, v in prometheus.query(outside)] == [2.0])
 
     wait_for("counters of ten seconds ago", lambda: prometheus.query("keepalive_auditor_pod_tcp_keepalive_time_seconds offset 10s"))
-    # What is sent or reset before it is overdue is no incident.
+    # Data or a reset before the connection is overdue is not an incident.
     for pod in ("orders-6b5c7f9d8b-q7w2z", "web-6b5c7f9d8b-x8x9z"):
         wait_for(f"three overdue connections of {pod}", lambda p=pod: connections(prometheus, pod=p, verdict="overdue") == 3)
     scene.unplug(programs["orders"])
@@ -137,18 +137,18 @@ def incident(scene, programs, prometheus, receiver, binary):
         ("KeepaliveAuditorNamespacesUnreadable", {"cluster": "two"}),
         ("KeepaliveAuditorSeriesDropped", {"cluster": "two"}),
     ]:
-        alert = wait_for(f"{name} arrives at the receiver", lambda n=name, s=labels: receiver.heard("firing", alertname=n, **s))[0]
+        alert = wait_for(f"{name} arrives at the receiver", lambda n=name, s=labels: receiver.received("firing", alertname=n, **s))[0]
         print("ok:", name, "·", alert["annotations"]["summary"])
         print("ok: the runbook,", runbook.follow(name, labels, prometheus, binary, scene.logs), "blocks")
     for name in ("KeepaliveAuditorDown", "KeepaliveAuditorAbsent", "KeepaliveAuditorSweepsFailing"):
         expect(f"{name} does not fire", receiver.find("firing", alertname=name), [])
-    expect("no alert names the protected workload", [a for a in receiver.words if a["labels"].get("workload") in ("good", "covered")], [])
+    expect("no alert names the protected workload", [a for a in receiver.notifications if a["labels"].get("workload") in ("good", "covered")], [])
 
     scene.remove(programs["gone"])
     wait_for("the deleted pod's series are gone", lambda: not prometheus.query('{pod="gone-0", __name__=~"keepalive_auditor_.*"}'))
     print("ok: a deleted pod leaves no series")
 
-    # Silences count from 30 s on; these end now, by closing.
+    # Idle times count from 30 s on. These end now, because the connections close.
     time.sleep(max(0, 25 - (time.monotonic() - quiet_since)))
     programs["cart"].close(name="quiet")
     programs["cart"].connect(name="fixed", host=programs["store"].address, port=7001, count=HELD, idle=3)
@@ -156,12 +156,12 @@ def incident(scene, programs, prometheus, receiver, binary):
              lambda: receiver.find("resolved", alertname="TCPKeepaliveMissingOnIdleConnections", **(one | {"workload": "cart"})))
     wait_for("cart's connections with keepalive on", lambda: connections(prometheus, pod="cart-7d9c5b8f4c-x2x4z", verdict="protected") == HELD)
     expect("the others' alert goes on", len(receiver.find("firing", alertname="TCPKeepaliveMissingOnIdleConnections", **(one | {"workload": "ledger"}))), 1)
-    wait_for("the ended silences are counted",
+    wait_for("the ended idle times are counted",
              lambda: prometheus.query('keepalive_auditor_silence_seconds_count{cluster="one", keepalive="off"} >= %d' % HELD))
 
 
 def ask_everything(prometheus, started):
-    """Every expression: accepted, and with data at some moment of the scene."""
+    """Checks that Prometheus accepts every expression and that each had data at some moment of the scene."""
     bad = []
     all_of_them = expressions.everything()
     for where, expr in all_of_them:
@@ -194,10 +194,10 @@ def main():
         ending.append(manager)
         whole = agent(directory, "agent", binary, scene.logs)
         ending.append(whole)
-        # A second cluster, whose agent may not look at other processes and is allowed few series.
+        # A second cluster, whose agent may not read other processes and may export only few series.
         blind = agent(directory, "agent-two", binary, scene.logs, "--max-series=3", wrapper=runbook.BLIND)
         ending.append(blind)
-        # As a PodMonitor labels its targets; none of these may stick to a connection outside pods.
+        # The labels that a PodMonitor gives its targets. A connection outside pods must have none of them.
         own = {"namespace": "keepalive-auditor", "pod": "keepalive-auditor-x7k2p", "container": "agent"}
         targets = [(whole.port, {"cluster": "one", "node": "node-one"} | own), (blind.port, {"cluster": "two", "node": "node-two"} | own)]
         prometheus = Prometheus(directory, expressions.RULES, targets, manager.port)

@@ -1,4 +1,4 @@
-"""The runbook's queries and commands, run where an alert fires: each must find what the alert is about."""
+"""Runs the runbook's queries and commands while an alert fires. Each must find the subject of the alert."""
 
 import re
 import shlex
@@ -6,7 +6,7 @@ import subprocess
 
 from expressions import ROOT
 
-# How the agents of the scene judge; the deployed ones have it in their environment, which an audit inside the pod shares.
+# The settings of the scene's agents. Deployed agents have them in their environment, and an audit in the pod shares it.
 SETTINGS = ("--idle-timeout=10s", "--long-lived=5s", "--local-scope=namespace")
 AUDIT = "kubectl keepalive-auditor audit"
 # The second cluster's agent, and so an audit beside it.
@@ -23,7 +23,7 @@ SAYS = {
 
 
 def blocks(alert):
-    """(language, text) of the alert's fenced blocks that are meant to be run."""
+    """(language, text) of the alert's fenced blocks that a reader would run."""
     entry = re.search(rf"(?ms)^## {alert}\n(.*?)(?=^## |\Z)", (ROOT / "docs/runbook.md").read_text())[1]
     return re.findall(r"(?ms)^```(promql|sh)\n(.*?)^```", entry)
 
@@ -38,7 +38,7 @@ def follow(alert, labels, prometheus, binary, logs):
                 raise AssertionError(f"{alert}: the runbook's query finds nothing: {text}")
         else:
             if not text.startswith(AUDIT):
-                raise AssertionError(f"{alert}: the runbook's command is no audit: {text}")
+                raise AssertionError(f"{alert}: the runbook's command is not an audit: {text}")
             # The plugin runs the audit inside the agents, with what they may do.
             wrapper = BLIND if labels["cluster"] == "two" else ()
             words = shlex.split(text.removeprefix(AUDIT).replace("--node NODE", "").replace("--all-nodes", ""))

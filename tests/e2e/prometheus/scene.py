@@ -1,4 +1,4 @@
-"""The scene: pods in network namespaces and cgroups that this test makes and removes, with a program in each."""
+"""The scene: pods with one program each, in network namespaces and cgroups that this test makes and removes."""
 
 import hashlib
 import json
@@ -40,13 +40,13 @@ class Program:
         )
 
     def __getattr__(self, command):
-        def tell(**arguments):
+        def send(**arguments):
             self.process.stdin.write(json.dumps([command, arguments]) + "\n")
             self.process.stdin.flush()
             if self.process.stdout.readline() != "ok\n":
                 raise RuntimeError(f"a program of the scene failed at {command} {arguments}")
 
-        return tell
+        return send
 
     def end(self):
         self.process.kill()
@@ -54,7 +54,7 @@ class Program:
 
 
 class Scene:
-    """A switch (a bridge in a namespace of its own) and what is plugged into it."""
+    """A switch (a bridge in its own namespace) and the namespaces connected to it."""
 
     def __init__(self, logs):
         self.logs = logs
@@ -81,7 +81,7 @@ class Scene:
         return address, port
 
     def pod(self, namespace, name, container):
-        """A pod as kubelet and containerd lay it out: cgroup and log folders; returns its program, with address and port."""
+        """Makes the cgroup and log folders of a pod as kubelet and containerd do. Returns its program, with address and port."""
         uid, short = str(uuid.uuid4()), name.split("-")[0]
         identifier = hashlib.sha256(uid.encode()).hexdigest()
         top = cgroup2() / "kubepods.slice"
@@ -96,7 +96,7 @@ class Scene:
         return self._program(self._namespace(short), cgroup)
 
     def outsider(self, name):
-        """A program in a namespace of its own and in no pod."""
+        """A program outside pods, in its own namespace."""
         return self._program(self._namespace(name), None)
 
     def _program(self, netns, cgroup):
@@ -106,11 +106,11 @@ class Scene:
         return program
 
     def unplug(self, program):
-        """From now on the path swallows whatever the program sends."""
+        """From now on the path drops everything that the program sends."""
         run("ip", "-n", self.switch, "link", "set", program.port, "nomaster")
 
     def remove(self, program):
-        """The pod is deleted: its program ends, its namespace goes."""
+        """Deletes the pod: its program ends and its namespace is removed."""
         index = self.programs.index(program)
         program.end()
         del self.programs[index]
@@ -130,4 +130,4 @@ class Scene:
                 except FileNotFoundError:
                     break
                 except OSError:
-                    time.sleep(0.1)  # the kernel is still taking leave of its processes
+                    time.sleep(0.1)  # the kernel has not yet released its processes

@@ -1,4 +1,4 @@
-"""Real programs beside the scene: the agent, Prometheus, Alertmanager, and a receiver of its notifications."""
+"""The real programs around the scene: the agent, Prometheus, Alertmanager, and a receiver of its notifications."""
 
 import contextlib
 import http.server
@@ -16,9 +16,9 @@ import urllib.request
 
 import yaml
 
-# What must come is waited for, in seconds: a loaded machine may take its time.
-PATIENCE = 90
-# The rules wait for minutes; a test cannot. Nothing else in them is changed.
+# Seconds to wait for an expected event on a loaded machine.
+TIMEOUT = 90
+# The rules wait for minutes, which a test cannot. Nothing else in them is changed.
 FASTER = [
     (r"(?m)^(\s+for:) \d+[mh]$", r"\1 2s"),
     (r"(?m)^(\s+interval:) \d+m$", r"\1 1s"),
@@ -29,7 +29,7 @@ FASTER = [
 
 
 def free_port():
-    """A port that nobody has, and that the kernel gives no connection before our server takes it."""
+    """A free port that the kernel does not give to a connection before our server listens on it."""
     lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.randrange(min(10000, lowest - 1), lowest)
@@ -39,18 +39,18 @@ def free_port():
 
 
 def wait_for(what, check):
-    """The first true answer of `check`, or a failure that names what was waited for."""
-    end = time.monotonic() + PATIENCE
+    """The first true answer of `check`, or a failure that names the expected event."""
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         answer = check()
         if answer:
             return answer
         time.sleep(0.5)
-    raise TimeoutError(f"{what}: not within {PATIENCE} s")
+    raise TimeoutError(f"{what}: not within {TIMEOUT} s")
 
 
 def get(url):
-    """The body, or None where nobody answers yet."""
+    """The body, or None if nobody answers yet."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return answer.read().decode()
@@ -85,7 +85,7 @@ class Server:
 
 
 def agent(directory, name, binary, logs, *flags, wrapper=()):
-    """It sweeps between any two scrapes, so that none finds it idle."""
+    """Starts an agent that sweeps more often than Prometheus scrapes."""
     port = free_port()
     command = [*wrapper, binary, "agent", f"--web.listen-address=127.0.0.1:{port}", f"--pod-logs={logs}", "--interval=500ms",
                "--idle-timeout=10s", "--long-lived=5s", "--local-scope=namespace", *flags]
@@ -95,10 +95,10 @@ def agent(directory, name, binary, logs, *flags, wrapper=()):
 
 
 class Receiver:
-    """Takes Alertmanager's notifications, and remembers the last word on each alert and every word."""
+    """Receives Alertmanager's notifications, and stores all of them and the last one of each alert."""
 
     def __init__(self):
-        alerts, words = self.alerts, self.words = {}, []
+        alerts, words = self.alerts, self.notifications = {}, []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
@@ -117,12 +117,12 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_port}/"
 
     def find(self, status, **labels):
-        """The alerts that are of that status now, with at least these labels."""
+        """The alerts that have that status now, with at least these labels."""
         return select(list(self.alerts.values()), status, labels)
 
-    def heard(self, status, **labels):
-        """The notifications so far of that status with at least these labels; some alerts are over within seconds."""
-        return select(list(self.words), status, labels)
+    def received(self, status, **labels):
+        """The notifications so far with that status and at least these labels. Some alerts end within seconds."""
+        return select(list(self.notifications), status, labels)
 
     def end(self):
         self.server.shutdown()
@@ -176,7 +176,7 @@ class Prometheus(Server):
         super().__init__(directory, "prometheus", command, f"http://127.0.0.1:{self.port}/-/ready")
 
     def api(self, path, **parameters):
-        """The data of an API call; a refused query is a ValueError with Prometheus' own words."""
+        """The data of an API call. A refused query is a ValueError with the text of Prometheus."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:

@@ -1,4 +1,4 @@
-//! The conversation that kubelet has with the runtime: sandboxes and containers, by CRI over its socket.
+//! A CRI client that makes sandboxes and containers as kubelet does, over the runtime's socket.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use k8s_cri::v1::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-/// Where containerd listens on the node.
+/// The address of containerd on the node.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// A client of the runtime.
@@ -39,7 +39,7 @@ impl Cri {
         bail!("containerd was not ready within 2 minutes")
     }
 
-    /// Starts a sandbox; gives its id and address.
+    /// Starts a sandbox. Returns its id and address.
     pub async fn run_sandbox(&mut self, config: &PodSandboxConfig) -> Result<(String, String)> {
         let request = RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
         let id = self.0.run_pod_sandbox(request).await.context("RunPodSandbox")?.into_inner().pod_sandbox_id;
@@ -49,7 +49,7 @@ impl Cri {
         Ok((id, ip))
     }
 
-    /// Creates and starts a container; gives its id.
+    /// Creates and starts a container. Returns its id.
     pub async fn run_container(
         &mut self,
         sandbox: &str,
@@ -69,8 +69,7 @@ impl Cri {
         Ok(container_id)
     }
 
-    /// Runs a command in a container, as `kubectl exec` does; gives what it wrote to stdout and stderr, and its exit
-    /// status.
+    /// Runs a command in a container, as `kubectl exec` does. Returns its stdout, its stderr and its exit status.
     pub async fn exec(&mut self, container: &str, command: &[&str]) -> Result<(String, String, i32)> {
         let request = ExecSyncRequest {
             container_id: container.to_owned(),
@@ -82,14 +81,14 @@ impl Cri {
         Ok((text(&answer.stdout), text(&answer.stderr), answer.exit_code))
     }
 
-    /// Ends a container, which the runtime goes on listing.
+    /// Ends a container. The runtime still lists it.
     pub async fn stop_container(&mut self, id: &str) -> Result<()> {
         let request = StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
         self.0.stop_container(request).await.context("StopContainer")?;
         Ok(())
     }
 
-    /// Ends a sandbox with all its containers; the runtime goes on listing them.
+    /// Ends a sandbox with all its containers. The runtime still lists them.
     pub async fn stop_sandbox(&mut self, id: &str) -> Result<()> {
         let request = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         self.0.stop_pod_sandbox(request).await.context("StopPodSandbox")?;
@@ -103,7 +102,7 @@ impl Cri {
         Ok(())
     }
 
-    /// Whether each of these sandboxes that the runtime lists is ready, with how often its pod was tried.
+    /// The sandboxes of a pod that the runtime lists: the attempt, and whether it is ready.
     pub async fn sandboxes(&mut self, uid: &str) -> Result<Vec<(u32, bool)>> {
         let listed = self.0.list_pod_sandbox(ListPodSandboxRequest::default()).await.context("ListPodSandbox")?;
         let of_pod = listed.into_inner().items.into_iter().filter_map(|sandbox| {

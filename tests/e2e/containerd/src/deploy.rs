@@ -1,5 +1,5 @@
-//! The DaemonSet of deploy/, rendered by kustomize and translated as kubelet translates it. A field that this does not
-//! know is an error, so that manifest and test cannot drift apart.
+//! Renders the DaemonSet of deploy/ with kustomize and translates it to CRI as kubelet does. An unknown field is an
+//! error, so that the test covers the whole manifest.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::node::output;
 use crate::pod::{Container, Pod};
 
-/// Paths of `/proc` that kubelet hides from a container with the default procMount, and those it makes read-only.
+/// The paths of `/proc` that kubelet hides from a container with the default procMount.
 const MASKED: [&str; 10] = [
     "/proc/asound",
     "/proc/acpi",
@@ -36,7 +36,7 @@ struct PodSpec {
     host_pid: bool,
     containers: Vec<ContainerSpec>,
     volumes: Vec<Volume>,
-    // of no meaning to the runtime
+    // not used by the runtime
     #[serde(default, rename = "serviceAccountName")]
     _service_account: IgnoredAny,
     #[serde(rename = "automountServiceAccountToken")]
@@ -64,7 +64,7 @@ struct ContainerSpec {
     resources: Resources,
     security_context: SecurityContext,
     volume_mounts: Vec<VolumeMount>,
-    // of no meaning to the runtime
+    // not used by the runtime
     #[serde(default, rename = "imagePullPolicy")]
     _pull: IgnoredAny,
     #[serde(default, rename = "ports")]
@@ -115,7 +115,7 @@ struct SecurityContext {
     read_only_root_filesystem: bool,
     capabilities: Capabilities,
     seccomp_profile: SeccompProfile,
-    // no AppArmor where this runs
+    // this machine has no AppArmor
     #[serde(default, rename = "appArmorProfile")]
     _app_armor: IgnoredAny,
 }
@@ -165,7 +165,7 @@ struct ConfigMap {
     name: String,
 }
 
-/// A field that must say `false`.
+/// A field that must be `false`.
 #[derive(Deserialize)]
 #[serde(try_from = "bool")]
 struct No;
@@ -183,14 +183,14 @@ pub fn image(folder: &Path) -> Result<String> {
     Ok(agent(folder, "", Path::new("/nonexistent"))?.containers[0].image.clone())
 }
 
-/// The agent's pod as the kustomization in `folder` describes it. Config maps are laid out below `scratch`.
+/// The agent's pod as the kustomization in `folder` describes it. Config maps are written below `scratch`.
 pub fn agent(folder: &Path, name: &str, scratch: &Path) -> Result<Pod> {
     let rendered = output("kubectl", &["kustomize", &folder.display().to_string()])?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).context("what kustomize rendered")?;
     let of_kind = |kind: &'static str| documents.iter().filter(move |document| document["kind"] == kind);
     let set = of_kind("DaemonSet").next().context("kustomize rendered no DaemonSet")?;
     let spec: PodSpec = serde_json::from_value(set["spec"]["template"]["spec"].clone())
-        .context("the DaemonSet has a field that this test does not translate: teach it")?;
+        .context("the DaemonSet has a field that this test does not translate yet")?;
     ensure!(spec.containers.len() == 1, "the agent is one container");
 
     let mut containers = Vec::new();
@@ -202,7 +202,7 @@ pub fn agent(folder: &Path, name: &str, scratch: &Path) -> Result<Pod> {
                 Some((Some(host), None)) => host.lay_out()?,
                 Some((None, Some(map))) => {
                     let map = of_kind("ConfigMap").find(|found| found["metadata"]["name"] == map.name.as_str());
-                    lay_out(map.context("its config map is not there")?, scratch)?
+                    lay_out(map.context("its config map is missing")?, scratch)?
                 }
                 _ => bail!("no volume is called {}, or it is of an unknown kind", mount.name),
             };
@@ -271,7 +271,7 @@ impl Env {
 impl HostPath {
     fn lay_out(&self) -> Result<String> {
         match self.r#type.as_str() {
-            "Directory" => ensure!(Path::new(&self.path).is_dir(), "{} is no directory", self.path),
+            "Directory" => ensure!(Path::new(&self.path).is_dir(), "{} is not a directory", self.path),
             "DirectoryOrCreate" => fs::create_dir_all(&self.path)?,
             other => bail!("hostPath type {other}"),
         }

@@ -1,4 +1,4 @@
-//! One HTTP request to the agent, as small as can be.
+//! A minimal HTTP request to the agent.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The body that the agent at `ip` answers `path` with.
+/// The body of the agent's answer for `path`.
 pub fn get(ip: &str, path: &str) -> Result<String> {
     let address = format!("{ip}:9986").parse().with_context(|| format!("the agent's address {ip}"))?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;

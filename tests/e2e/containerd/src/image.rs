@@ -1,4 +1,4 @@
-//! Images of one layer with one static binary, made by hand in the OCI layout: nothing can be pulled where this runs.
+//! Writes images with one layer and one static binary in the OCI layout, because no image can be pulled here.
 
 use std::fs;
 use std::path::Path;

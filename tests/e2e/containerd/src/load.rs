@@ -1,5 +1,5 @@
-//! What the test's pods run: listen, or dial with or without keepalive, and hold the connections for as long as the pod
-//! lives.
+//! The program of the test's pods: listens, or dials with or without keepalive, and keeps the connections open while
+//! the pod lives.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;

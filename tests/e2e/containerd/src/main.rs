@@ -1,7 +1,8 @@
-//! The agent on a real node: a containerd with the CRI plugin and CNI, pods made through CRI, the agent one of them.
+//! Tests the agent on a real node: containerd with the CRI plugin and CNI runs pods made through CRI, and the agent is
+//! one of them.
 //!
-//! One program with several parts: `supervise` makes a node of namespaces and removes every trace of it, `inside` is
-//! the test on that node, and `load` is what the test's pods run.
+//! One program has several parts: `supervise` makes a node from namespaces and removes it, `inside` is the test on that
+//! node, and `load` runs in the test's pods.
 
 mod cri;
 mod deploy;

@@ -1,5 +1,5 @@
-//! The program's own CRI messages against `k8s-cri`'s, which are generated from Kubernetes' interface: what the one
-//! writes the other reads.
+//! Compares the program's own CRI messages with those of `k8s-cri`, which are generated from Kubernetes' interface:
+//! each reads what the other writes.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -10,9 +10,9 @@ use prost::Message;
 #[path = "../../../../src/host/owners/cri_messages.rs"]
 mod ours;
 
-/// Both directions. `whole` has every field set; `read` is what the program reads of it, and `reduced` the same in
-/// `k8s-cri`'s words. Literals of `ours` name every field, so a field that is added there does not compile here until
-/// it is compared.
+/// Checks both directions. `whole` has every field set, `read` has the fields that the program reads, and `reduced` is
+/// the same message in the types of `k8s-cri`. The literals of `ours` name every field, so a new field does not compile
+/// here until the test compares it.
 fn agree<O, T>(whole: &T, read: &O, reduced: &T)
 where
     O: Message + Default + PartialEq + Debug,
@@ -20,7 +20,7 @@ where
 {
     assert_eq!(&decoded::<O>(whole), read, "what the program reads");
     assert_eq!(&decoded::<T>(read), reduced, "what the program would write");
-    assert_ne!(read, &O::default(), "a message of defaults is no bytes: it would agree with any other");
+    assert_ne!(read, &O::default(), "a message of defaults has no bytes, so it would equal any other");
 }
 
 fn decoded<M: Message + Default>(from: &impl Message) -> M {
@@ -65,7 +65,7 @@ fn sandboxes_agree() {
         &ours::ListPodSandboxResponse { items: vec![read.clone(), read] },
         &v1::ListPodSandboxResponse { items: vec![reduced.clone(), reduced] },
     );
-    assert_eq!(i32::from(v1::PodSandboxState::SandboxReady), 0, "the state that the program looks for");
+    assert_eq!(i32::from(v1::PodSandboxState::SandboxReady), 0, "the state that the program expects");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A node of namespaces: everything that is started on it dies with its first process, everything that is mounted or
-//! networked goes with its namespaces; folders and cgroups are removed by the supervisor, which stays outside.
+//! A node made of namespaces. Its processes end with its first process, and its mounts and networks end with its
+//! namespaces. The supervisor stays outside and removes folders and cgroups.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Scratch folders and cgroups are called this and the supervisor's pid.
+/// The names of scratch folders and cgroups consist of this and the supervisor's pid.
 const PREFIX: &str = "keepalive-auditor-e2e-";
 const SCRATCH: &str = "/var/tmp";
 
-/// How a node has its cgroups.
+/// The cgroup setup of a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Cgroups {
-    /// As this machine has them.
+    /// The setup of this machine.
     Machine,
-    /// Version 2 alone, at `/sys/fs/cgroup`, without the controllers that this machine has bound to version 1.
+    /// Only version 2, at `/sys/fs/cgroup`, without the controllers that this machine uses with version 1.
     Unified,
 }
 
@@ -33,8 +33,8 @@ pub struct Node<'a> {
     pub cgroups: Cgroups,
 }
 
-/// Runs the test on a node of its own, and removes the node however the test ends. On a machine with cgroup version 1
-/// beside version 2 it is run again on a node that knows version 2 only.
+/// Runs the test on a new node, and removes the node even if the test fails. On a machine with cgroup versions 1 and 2
+/// it runs the test again on a node that has only version 2.
 pub fn supervise(auditor: &Path) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "this test makes namespaces and cgroups: run it as root");
     let auditor = auditor.canonicalize().with_context(|| format!("the program under test, {}", auditor.display()))?;
@@ -43,7 +43,7 @@ pub fn supervise(auditor: &Path) -> Result<()> {
     println!("== a node with {}", if hybrid { "hybrid cgroups" } else { "this machine's cgroups" });
     run_on_a_node(&auditor, Cgroups::Machine)?;
     if hybrid {
-        println!("== a node with cgroup version 2 alone");
+        println!("== a node with only cgroup version 2");
         run_on_a_node(&auditor, Cgroups::Unified)?;
     }
     Ok(())
@@ -56,7 +56,7 @@ fn run_on_a_node(auditor: &Path, cgroups: Cgroups) -> Result<()> {
     let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        // each dies with the one before it: this process, unshare, the first process of the node, all of the node
+        // each process ends with the one before: this process, unshare, the first process of the node, all others
         let mut node = tokio::process::Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork"])
             .args(["--kill-child=KILL", "--mount-proc"])
@@ -82,13 +82,16 @@ fn run_on_a_node(auditor: &Path, cgroups: Cgroups) -> Result<()> {
     let outcome = outcome?;
     if outcome != "the test ended with exit status: 0" {
         let tail: Vec<_> = log.lines().rev().filter(|line| !line.contains("level=info")).take(20).collect();
-        bail!("{outcome}; last words of containerd:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        bail!(
+            "{outcome}; the last lines of containerd's log:\n{}",
+            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
     }
     println!("the node is gone: no process, mount, cgroup or folder of it is left");
     Ok(())
 }
 
-/// What a supervisor left that was killed outright.
+/// Removes what is left of a supervisor that was killed.
 fn remove_leftovers() -> Result<()> {
     for entry in fs::read_dir(SCRATCH)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -118,7 +121,7 @@ fn hierarchies() -> Vec<PathBuf> {
 fn remove_cgroups(name: &str) -> Result<()> {
     for folder in hierarchies().iter().map(|root| root.join(name)) {
         let mut last = Ok(());
-        // the kernel lets go of a killed process a moment after it is gone
+        // the kernel releases a killed process a moment after it is gone
         for _ in 0..100 {
             last = remove_tree(&folder);
             if last.is_ok() {
@@ -158,8 +161,8 @@ fn nothing_is_left(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// From inside: mounts what a node has, on nothing of the machine's.
-pub fn furnish(node: &Node<'_>) -> Result<()> {
+/// Mounts the file systems of the node from inside, without the machine's own.
+pub fn mount_file_systems(node: &Node<'_>) -> Result<()> {
     let scratch = node.scratch;
     for folder in ["log/pods", "log/containers", "root", "cni", "empty"] {
         fs::create_dir_all(scratch.join(folder))?;

@@ -1,4 +1,4 @@
-//! A pod, run as kubelet runs one: sandbox, containers, log folders and links.
+//! Runs a pod as kubelet does: sandbox, containers, log folders and links.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +14,7 @@ use k8s_cri::v1::{
 
 use crate::cri::Cri;
 
-/// A pod as the API server would describe it, as far as these tests need one.
+/// The parts of a pod's description that these tests need.
 #[derive(Clone, Default)]
 pub struct Pod {
     pub namespace: String,
@@ -23,9 +23,9 @@ pub struct Pod {
     pub host_network: bool,
     pub host_pid: bool,
     pub sysctls: HashMap<String, String>,
-    /// How many sandboxes it had before this one.
+    /// The number of its earlier sandboxes.
     pub attempt: u32,
-    /// The runtime gets its names by labels alone.
+    /// Whether only labels give its names to the runtime.
     pub labels_only: bool,
     pub containers: Vec<Container>,
 }
@@ -42,17 +42,17 @@ pub struct Container {
     pub memory_limit: i64,
 }
 
-/// A pod that runs.
+/// A running pod.
 pub struct Running {
     pub pod: Pod,
     pub sandbox: String,
     pub ip: String,
-    /// Of each container its id and its link in the folder of container logs.
+    /// The id of each container, and its link in the folder of container logs.
     containers: Vec<(String, String)>,
 }
 
 impl Pod {
-    /// A pod of the shop, with a uid of its own.
+    /// A pod with a new uid.
     pub fn new(namespace: &str, name: &str, containers: Vec<Container>) -> Result<Self> {
         let uid = fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
         Ok(Self { namespace: namespace.into(), name: name.into(), uid, containers, ..Self::default() })
@@ -79,7 +79,7 @@ impl Pod {
                 namespace: word(&self.namespace),
                 attempt: self.attempt,
             }),
-            // a pod of the host's network has the host's name too
+            // a pod in the host's network has the host's name
             hostname: if self.host_network { String::new() } else { self.name.clone() },
             log_directory: folder,
             labels: self.labels().collect(),
@@ -148,7 +148,7 @@ impl Container {
 }
 
 impl Running {
-    /// What a container has written so far.
+    /// The log of a container so far.
     pub fn log(&self, container: &str) -> String {
         let Pod { namespace, name, uid, .. } = &self.pod;
         fs::read_to_string(format!("/var/log/pods/{namespace}_{name}_{uid}/{container}/0.log")).unwrap_or_default()
@@ -171,9 +171,10 @@ impl Running {
         Ok(())
     }
 
-    /// Ends its only container and starts it again, as kubelet does when it fails: both are there, under one name.
+    /// Ends its only container and starts another one with the same name, as kubelet does after a failure. The runtime
+    /// lists both.
     pub async fn restart(&mut self, cri: &mut Cri, root: &str) -> Result<()> {
-        let [(id, _)] = &self.containers[..] else { bail!("one container is started again") };
+        let [(id, _)] = &self.containers[..] else { bail!("only a pod with one container can restart it") };
         cri.stop_container(id).await?;
         let container = self.pod.containers[0].clone();
         self.start(cri, &self.pod.sandbox(root), &container, 1).await
@@ -184,7 +185,7 @@ impl Running {
         &self.containers[0].0
     }
 
-    /// Ends it; the runtime goes on listing it, and its logs stay.
+    /// Ends it. The runtime still lists it, and its logs stay.
     pub async fn stop(&self, cri: &mut Cri) -> Result<()> {
         cri.stop_sandbox(&self.sandbox).await
     }

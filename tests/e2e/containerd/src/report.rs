@@ -1,10 +1,10 @@
-//! What a report says, as lines that can be compared.
+//! Formats a report as lines that the test can compare.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// The connections of a report, one line each: owner, direction, keepalive, verdict. Those of the agent's own HTTP are
-/// left out.
+/// The connections of a report, one line each: owner, direction, keepalive, verdict. The agent's own HTTP connections
+/// are left out.
 pub fn lines(report: &Value) -> Result<Vec<String>> {
     let connections = report["connections"].as_array().context("a report has connections")?;
     let mut lines: Vec<String> = connections.iter().filter(|connection| !is_http(connection)).map(line).collect();
@@ -12,7 +12,7 @@ pub fn lines(report: &Value) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The uids that a report gives the pods of this name.
+/// The uids of the pods with this name in a report.
 pub fn uids(report: &Value, pod: &str) -> Vec<String> {
     let connections = report["connections"].as_array().into_iter().flatten();
     let mut uids: Vec<_> = connections
@@ -24,7 +24,7 @@ pub fn uids(report: &Value, pod: &str) -> Vec<String> {
     uids
 }
 
-/// The names that a recording gives the pod of this uid as the owner of a namespace.
+/// The names of the pod with this uid, where a recording has it as the owner of a namespace.
 pub fn namespaces_of(recording: &str, uid: &str) -> Result<Vec<String>> {
     let records: Vec<Value> = recording.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let owners = records.iter().map(|record| &record["namespace"]["owner"]);

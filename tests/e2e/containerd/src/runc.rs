@@ -1,5 +1,5 @@
-//! runc without limits, for a node whose cgroup version 2 lacks the controllers that the machine has bound to version
-//! 1.
+//! Runs runc without limits, because the node's cgroup version 2 lacks the controllers that the machine uses with
+//! version 1.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// Takes the limits out of the bundle that containerd made, and becomes runc.
+/// Removes the limits from the bundle that containerd made, and executes runc.
 pub fn run(arguments: &[&str]) -> Result<()> {
     if arguments.contains(&"create") {
         let bundle =
@@ -21,5 +21,5 @@ pub fn run(arguments: &[&str]) -> Result<()> {
         }
         fs::write(&file, spec.to_string())?;
     }
-    Err(Command::new("runc").args(arguments).exec()).context("becoming runc")
+    Err(Command::new("runc").args(arguments).exec()).context("executing runc")
 }

@@ -1,5 +1,4 @@
-//! The test itself: pods of every kind that must be told apart, and what the agent says of them from inside its own
-//! pods.
+//! The test itself: pods of every kind, and agents in pods that must name each of them correctly.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,7 +13,7 @@ use crate::node::Node;
 use crate::pod::{Container, Pod, Running};
 use crate::{deploy, http, image, node, report};
 
-/// What every observer must see.
+/// The lines that each agent must report.
 const PODS: [&str; 15] = [
     "kube-system/proxy (app) outbound off exposed",
     "shop/cart-0 (app) outbound off exposed",
@@ -32,18 +31,18 @@ const PODS: [&str; 15] = [
     "shop/web-0 (app) outbound off exposed",
     "shop/web-0 (istio-proxy) outbound on protected",
 ];
-/// What is seen by those who may also look into the host's namespace.
+/// The lines of agents that may also read the host's namespace.
 const HOST: [&str; 1] = ["kube-system/node-agent (exporter) outbound off exposed"];
 
-/// Both ends are on this node, and connections are young: judge them all the same, and sweep often.
+/// Both ends are on this node and connections are young. These settings make the agent judge them, and sweep often.
 const SETTINGS: [(&str, &str); 3] = [
     ("KEEPALIVE_AUDITOR_LONG_LIVED", "1s"),
     ("KEEPALIVE_AUDITOR_LOCAL_SCOPE", "namespace"),
     ("KEEPALIVE_AUDITOR_INTERVAL", "1s"),
 ];
 
-/// How long what must come is waited for: a loaded machine may take its time.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long to wait for an expected event on a loaded machine.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Runs on the node that [`node::supervise`] made.
 pub fn run(node: &Node<'_>, auditor: &Path) -> Result<()> {
@@ -52,7 +51,7 @@ pub fn run(node: &Node<'_>, auditor: &Path) -> Result<()> {
 
 async fn scenario(node: &Node<'_>, auditor: &Path) -> Result<()> {
     let Node { scratch, cgroup, .. } = *node;
-    node::furnish(node)?;
+    node::mount_file_systems(node)?;
     let mut containerd = node::start_containerd(node)?;
     let mut cri = Cri::connect().await?;
     let base = Path::new("deploy/kustomize/base");
@@ -94,9 +93,9 @@ async fn scenario(node: &Node<'_>, auditor: &Path) -> Result<()> {
     }
     audits(scratch, auditor, &proxy)?;
     let mut cri = runtime_restarts(node, &mut containerd).await?;
-    ends(&mut cri, cart, &netns, &agents).await?;
+    deletes(&mut cri, cart, &netns, &agents).await?;
     let cart = Pod::new("shop", "cart-0", vec![dial("app", "1", "off")])?;
-    succeeds(&mut cri, cgroup, cart, &agents).await
+    recreates(&mut cri, cgroup, cart, &agents).await
 }
 
 fn expected(profile: &str) -> Vec<&'static str> {
@@ -106,8 +105,8 @@ fn expected(profile: &str) -> Vec<&'static str> {
     lines
 }
 
-/// A static pod whose manifest gives a uid is renamed: kubelet makes it another sandbox, one attempt more, and the
-/// runtime goes on listing the old one. Then its container fails once, so that there are two of one name.
+/// Renames a static pod whose manifest contains a uid. kubelet makes another sandbox with a higher attempt, and the
+/// runtime still lists the old one. Then the container fails once, so that two containers have the same name.
 async fn renamed(cri: &mut Cri, cgroup: &str, first: Pod) -> Result<Running> {
     let pod = Pod { name: "proxy".to_owned(), attempt: 1, ..first.clone() };
     first.run(cri, cgroup).await?.stop(cri).await?;
@@ -142,15 +141,14 @@ async fn reports(profile: &str, agent: &Running) -> Result<()> {
     Ok(())
 }
 
-/// An audit that is executed inside the agent's container judges by the same settings: it says what the agent says, and
-/// warns of nothing.
+/// An audit inside the agent's container has the same settings, so it gives the same report, without a warning.
 async fn audit_inside(cri: &mut Cri, profile: &str, agent: &Running) -> Result<()> {
     let command = ["/keepalive-auditor", "audit", "--all", "--format=json"];
     let (report, said, status) = cri.exec(agent.container(), &command).await?;
     ensure!(status == 0, "{profile}: the audit inside the pod ended with {status}: {said}");
     ensure!(
         !said.contains("cgroup"),
-        "{profile}: the audit inside the pod warns of the cgroup tree that is mounted:\n{said}"
+        "{profile}: the audit inside the pod warns about the mounted cgroup tree:\n{said}"
     );
     let (seen, expected) = (report::lines(&serde_json::from_str(&report)?)?, expected(profile));
     ensure!(
@@ -163,7 +161,7 @@ async fn audit_inside(cri: &mut Cri, profile: &str, agent: &Running) -> Result<(
     Ok(())
 }
 
-/// The runtime restarts: an agent that mounts the directory of its socket asks the new one.
+/// Restarts the runtime. An agent that mounts the directory of the socket then finds the new socket.
 async fn runtime_restarts(node: &Node<'_>, containerd: &mut Child) -> Result<Cri> {
     let endpoint = crate::cri::SOCKET;
     let failures =
@@ -181,7 +179,7 @@ async fn runtime_restarts(node: &Node<'_>, containerd: &mut Child) -> Result<Cri
     containerd.wait()?;
     let since = Instant::now();
     while !failures(&http::get(&agent.ip, "/metrics")?) {
-        ensure!(since.elapsed() < PATIENCE, "nobody listens on {endpoint}, and the agent does not report it");
+        ensure!(since.elapsed() < TIMEOUT, "nobody listens on {endpoint}, and the agent does not report it");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     println!("a dead socket of the runtime is reported although the log folders have all names");
@@ -202,7 +200,7 @@ async fn runtime_restarts(node: &Node<'_>, containerd: &mut Child) -> Result<Cri
     Ok(cri)
 }
 
-/// The audit narrows by these names, and finds them without logs and without `/proc` by asking the runtime.
+/// The audit filters by these names. Without logs and without `/proc` it gets them from the runtime.
 fn audits(scratch: &Path, auditor: &Path, proxy: &Running) -> Result<()> {
     let auditor = auditor.display().to_string();
     let common = ["audit", "--all", "--long-lived=1s", "--local-scope=namespace"];
@@ -228,8 +226,7 @@ fn audits(scratch: &Path, auditor: &Path, proxy: &Running) -> Result<()> {
     let report: Value = serde_json::from_str(&audit(&["--format=json", &logs, &endpoint])?)?;
     let seen = report::lines(&report)?;
     ensure!(seen == all, "by CRI: expected\n  {}\nseen\n  {}", all.join("\n  "), seen.join("\n  "));
-    // the pod as the owner of its namespace has only its uid to be named by; the runtime's list has another order each
-    // time
+    // Only the uid identifies the pod as the owner of its namespace, and the order of the runtime's list changes.
     let file = scratch.join("sweep.jsonl").display().to_string();
     for _ in 0..8 {
         audit(&[&logs, &endpoint, "--record", &file, "--force"])?;
@@ -238,7 +235,7 @@ fn audits(scratch: &Path, auditor: &Path, proxy: &Running) -> Result<()> {
     }
     println!("without log folders the runtime's CRI gives the same names: by labels alone, and of the newest sandbox");
 
-    // no process, no cgroup and no log can be read: what is left is the name of the namespace's bind mount
+    // No process, cgroup or log can be read, so only the name of the namespace's bind mount is left.
     let procfs = format!("--path.procfs={empty}");
     let report: Value = serde_json::from_str(&audit(&["--format=json", &procfs, &root, &logs, &endpoint])?)?;
     let seen = report::lines(&report)?;
@@ -251,10 +248,9 @@ fn audits(scratch: &Path, auditor: &Path, proxy: &Running) -> Result<()> {
     Ok(())
 }
 
-/// A pod is deleted: its network namespace and its series go.
-async fn ends(cri: &mut Cri, cart: Running, netns: &OsString, agents: &[(&str, Running)]) -> Result<()> {
-    // one end of this pair lives in the pod's namespace and dies with it, and so does the other; CNI does not know of
-    // it
+/// Deletes a pod: its network namespace and its series disappear.
+async fn deletes(cri: &mut Cri, cart: Running, netns: &OsString, agents: &[(&str, Running)]) -> Result<()> {
+    // One end of this pair is in the pod's namespace, so both ends are removed with it. CNI does not know the pair.
     node::command(
         "ip",
         &["link", "add", "probe", "type", "veth", "peer", "name", "probe", "netns", &netns.to_string_lossy()],
@@ -262,7 +258,7 @@ async fn ends(cri: &mut Cri, cart: Running, netns: &OsString, agents: &[(&str, R
     cart.remove(cri).await?;
     let removed = Instant::now();
     while node::output("ip", &["-o", "link"])?.contains(" probe@") {
-        ensure!(removed.elapsed() < PATIENCE, "the deleted pod's namespace is still alive: something holds it");
+        ensure!(removed.elapsed() < TIMEOUT, "the deleted pod's namespace is still alive: something holds it");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("the deleted pod's network namespace was gone {} ms after its sandbox", removed.elapsed().as_millis());
@@ -281,8 +277,8 @@ async fn ends(cri: &mut Cri, cart: Running, netns: &OsString, agents: &[(&str, R
     Ok(())
 }
 
-/// It is made again under the same name: it is another pod.
-async fn succeeds(cri: &mut Cri, cgroup: &str, cart: Pod, agents: &[(&str, Running)]) -> Result<()> {
+/// Creates a pod with the same name again: it is another pod.
+async fn recreates(cri: &mut Cri, cgroup: &str, cart: Pod, agents: &[(&str, Running)]) -> Result<()> {
     let cart = cart.run(cri, cgroup).await?;
     for (profile, agent) in agents {
         let expected = expected(profile);
@@ -301,15 +297,16 @@ async fn succeeds(cri: &mut Cri, cgroup: &str, cart: Pod, agents: &[(&str, Runni
     Ok(())
 }
 
-/// The first report of the agent that satisfies `enough`; after [`PATIENCE`] the last one, or why there was none.
+/// The first report of the agent that satisfies `enough`. After [`TIMEOUT`] the last report, or the last error.
 async fn until(profile: &str, agent: &Running, enough: impl Fn(&Value) -> Result<bool>) -> Result<Value> {
     let since = Instant::now();
     loop {
         let report = http::get(&agent.ip, "/api/v1/report").and_then(|body| Ok(serde_json::from_str::<Value>(&body)?));
         match report {
-            Ok(report) if enough(&report)? || since.elapsed() > PATIENCE => return Ok(report),
-            Err(error) if since.elapsed() > PATIENCE => {
-                return Err(error).with_context(|| format!("{profile} says nothing; its log:\n{}", agent.log("agent")));
+            Ok(report) if enough(&report)? || since.elapsed() > TIMEOUT => return Ok(report),
+            Err(error) if since.elapsed() > TIMEOUT => {
+                return Err(error)
+                    .with_context(|| format!("{profile} does not answer; its log:\n{}", agent.log("agent")));
             }
             _ => tokio::time::sleep(Duration::from_millis(250)).await,
         }
