@@ -1,4 +1,4 @@
-//! Logs to stderr. The agent never waits for whoever reads them, and no command ends because nobody does.
+//! Logs to stderr. The agent never waits for the reader of its logs, and no command fails if there is no reader.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -15,9 +15,9 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::words;
 
-/// This many lines wait to be written; further ones are dropped and counted.
+/// The number of lines that may wait to be written. Further lines are dropped and counted.
 const QUEUE: usize = 1024;
-/// How long the end of the program waits for them.
+/// The time for which the program waits for them when it ends.
 const FLUSH: Duration = Duration::from_millis(200);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -29,16 +29,16 @@ pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Who reads the log.
+/// The reader of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// A person who ran a command: lines without a date, and the command waits for its terminal.
     Person,
-    /// A log collector: lines with a date, written by a thread of its own.
+    /// A log collector: lines with a date, written by a separate thread.
     Collector,
 }
 
-/// How lines are written.
+/// The format of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// For people.
@@ -54,7 +54,7 @@ pub fn start(
     reader: Reader,
     before_writing: impl FnOnce() + Send + 'static,
 ) -> Result<(), String> {
-    // EnvFilter takes a bare word that is not a level for a module's name, and would log nothing
+    // EnvFilter treats a bare word that is not a level as a module's name, and would log nothing
     let bare = !level.contains('=');
     let known = !bare || level.parse::<LevelFilter>().is_ok();
     let filter = EnvFilter::try_new(level).ok().filter(|_| known).ok_or_else(|| {
@@ -79,17 +79,17 @@ pub fn start(
     Ok(())
 }
 
-/// Writes what is still queued, as far as that is quick.
+/// Writes the queued lines, within a time limit.
 pub fn finish() {
     let Some(queue) = QUEUED.get() else { return };
     let (done, written) = sync_channel(1);
     if queue.try_send(Message::Flush(done)).is_ok() {
-        // a reader that has stopped reading is not waited for
+        // do not wait for a reader that has stopped reading
         let _ = written.recv_timeout(FLUSH);
     }
 }
 
-/// Writes one line to stderr, the way logs are written. A failure has nobody left to report it to.
+/// Writes one line to stderr as logs are written. A failure cannot be reported to anybody.
 pub fn print_error(line: &str) {
     let line = format!("{line}\n");
     let _ = match QUEUED.get() {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_written_are_counted_and_hold_up_nobody() {
+    fn lines_that_cannot_be_written_are_counted_and_block_nothing() {
         let (sender, lines) = sync_channel(QUEUE);
         let mut queue = Queue(sender);
         let before = dropped_lines();

@@ -15,9 +15,9 @@ use keepalive_auditor::logging::{self, Reader, print_error};
 use keepalive_auditor::show::{escape, glossary, profiles};
 use keepalive_auditor::{agent, audit, remedy, words};
 
-/// Something failed; the reason is on stderr.
+/// Something failed, and stderr has the reason.
 const FAILED: u8 = 1;
-/// Wrong usage or configuration, as clap has it.
+/// Wrong usage or configuration; clap uses the same number.
 const USAGE: u8 = 2;
 /// `--fail-on` found something.
 const FOUND: u8 = 3;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// The error and its causes on one line, without numbers of the system's errors.
+/// The error and its causes on one line, without the system's error numbers.
 fn one_line(error: &anyhow::Error) -> String {
     let causes = error.chain().map(|cause| cause.downcast_ref::<io::Error>().map_or(cause.to_string(), words::reason));
     escape::line(&causes.collect::<Vec<_>>().join(": ")).into_owned()
@@ -122,7 +122,7 @@ fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow:
     Ok(())
 }
 
-/// Writes to stdout. A reader that has read enough, as in `| head`, is not an error.
+/// Writes to stdout. A reader that stops early, such as `| head`, is not an error.
 fn print_out(text: &(impl AsRef<[u8]> + ?Sized)) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_ref()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),

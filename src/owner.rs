@@ -1,4 +1,4 @@
-//! The vocabulary of owners: which namespace, and whose.
+//! The types of owners: network namespaces, and the owners of connections.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A network namespace: the inode number of its nsfs file.
 ///
-/// The kernel uses an inode again after the namespace is gone; within one sweep it is unique.
+/// The kernel reuses an inode after the namespace is gone. Within one sweep it is unique.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NsId(pub u64);
@@ -24,7 +24,7 @@ impl fmt::Debug for NsId {
     }
 }
 
-/// What kind of thing owns a connection.
+/// The kind of an owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OwnerKind {
@@ -34,14 +34,14 @@ pub enum OwnerKind {
     Container,
     /// A systemd unit.
     Unit,
-    /// Nothing better than the name of the network namespace.
+    /// Only the name of the network namespace is known.
     Netns,
     /// The host itself: neither pod, container nor unit.
     #[default]
     Host,
 }
 
-/// Who owns a connection, as far as it is known. Absent is unknown, never a guess.
+/// The owner of a connection. A field that is not known is absent, never a guess.
 ///
 /// Shapes by kind: a pod has `namespace`, `pod`, `pod_uid` (names may be missing while only the uid is known) and,
 /// where the socket shows it, `container`, `container_id`. A container has `container_id` and `container` (its first
@@ -49,7 +49,7 @@ pub enum OwnerKind {
 /// its program's name there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
-    /// What kind of owner.
+    /// The kind of the owner.
     pub kind: OwnerKind,
     /// The pod's Kubernetes namespace.
     #[serde(default)]
@@ -69,14 +69,14 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Whether it says more than "this host".
+    /// Whether it is more specific than "this host".
     #[must_use]
     pub fn has_name(&self) -> bool {
         self.kind != OwnerKind::Host || self.container.is_some()
     }
 
-    /// Every name that it has: of the pod (alone, and with its namespace), the namespace, the container or unit, and as
-    /// it is shown.
+    /// Every name of the owner: the pod (alone and with its namespace), the namespace, the container or unit, and the
+    /// name in the table.
     pub fn names(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let plain =
             [&self.pod, &self.namespace, &self.container].into_iter().flatten().map(|name| name.as_str().into());
@@ -85,7 +85,7 @@ impl Owner {
         plain.chain(full).chain([self.to_string().into()])
     }
 
-    /// Whether every name is known that there can be: a later read cannot add one.
+    /// Whether all names are known, so that a later read cannot add one.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.kind != OwnerKind::Pod || (self.pod.is_some() && (self.container.is_some() || self.container_id.is_none()))
@@ -110,24 +110,24 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The process that holds a socket, as the kernel names it.
+/// The process that holds a socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process id, as the host's procfs numbers it.
+    /// Its process id in the host's procfs.
     pub pid: u32,
     /// Its command name (`/proc/PID/comm`).
     #[serde(default)]
     pub comm: String,
-    /// The first word of its command line.
+    /// The first argument of its command line.
     #[serde(default)]
     pub argv0: String,
-    /// The file name of its executable; empty where that may not be read.
+    /// The file name of its executable. Empty if that may not be read.
     #[serde(default)]
     pub exe: String,
 }
 
 impl Holder {
-    /// The name that people know the program by: the executable's, or the command name where there is none.
+    /// The name of the program: the executable's, or else the command name.
     #[must_use]
     pub fn program(&self) -> &str {
         if self.exe.is_empty() { &self.comm } else { &self.exe }

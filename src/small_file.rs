@@ -1,4 +1,4 @@
-//! Reads small files that somebody else writes: never waits for a writer, never reads more than [`MAX_BYTES`].
+//! Reads small files of others. It never waits for a writer, and never reads more than [`MAX_BYTES`].
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-/// More than any configuration, certificate or key has.
+/// The size limit. No configuration, certificate or key is so large.
 pub const MAX_BYTES: u64 = 1 << 20;
-/// How long a file system may take to answer.
+/// The time limit for a file system to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The text of a regular file.
@@ -30,11 +30,11 @@ pub fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Does `work` on a thread of its own, and gives up waiting after ten seconds: a network file system may never answer.
+/// Runs `work` on a separate thread, and stops waiting after ten seconds: a network file system may never answer.
 pub fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = mpsc::channel();
     std::thread::Builder::new().name("files".to_owned()).spawn(move || {
-        // nobody waits any more after the deadline
+        // nobody waits after the deadline
         let _ = done.send(work());
     })?;
     result
@@ -42,10 +42,10 @@ pub fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the file system has not answered within 10 seconds"))
 }
 
-/// What changes when a file is written or replaced: device, inode, size, seconds and nanoseconds.
+/// The values that change when a file is written or replaced: device, inode, size, seconds and nanoseconds.
 pub type Stamp = (u64, u64, u64, i64, i64);
 
-/// The stamp of a file now; absent where there is none.
+/// The current stamp of a file. `None` if there is no file.
 #[must_use]
 pub fn stamp(path: &Path) -> Option<Stamp> {
     let stat = std::fs::metadata(path).ok()?;

@@ -1,13 +1,13 @@
-//! The vocabulary of one TCP socket, as the kernel describes it.
+//! The types of one TCP socket, as the kernel describes it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// The kernel's socket cookie: 64 bits that name one socket for its whole life.
+/// The kernel's socket cookie: 64 bits that identify one socket for its whole lifetime.
 ///
-/// Addresses and ports are used again by later sockets, cookies are not.
+/// Later sockets reuse addresses and ports, but not cookies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cookie(pub u64);
 
@@ -56,21 +56,21 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// What finds one connection's socket again, and shows that it is the same.
+/// The values that find the socket of a connection again and prove that it is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketName {
     /// The local endpoint.
     pub local: Endpoint,
     /// The peer's endpoint.
     pub remote: Endpoint,
-    /// Its name for life.
+    /// The cookie.
     pub cookie: Cookie,
 }
 
 /// The states that a sweep asks the kernel for; any other state is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Both ends may send.
+    /// Established: both ends may send.
     Established,
     /// A listener; it gives connections their direction.
     Listen,
@@ -202,10 +202,10 @@ impl TcpInfo {
     }
 }
 
-/// One socket of a dump: what the kernel said, decoded and nothing more.
+/// One socket of a dump: the decoded values of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// Its name for life.
+    /// The cookie.
     pub cookie: Cookie,
     /// ESTABLISHED or LISTEN.
     pub state: State,
@@ -234,7 +234,7 @@ pub struct Socket {
 /// A socket that the kernel has destroyed, as its last message describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndedSocket {
-    /// Its name for life.
+    /// The cookie.
     pub cookie: Cookie,
     /// The peer's port; 0 if its program aborted the connection.
     pub remote_port: u16,

@@ -1,10 +1,10 @@
-//! Answers that list connections, stored until the next sweep: whoever asks for the same gets the same text.
+//! Stores answers that list connections until the next sweep, so that the same request gets the same text.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::web::Page;
 
-/// At most this many different ones; each is about half a megabyte for 10 000 connections.
+/// The highest number of stored answers. Each takes about half a megabyte for 10 000 connections.
 const MAX_STORED: usize = 4;
 /// A longer query is not stored.
 const MAX_KEY: usize = 512;
@@ -19,7 +19,7 @@ struct Stored {
     page: Page,
 }
 
-/// What was asked for.
+/// The request.
 pub(super) fn key(path: &str, query: &[(String, String)]) -> String {
     query.iter().fold(path.to_owned(), |key, (name, value)| key + "\n" + name + "\n" + value)
 }
@@ -31,7 +31,7 @@ impl Answers {
         self.stored().iter().find(fits).map(|stored| stored.page.clone())
     }
 
-    /// Stores one; the oldest goes, and every one of an earlier sweep.
+    /// Stores an answer. Drops the oldest one if there are too many, and all of earlier sweeps.
     pub fn put(&self, key: &str, sweep: u64, page: &Page) {
         if page.status != 200 || key.len() > MAX_KEY {
             return;
@@ -44,7 +44,7 @@ impl Answers {
         stored.push(Stored { key: key.to_owned(), sweep, page: page.clone() });
     }
 
-    /// Drops those of sweeps before this one.
+    /// Drops the answers of sweeps before this one.
     pub fn expire(&self, sweep: u64) {
         self.stored().retain(|stored| stored.sweep >= sweep);
     }

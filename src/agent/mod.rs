@@ -1,7 +1,7 @@
-//! `agent`: sweeps again and again, serves what the last sweep found, and follows signals and changed files.
+//! `agent`: sweeps at an interval, serves the last result, and reacts to signals and changed files.
 //!
-//! Three threads do the work: one sweeps, one answers requests and holds no capabilities, one reads the configuration
-//! again. The first thread waits for signals, so that nothing that hangs keeps the agent from ending.
+//! Three threads do the work: one sweeps, one answers requests and holds no capabilities, and one reads the changed
+//! configuration. The first thread only waits for signals, so the agent can always end, even if another thread blocks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,15 +29,16 @@ use published::Published;
 use reload::Reload;
 use sweeps::Sweeps;
 
-/// How long requests and a sweep under way may still take after a signal; the agent ends within 2 s.
+/// The time that requests and the current sweep may still take after a signal. The agent ends within 2 s.
 const GRACE: Duration = Duration::from_secs(1);
-/// Connections of the port, where descriptors allow it: half of them are for sweeps. One takes about 15 KB.
+/// The limit of connections of the port. It is lower if there are few descriptors, because half of them are for sweeps.
+/// One connection takes about 15 KB.
 const MAX_CONNECTIONS: u64 = 4096;
 /// Threads that make pages and check passwords.
 const MAX_BLOCKING: usize = 6;
 /// They stay: while one is there, work waits for it where no other can be started.
 const KEEP_THREADS: Duration = Duration::from_secs(u32::MAX as u64);
-/// How often the sweep under way is checked.
+/// The interval at which the current sweep is checked.
 const CHECK: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM, SIGINT or SIGQUIT.
@@ -76,7 +77,7 @@ pub fn run(source: AgentSource, config: AgentConfig) -> Result<()> {
 
     let agent = Agent { published, reload, manager: ServiceManager::from_environment() };
     let ending = runtime.block_on(agent.supervise(signals, endings, stop));
-    // threads that hang are left behind
+    // the process ends without the threads that block
     runtime.shutdown_background();
     ending
 }
@@ -93,7 +94,7 @@ fn start(
     let ended = ended.clone();
     let guarded = move || {
         let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(anyhow!("it panicked")));
-        // nobody listens when the program ends
+        // there is no receiver when the program ends
         let _ = ended.send((name, result));
     };
     thread::Builder::new()
@@ -112,7 +113,7 @@ fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
     privileges::drop_for_this_thread().context("cannot drop capabilities")?;
-    // one thread waits for all clients; pages are made on others, which inherit what it may do
+    // one thread waits for all clients; other threads make pages and inherit its lack of capabilities
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING)
@@ -137,7 +138,7 @@ struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
-    /// Without a meaning here; they would end the process.
+    /// Signals that the agent does not use. Without a handler they would end the process.
     others: [(&'static str, Signal); 3],
 }
 
@@ -190,7 +191,7 @@ impl Agent {
     ) -> Result<()> {
         self.notify("READY=1");
         let watchdog = self.manager.as_ref().and_then(|manager| manager.watchdog);
-        // systemd wants to hear at least twice in its time
+        // systemd recommends two messages in each watchdog interval
         let mut checks = interval(watchdog.map_or(CHECK, |every| (every / 3).clamp(Duration::from_millis(10), CHECK)));
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stopped_by = loop {
@@ -216,7 +217,7 @@ impl Agent {
         tracing::info!("{stopped_by}: stopping");
         self.notify("STOPPING=1");
         stop.send_replace(true);
-        // answers under way may finish, but an answer that nobody reads is not waited for
+        // running answers may finish, but the agent does not wait for an answer that nobody reads
         let _ = timeout(GRACE, async { while endings.recv().await.is_some_and(|(name, _)| name != "web") {} }).await;
         tracing::info!("stopped");
         Ok(())

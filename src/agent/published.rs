@@ -1,4 +1,4 @@
-//! What the agent has published, and the HTTP paths that are answered with it.
+//! The published results of the agent, and the HTTP paths that serve them.
 
 use std::io::{self, BufWriter};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,22 +19,22 @@ use crate::show::metrics::{Limits, SweepDurations, View, text};
 use crate::show::page::html;
 use crate::web::{self, Cost, Packed, Packer, Page, Site};
 
-/// The agent is healthy while the last good sweep is not older than this many intervals, and [`SLOWEST`] more.
+/// The agent is healthy if the last good sweep is at most this many intervals plus [`SLOWEST`] old.
 const HEALTHY_INTERVALS: u32 = 3;
 /// A sweep that takes longer is reported.
 const SLOWEST: Duration = Duration::from_secs(30);
-/// How long a page that lists connections waits for the end of a sweep.
+/// The time for which a page that lists connections waits for the end of a sweep.
 const WAIT: Duration = Duration::from_secs(10);
-/// This much of a report is compressed at a time.
+/// The size of the parts in which a report is compressed.
 const BUFFER: usize = 64 * 1024;
 
-/// The last report, and what the pages need beside it.
+/// The last report, and the other data for the pages.
 pub(super) struct Published {
     state: Mutex<State>,
     /// Lists the connections of the last report one by one; absent while a sweep is under way.
     digest: Mutex<Option<Digest>>,
     digest_is_back: Condvar,
-    /// A sweep waits for the digest: pages let it go first.
+    /// A sweep waits for the digest: pages give it priority.
     sweep_waits: AtomicBool,
     answers: Answers,
     /// The number of the last sweep that was published, and its metrics.
@@ -45,20 +45,20 @@ pub(super) struct Published {
     web_config_is_current: Option<web::Currency>,
     /// Sweeps that failed.
     failures: AtomicU64,
-    /// What the sweeps may do.
+    /// The capabilities of the sweeps.
     capabilities: Held,
 }
 
 struct State {
     report: Option<Arc<Report>>,
     durations: SweepDurations,
-    /// Counts what was published.
+    /// The number of published results.
     number: u64,
-    /// When the last good sweep ended; at first the start.
+    /// When the last good sweep ended. Before the first one: the start of the agent.
     last: Instant,
     /// Failed sweeps since then.
     failed_since: u64,
-    /// When the sweep under way began.
+    /// When the current sweep began.
     running: Option<Instant>,
     /// A long sweep is reported once.
     warned: bool,
@@ -127,7 +127,7 @@ impl Published {
         self.end_sweep(slot, state, Some(report), digest);
     }
 
-    /// After a sweep that failed: what is left of it, if anything. The age of the last good one stays.
+    /// Publishes the remaining result of a failed sweep, if there is one. The age of the last good one stays.
     pub fn fail(&self, report: Option<Report>, digest: Digest) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let slot = self.digest();
@@ -170,7 +170,7 @@ impl Published {
         self.config_is_current.store(is_current, Ordering::Relaxed);
     }
 
-    /// Whether good sweeps keep coming.
+    /// Whether sweeps still succeed.
     pub fn is_healthy(&self) -> bool {
         let state = self.state();
         state.last.elapsed() <= state.unhealthy_after()
@@ -186,8 +186,8 @@ impl Published {
         }
     }
 
-    /// Answers with a page of the last report and its findings. It waits for a sweep that is under way, and when that
-    /// takes too long the answer is the stored one.
+    /// Answers with a page of the last report and its findings. It waits for the end of the current sweep. If that
+    /// takes too long, it returns the stored answer.
     fn with_findings(&self, key: &str, page: impl FnOnce(&Report, &mut Digest) -> Page) -> Page {
         let number = self.state().number;
         if let Some(stored) = self.answers.get(key, Some(number)) {
@@ -225,7 +225,7 @@ impl Published {
         }
     }
 
-    /// The metrics of the last report, which are made once.
+    /// The metrics of the last report, which are rendered once.
     fn report_metrics(&self) -> io::Result<Packed> {
         let mut made = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let (report, durations, limits, number) = {
@@ -275,7 +275,7 @@ impl Published {
         self.with_findings(&key(path, query), |report, digest| {
             let all = digest.findings();
             let findings = || all.iter().filter(|finding| wanted.includes(finding)).take(wanted.limit);
-            // JSON comes in words, and compressing each by itself would keep the next sweep waiting for seconds
+            // serde writes JSON in small pieces: if each were compressed alone, the next sweep would wait for seconds
             let mut out = BufWriter::with_capacity(BUFFER, Packer::new());
             let written = serde_json::to_writer(&mut out, &Document { report, findings }).map_err(io::Error::from);
             let packer = written.and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error));
@@ -335,7 +335,7 @@ impl Published {
 }
 
 impl Site for Published {
-    /// The kubelet's probes have neither password nor certificate, and learn only whether sweeps go on.
+    /// The kubelet's probes have neither password nor certificate, and see only whether sweeps succeed.
     fn is_open(&self, path: &str) -> bool {
         matches!(path, "/healthz" | "/readyz")
     }

@@ -1,5 +1,5 @@
-//! Reads the configuration again on SIGHUP and when its file has changed, on a thread of its own: a file that hangs
-//! stops nothing.
+//! Reads the configuration again on SIGHUP and when its file has changed. It has its own thread, so a file that blocks
+//! does not stop anything else.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
@@ -13,7 +13,7 @@ use super::published::Published;
 use crate::config::{AgentConfig, AgentSource};
 use crate::small_file::{Stamp, stamp};
 
-/// How often the file is checked.
+/// The interval at which the file is checked.
 const CHECK: Duration = Duration::from_secs(5);
 
 /// A file system that does not answer for longer hangs.
@@ -35,7 +35,7 @@ struct Check {
 }
 
 impl Reload {
-    /// Starts it. Each configuration that makes sense goes to `orders`.
+    /// Starts the thread. It sends each valid configuration to `orders`.
     pub fn start(
         source: AgentSource,
         config: &AgentConfig,
@@ -74,7 +74,7 @@ impl Reload {
 
     /// Reads it now.
     pub fn now(&self) {
-        // full: it has been asked and not begun; or it waits for a file system, and will then see what is there
+        // full: an earlier request has not begun, or the thread waits for a file system and will read the current file
         if self.ask.try_send(()).is_err() {
             tracing::warn!("SIGHUP: the configuration is still being read");
         }

@@ -1,4 +1,4 @@
-//! Sweeps at the interval, one after the other; each result is published. A sweep that fails takes nothing with it.
+//! Sweeps at the interval, one sweep after the other, and publishes each result. A failed sweep drops no results.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::judge::policy::Policy;
 use crate::judge::report::{Millis, Report};
 use crate::show::escape;
 
-/// At least this many slow dumps in one sweep are worth a hint.
+/// The number of slow dumps in one sweep from which on a hint is logged.
 const MANY_DUMPS: u64 = 20;
 /// A shorter sweep is not slow.
 const LONG_SWEEP: Millis = Millis::new(100);
-/// After this many failures in a row the memory itself may be what breaks sweeps: it is dropped.
+/// After this many consecutive failures the memory is dropped, because it may itself be the cause.
 const MAX_FAILURES: u32 = 5;
 
-/// What sweeps need, and keep from one to the next.
+/// The state that sweeps keep from one to the next.
 pub(super) struct Sweeps {
     paths: HostPaths,
     policy: Arc<Policy>,
@@ -54,7 +54,7 @@ impl Sweeps {
         }
     }
 
-    /// Sweeps until nobody can give orders any more. An order is a new configuration, and the next sweep follows at
+    /// Sweeps until the sender of orders is gone. An order is a new configuration. After it, the next sweep begins at
     /// once.
     pub fn run(&mut self, orders: &Receiver<AgentConfig>) {
         loop {
@@ -80,7 +80,7 @@ impl Sweeps {
         }
     }
 
-    /// One sweep, on a thread of its own.
+    /// Runs one sweep on a new thread.
     fn sweep(&mut self) {
         let start = Instant::now();
         let digest = self.published.begin_sweep();
@@ -104,10 +104,10 @@ impl Sweeps {
         }
     }
 
-    /// What was read is judged, and what was not keeps its memory.
+    /// Handles a failed sweep: judges the namespaces that it read, and keeps the memory of the others.
     fn fail(&mut self, mut digest: Digest, error: &std::io::Error) {
         self.failures += 1;
-        tracing::error!(%error, "a sweep failed; connections keep what was known of them");
+        tracing::error!(%error, "a sweep failed; connections are shown as they were last seen");
         // a panic may have left any of the host's own state half-made
         self.host = Host::new(self.paths.clone());
         if self.failures.is_multiple_of(MAX_FAILURES) {
@@ -121,7 +121,7 @@ impl Sweeps {
         self.published.fail(report, digest);
     }
 
-    /// Logs each reason for a loss when it first occurs, and when it is over.
+    /// Logs each reason for a loss when it first occurs and when it ends.
     fn log(&mut self, report: &Report) {
         log(report);
         for (reason, detail) in &report.failures {
@@ -132,7 +132,7 @@ impl Sweeps {
         self.reported.retain(|reason| {
             let is_over = !report.failures.contains_key(reason);
             if is_over {
-                tracing::info!(reason, "what could not be read is read again");
+                tracing::info!(reason, "nothing is lost for this reason any more");
             }
             !is_over
         });
@@ -150,7 +150,7 @@ impl Sweeps {
     }
 }
 
-/// Whether a sweep spends its time on walks and not on connections: one connection costs about a microsecond
+/// Whether a sweep spends most time on walks of the table: one connection costs about a microsecond
 /// (benches/README.md).
 fn walks_dominate(report: &Report) -> bool {
     let connections_take = Millis::new(report.connections / 1000);

@@ -1,15 +1,15 @@
-//! What the query of `/api/v1/report` asks for.
+//! The query of `/api/v1/report`.
 
 use crate::judge::report::Finding;
 use crate::judge::verdict::Verdict;
 use crate::words;
 
-/// The connections that were asked for.
+/// The requested connections.
 pub(super) struct Wanted {
     verdicts: Vec<Verdict>,
     namespace: Option<String>,
     pod: Option<String>,
-    /// At most this many.
+    /// The highest number of connections.
     pub limit: usize,
 }
 

@@ -26,10 +26,10 @@ use crate::show::json::{Document, connection};
 use crate::show::table;
 use recording::FileRecorder;
 
-/// While `--for` watches, a sweep this often at least: a probe and its answer are noticed, not timed.
+/// The longest interval between sweeps while `--for` watches. It is enough to notice a probe and its answer.
 const WATCH_STEP: Duration = Duration::from_secs(1);
 
-/// Runs the command; `Ok(true)` where `--fail-on` found something.
+/// Runs the command. `Ok(true)` if `--fail-on` found something.
 pub fn run(config: AuditConfig) -> Result<bool> {
     let AuditConfig { mut config, args } = config;
     let (named, found) = selection::namespaces(&args, &config.paths)?;
@@ -84,13 +84,13 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     }
 }
 
-/// Whether what is written names the programs that hold sockets.
+/// Whether the output names the programs that hold sockets.
 fn names_programs(args: &AuditArgs) -> bool {
     let json = matches!(args.format, Some(Format::Json | Format::Jsonl));
     json || args.explain || args.compare.is_some() || args.record.is_some()
 }
 
-/// What an audit found: the counts, and the connections one by one.
+/// The result of an audit: the counts, and the connections one by one.
 struct AuditResult {
     digest: Digest,
     report: Report,
@@ -117,9 +117,9 @@ impl AuditResult {
 struct Sweeps {
     host: Host,
     recorder: Option<FileRecorder>,
-    /// How long to watch before the judgement that counts.
+    /// The time to watch before the final judgement.
     span: Duration,
-    /// What the last sweep of that time reads through the processes that hold sockets.
+    /// The facts that the last sweep reads through the processes that hold sockets.
     reads: Reads,
 }
 
@@ -141,7 +141,7 @@ impl Sweeps {
     }
 }
 
-/// Prints what was found; whether `--fail-on` found something.
+/// Prints the result. Returns whether `--fail-on` found something.
 fn finish(args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) -> Result<bool> {
     let failed = args.fail_on.is_some_and(|limit| is_at_least(limit, &result.report));
     let missed = args.fail_on.filter(|_| missed(args, &result.report));
@@ -170,12 +170,12 @@ fn missed(args: &AuditArgs, report: &Report) -> bool {
     args.fail_on.is_some() && report.incomplete && !args.allow_incomplete
 }
 
-/// Whether a connection is at least as bad as `--fail-on` says.
+/// Whether a connection is at least as bad as the level of `--fail-on`.
 fn is_at_least(limit: FailOn, report: &Report) -> bool {
     Verdict::ALL.into_iter().any(|verdict| limit.includes(verdict) && report.count(verdict) > 0)
 }
 
-/// Whether there still is a reader: one may have seen enough, as in `| head`.
+/// Whether there is still a reader: `| head`, for example, stops reading early.
 fn is_read(written: io::Result<()>) -> Result<bool> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -183,7 +183,7 @@ fn is_read(written: io::Result<()>) -> Result<bool> {
     }
 }
 
-/// Whether stdout takes colour, by `--color`, `NO_COLOR` and the terminal.
+/// Whether to use colour on stdout, by `--color`, `NO_COLOR` and the terminal.
 fn has_color() -> bool {
     AutoStream::choice(&io::stdout()) != ColorChoice::Never
 }

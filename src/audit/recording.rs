@@ -1,4 +1,4 @@
-//! The file of a recording: created so that nobody else reads it and nothing is overwritten by mistake, and replayed.
+//! Creates the file of a recording, which only its owner can read and which overwrites nothing by mistake. Replays one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, BufWriter};
@@ -13,7 +13,7 @@ use crate::host;
 use crate::judge::policy::Policy;
 use crate::record::{Header, Record, RecordError, Recorder, replay};
 
-/// A recording in the making.
+/// A recording that is being written.
 pub type FileRecorder = Recorder<BufWriter<File>>;
 
 /// Only the user who makes a recording may read it: it holds addresses and names.
@@ -36,7 +36,7 @@ fn open_new(path: &Path, force: bool) -> Result<File> {
     if !force {
         bail!("it exists already; name another file, or overwrite it with --force");
     }
-    // A new file takes the place of the old one, so that no link that somebody puts there meanwhile is followed.
+    // A new file replaces the old one, so that no link is followed that somebody has put there meanwhile.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", host::own_pid()));
     let beside = path.with_file_name(name);
@@ -48,7 +48,7 @@ fn open_new(path: &Path, force: bool) -> Result<File> {
     Ok(file)
 }
 
-/// What a recording shows, and the name of the node that it was made on. `to`: what cannot be done if it fails.
+/// The report of a recording, and the name of its node. `to` is the action that the error names.
 pub fn read(policy: &Arc<Policy>, path: &Path, to: &str) -> Result<(Digest, String)> {
     let mut digest = Digest::new(Arc::clone(policy));
     let failed = || format!("cannot {to} {}", path.display());
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_even_with_force() {
+    fn a_file_that_is_not_regular_is_refused_even_with_force() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("target");
         fs::write(&target, "kept").unwrap();

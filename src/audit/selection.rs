@@ -1,4 +1,4 @@
-//! What the user names on the command line: which network namespace it is, and whether the sweep found it.
+//! Finds the network namespaces that the user names on the command line, and checks that the sweep found them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::owner::{NsId, Owner};
 use crate::small_file;
 use crate::words::did_you_mean;
 
-/// A network namespace that the user named, and what it is called in errors.
+/// A network namespace that the user named, with its name for errors.
 pub struct Named {
     /// The flag and its value.
     pub flag: String,
@@ -24,18 +24,18 @@ pub struct Named {
     pub id: NsId,
 }
 
-/// The namespaces that `--netns` and `--pid` name, and the ways into them.
-pub fn namespaces(args: &AuditArgs, places: &HostPaths) -> Result<(Vec<Named>, BTreeMap<NsId, Found>)> {
+/// The namespaces that `--netns` and `--pid` name, and the paths to enter them.
+pub fn namespaces(args: &AuditArgs, paths: &HostPaths) -> Result<(Vec<Named>, BTreeMap<NsId, Found>)> {
     let (mut named, mut found) = (Vec::new(), BTreeMap::new());
     if let Some(pid) = args.pid {
         let flag = format!("--pid {pid}");
-        let id = of_process(pid, &places.roots.procfs).with_context(|| flag.clone())?;
+        let id = of_process(pid, &paths.roots.procfs).with_context(|| flag.clone())?;
         found.insert(id, Found { pids: vec![pid], ..Found::default() });
         named.push(Named { flag, id });
     }
     if let Some(name) = &args.netns {
         let flag = format!("--netns {name}");
-        let (wanted, folders) = (name.clone(), places.netns_dirs.clone());
+        let (wanted, folders) = (name.clone(), paths.netns_dirs.clone());
         // what is there may hang
         let opened = small_file::aside(move || {
             let path = mount(&wanted, &folders)?;
@@ -43,7 +43,7 @@ pub fn namespaces(args: &AuditArgs, places: &HostPaths) -> Result<(Vec<Named>, B
             Ok::<_, anyhow::Error>((path, id))
         });
         let (path, id) = opened.map_err(anyhow::Error::from).flatten().with_context(|| flag.clone())?;
-        // `/proc/PID/ns/net` is a way in, and no name
+        // `/proc/PID/ns/net` is a path to enter by, but not a name
         let name = path.file_name().filter(|_| !path.parent().is_some_and(|parent| parent.ends_with("ns")));
         let name = name.map(|name| name.to_string_lossy().into_owned());
         found.entry(id).or_insert_with(|| Found { name, mount: Some(path), pids: Vec::new() });
@@ -81,7 +81,7 @@ fn mount(name: &str, folders: &[PathBuf]) -> Result<PathBuf> {
     )
 }
 
-/// Checks that the sweep found and read what the user named.
+/// Checks that the sweep found and read the namespaces that the user named.
 pub fn check(args: &AuditArgs, named: &[Named], digest: &Digest, report: &Report) -> Result<()> {
     for Named { flag, id } in named {
         if let Some(reason) = digest.why_unread(*id) {
@@ -97,7 +97,7 @@ pub fn check(args: &AuditArgs, named: &[Named], digest: &Digest, report: &Report
     found("--owner", args.owner.as_ref(), all, report)
 }
 
-/// Checks that one of the names fits the glob of a flag. A name without connections is found, too.
+/// Checks that one of the names matches the glob of a flag. A name without connections counts too.
 fn found<'a, I: Iterator<Item = Cow<'a, str>>>(
     flag: &str,
     value: Option<&String>,

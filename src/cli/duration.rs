@@ -1,4 +1,4 @@
-//! The one parser of durations: of flags, environment and configuration file.
+//! The parser of durations in flags, environment and configuration file.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration, or bare seconds: Envoy, Istio and HAProxy write keepalive times so.
+/// A duration or bare seconds, because Envoy, Istio and HAProxy write keepalive times in seconds.
 pub fn duration_or_seconds(text: &str) -> Result<Duration, String> {
     text.trim().parse().map_or_else(|_| duration(text), |seconds| Ok(Duration::from_secs(seconds)))
 }

@@ -293,7 +293,7 @@ pub enum ListFormat {
     Json,
 }
 
-/// The words of FILTER, which may come as one argument or as several, as ss takes them.
+/// The words of FILTER: one argument or several, as for ss.
 pub fn filter(words: &[String]) -> Result<Option<Filter>, String> {
     let text = words.join(" ");
     if text.trim().is_empty() { Ok(None) } else { Filter::parse_with(&text, &service).map(Some) }

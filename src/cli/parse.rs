@@ -1,4 +1,4 @@
-//! Reads the command line; errors name the environment variable where it holds the wrong value.
+//! Reads the command line. If the wrong value comes from an environment variable, the error names it.
 
 use std::ffi::{OsStr, OsString};
 
@@ -42,7 +42,7 @@ fn color(arguments: &[OsString]) -> ColorChoice {
     }
 }
 
-/// Adds to an error about a flag's value that it is the environment's, if the flag was not given.
+/// Adds a note to an error about a flag's value if the value comes from the environment.
 fn with_source(mut error: clap::Error, command: &Command, arguments: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return error };
     // as clap shows it: `--idle-timeout <DURATION>`

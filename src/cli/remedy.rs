@@ -61,7 +61,7 @@ pub struct RemedyArgs {
     /// Name the Kubernetes namespace of the object
     #[arg(long, help_heading = "Object")]
     pub namespace: Option<String>,
-    /// Give Envoy's version, where the form depends on it
+    /// Give Envoy's version, for targets that depend on it
     #[arg(long, value_name = "VERSION", help_heading = "Object")]
     pub envoy_version: Option<String>,
 }

@@ -1,5 +1,4 @@
-//! The configuration file as people write it: its keys, what a value of each looks like, and what is said of one that
-//! is wrong.
+//! The configuration file: its keys, the form of each value, and the errors about wrong ones.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -17,7 +16,7 @@ use crate::judge::policy::filter::canonical;
 use crate::judge::policy::profiles::{self, Profile};
 use crate::{small_file, words, yaml};
 
-/// The file as people write it: every flag by its name with `-` as `_`, dots nested; and what has no flag.
+/// The keys of the file: every flag by its name with `-` as `_` and dots nested, and the settings without a flag.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -233,9 +232,9 @@ impl<'de> Deserialize<'de> for GlobText {
     }
 }
 
-/// The longest glob: names of pods have 253 characters at most.
+/// The longest glob: names of pods have at most 253 characters.
 const MAX_GLOB: usize = 1024;
-/// How deep braces may be nested: the parser calls itself for each.
+/// The deepest nesting of braces: the parser is recursive.
 const MAX_NESTING: usize = 8;
 
 pub(super) fn glob(text: &str) -> Result<GlobMatcher, String> {
@@ -275,8 +274,8 @@ impl ConfigFile {
         path.map_or_else(|| Ok(Self::default()), |path| Self::parse(path, &Self::read(path)?))
     }
 
-    /// Reads `--config` again. An empty file is an error here: a program that writes a file empties it first, and the
-    /// defaults would then replace every limit for a moment.
+    /// Reads `--config` again. An empty file is an error here: a program that writes a file truncates it first, and the
+    /// defaults would replace every limit for a moment.
     pub fn load_again(path: Option<&Path>) -> Result<Self, UsageError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = Self::read(path)?;

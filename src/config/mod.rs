@@ -1,4 +1,4 @@
-//! What flags, environment and file mean together: everything that may be wrong is found before anything is opened.
+//! Combines flags, environment and file. It finds every wrong value before anything is opened.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,18 +33,18 @@ impl UsageError {
     }
 }
 
-/// What every command needs to know.
+/// The settings of every command.
 #[derive(Debug)]
 pub struct Config {
-    /// Where to look.
+    /// The paths to read.
     pub paths: HostPaths,
     /// The name of the node.
     pub node: String,
-    /// By what to judge.
+    /// The policy of the judgement.
     pub policy: Policy,
-    /// What is logged, where it was said.
+    /// The log level, if it was set.
     pub log_level: Option<String>,
-    /// How logs are written.
+    /// The format of logs.
     pub log_format: LogFormat,
 }
 
@@ -101,9 +101,9 @@ fn value(text: Option<DurationText>) -> Option<Duration> {
     text.map(|text| text.0)
 }
 
-/// Flags replace the file: they give the limit together, or the file does.
+/// The default path. Flags replace the file: either they give the limit, or the file does.
 ///
-/// `--idle-timeout` alone leaves what refreshes the path to the file.
+/// With `--idle-timeout` alone, the file still says what refreshes the path.
 fn default_path(flags: &Common, file: &ConfigFile) -> Result<Path, UsageError> {
     let named = |name: &String| profile(name).map_err(|error| UsageError(format!("--profile: {error}")));
     let by_flags = flags.profile.iter().map(named).collect::<Result<Vec<_>, _>>()?;
@@ -121,7 +121,7 @@ fn default_path(flags: &Common, file: &ConfigFile) -> Result<Path, UsageError> {
     })
 }
 
-/// Several limits mean several middleboxes: the shortest counts.
+/// Several limits mean several middleboxes, so the shortest one counts.
 fn shortest(profiles: &[&Profile], configured: Option<Duration>) -> Option<(Duration, LimitSource)> {
     let by_profile = profiles.iter().map(|profile| (profile.idle_timeout, LimitSource::Profile));
     by_profile.chain(configured.map(|limit| (limit, LimitSource::Configured))).min()
@@ -144,10 +144,10 @@ fn rule(key: &PathKey) -> Result<PathRule, String> {
     })
 }
 
-/// What `audit` does.
+/// The settings of `audit`.
 #[derive(Debug)]
 pub struct AuditConfig {
-    /// What every command needs.
+    /// The settings of every command.
     pub config: Config,
     /// The flags, completed from the file.
     pub args: AuditArgs,
@@ -198,18 +198,18 @@ impl AuditConfig {
     }
 }
 
-/// What `agent` does.
+/// The settings of `agent`.
 #[derive(Debug)]
 pub struct AgentConfig {
-    /// What every command needs.
+    /// The settings of every command.
     pub config: Config,
-    /// Where to serve.
+    /// The address to serve on.
     pub listen_address: SocketAddr,
-    /// The file that says to whom, and by which certificate; `None`: to everybody, in plain text.
+    /// The web configuration file. `None`: serve everybody in plain text.
     pub web_config: Option<PathBuf>,
     /// Time between the starts of two sweeps.
     pub interval: Duration,
-    /// What bounds the number of series.
+    /// The limits of the number of series.
     pub limits: Limits,
 }
 
@@ -242,7 +242,7 @@ impl AgentConfig {
     }
 }
 
-/// Where the agent's configuration comes from, to read it again.
+/// The sources of the agent's configuration, to read it again.
 #[derive(Debug)]
 pub struct AgentSource {
     common: Common,

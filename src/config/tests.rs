@@ -41,7 +41,7 @@ fn the_strictest_middlebox_decides_what_refreshes_a_path() {
     assert_eq!(refreshed_by("profile: [aws-nlb, envoy-http]"), RefreshedBy::Payload);
     assert_eq!(refreshed_by("idle_timeout: 5s"), RefreshedBy::Segment);
     assert_eq!(refreshed_by("idle_timeout: 5s, refreshed_by: payload"), RefreshedBy::Payload);
-    // whoever writes it knows the listener better than the profile does
+    // an explicit setting wins over the profile
     assert_eq!(refreshed_by("profile: aws-alb, refreshed_by: segment"), RefreshedBy::Segment);
 }
 

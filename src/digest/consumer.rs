@@ -1,4 +1,4 @@
-//! What the next part of a sweep has to read, by what the digest knows so far.
+//! Decides what the next part of a sweep must read, by the known facts so far.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use crate::owner::NsId;
 use crate::record::{Consumer, Namespace, Record, SocketsToRead, WhatToRead};
 use crate::socket::{Cookie, SocketName};
 
-/// The most sockets without any other owner whose programs one sweep asks for: those that were idle the longest.
+/// The highest number of sockets without another owner whose programs one sweep searches: the longest idle ones.
 const MAX_NAMELESS: usize = 2048;
 
 impl Consumer for Digest {

@@ -1,4 +1,4 @@
-//! A stream of records in, one report out. Pure: a replay gives what the sweep gave.
+//! Turns a stream of records into one report. Pure: a replay gives the same report as the sweep.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,12 +30,12 @@ use sweep::{ReadInProgress, Sweep};
 
 /// The cost of one lookup until this node has measured it (measured elsewhere: 2.3 µs).
 const LOOKUP_COST: Duration = Duration::from_nanos(2500);
-/// How long a namespace that cannot be read is reported as it was last seen.
+/// The time for which a namespace that cannot be read is reported as last seen.
 const KEEP_UNREAD: Millis = Millis::from_secs(10 * 60);
 /// A read of this many lookups measures the cost of one.
 const ENOUGH_LOOKUPS: u64 = 16;
 
-/// What the next sweep reads through the processes that hold sockets.
+/// The facts that the next sweep reads through the processes that hold sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     /// The socket options themselves.
@@ -44,12 +44,12 @@ pub struct Reads {
     pub holders: bool,
 }
 
-/// Turns sweeps into reports, and stores from one to the next what the judgement needs.
+/// Turns sweeps into reports, and stores the state for the judgement from one to the next.
 pub struct Digest {
     policy: Arc<Policy>,
-    /// How long a namespace goes unread whose counters say that nothing changed; zero: each sweep dumps every one.
+    /// The longest time without a read of a namespace whose counters show no change. Zero: each sweep dumps every one.
     skips_for: Duration,
-    /// What it costs to look up one connection.
+    /// The cost to look up one connection.
     lookup_cost: Duration,
     /// What to read through the processes that hold sockets.
     reads: Reads,
@@ -66,14 +66,14 @@ pub struct Digest {
     read_at: BTreeMap<NsId, Moment>,
     /// Monotonic clock at the start of the first sweep.
     first_clock: Option<Moment>,
-    /// The last sweep's judgement. Every sweep is judged once, because a judgement marks what the next one must know.
+    /// The last sweep's judgement. Every sweep is judged once, because a judgement sets marks for the next one.
     assessment: Assessment,
     /// The policy from the next sweep on.
     next_policy: Option<Arc<Policy>>,
 }
 
 impl Digest {
-    /// A digest without any memory.
+    /// A digest with an empty memory.
     #[must_use]
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Digest {
         }
     }
 
-    /// One that reads a namespace only where something may have changed since the last read; see
+    /// A digest that skips a namespace if nothing can have changed since the last read. See
     /// [`crate::judge::memory::baseline`].
     #[must_use]
     pub fn skipping(self) -> Self {
@@ -107,8 +107,8 @@ impl Digest {
         self.reads = reads;
     }
 
-    /// Judges by another policy from the next sweep on, which reads every namespace. The memory stays: no connection is
-    /// new because a limit changed.
+    /// Applies another policy from the next sweep on, which reads every namespace. The memory stays: a changed limit
+    /// does not make a connection new.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.next_policy = Some(policy);
     }
@@ -122,10 +122,9 @@ impl Digest {
         self.tracker.drop_judgements();
     }
 
-    /// Ends a sweep that failed on the way. Namespaces that it has not read keep their memory, and the report is
-    /// incomplete.
+    /// Ends a failed sweep. Namespaces that it has not read keep their memory, and the report is incomplete.
     ///
-    /// False if no sweep was under way: then the last report stays as it is.
+    /// False if there was no current sweep: then the last report stays.
     pub fn abandon_sweep(&mut self, detail: &str, clock: u64) -> bool {
         if !self.sweep.is_under_way {
             return false;
@@ -308,7 +307,7 @@ impl Digest {
         self.read_at.extend(sweep.read.iter().map(|&id| (id, now)));
         for &id in sweep.unread.keys() {
             let Some(memory) = self.tracker.namespace(id) else { continue };
-            // of one that was never read to its end, this is what a first attempt found
+            // a namespace that was never read completely has only the connections of this attempt
             let since = now.since(*self.read_at.entry(id).or_insert(now));
             if since > KEEP_UNREAD {
                 self.tracker.drop_unread(id);

@@ -1,4 +1,4 @@
-//! The owners that sources named, and which of two names for one socket counts.
+//! Stores the owners from all sources, and chooses between two names for one socket.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::judge::groups::OwnerOf;
 use crate::judge::memory::Tracker;
 use crate::owner::{NsId, Owner, OwnerKind};
 
-/// Owners by what names them.
+/// Owners by namespace, cgroup and inode.
 #[derive(Default)]
 pub(super) struct KnownOwners {
     pub cgroups: HashMap<u64, Arc<Owner>>,
@@ -16,8 +16,8 @@ pub(super) struct KnownOwners {
 }
 
 impl KnownOwners {
-    /// Gives a namespace whose processes could not be read to the pod whose sockets it holds, and drops what no socket
-    /// needs any more.
+    /// Assigns a namespace whose processes could not be read to the pod whose sockets it has. Drops the owners that no
+    /// socket needs any more.
     pub fn resolve(&mut self, tracker: &Tracker) {
         let mut needed = BTreeSet::new();
         for (id, memory) in tracker.namespaces() {
@@ -64,8 +64,8 @@ impl KnownOwners {
 }
 
 impl OwnerOf for KnownOwners {
-    /// The socket's own owner where that is a pod; else the namespace's pod; else the socket's container or unit; else
-    /// the namespace's owner, unless only the program that holds the socket has a name.
+    /// The owner of a socket: its own pod; else the namespace's pod; else the socket's container or unit; else the
+    /// namespace's owner, unless only the program that holds the socket has a name.
     fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner> {
         let by_cgroup = self.by_cgroup(cgroup);
         let by_inode = self.inodes.get(&inode);

@@ -8,7 +8,7 @@ use crate::owner::{NsId, Owner, OwnerKind};
 use crate::record::LossReason;
 
 impl Digest {
-    /// Why the last sweep did not read this namespace, in a sentence; `None` where it did.
+    /// A sentence that says why the last sweep did not read this namespace. `None` if it did.
     #[must_use]
     pub fn why_unread(&self, id: NsId) -> Option<String> {
         match self.sweep.unread.get(&id) {
@@ -37,7 +37,7 @@ impl Digest {
         Report { findings: self.findings().iter().collect(), ..self.summary(node) }
     }
 
-    /// The last sweep's report without its findings, for which [`Digest::findings`] is there.
+    /// The last sweep's report without its findings. [`Digest::findings`] gives those.
     #[must_use]
     pub fn summary(&self, node: &str) -> Report {
         let Self { sweep, policy, totals, tracker, limits, .. } = self;
@@ -83,8 +83,8 @@ impl Digest {
     }
 }
 
-/// The connections of the last sweep in detail, each made when it is asked for: two hundred thousand need not be held
-/// at once.
+/// The connections of the last sweep in detail, each made on request: a node may have two hundred thousand, which need
+/// not be in memory at once.
 #[derive(Clone, Copy)]
 pub struct Findings<'a>(&'a Digest);
 

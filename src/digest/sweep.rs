@@ -1,4 +1,4 @@
-//! What the digest knows of the sweep that is under way, or of the last one.
+//! The state of the current sweep, or of the last one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::judge::report::{MAX_LOSSES, NamespaceCounts, PodCounters, Stale, Tota
 use crate::owner::NsId;
 use crate::record::{Loss, LossReason};
 
-/// The sweep under way, or the last one.
+/// The current sweep, or the last one.
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is true or not on its own")]
 pub(super) struct Sweep {
@@ -31,10 +31,10 @@ pub(super) struct Sweep {
     pub counters: BTreeMap<NsId, PodCounters>,
     pub losses: Vec<String>,
     pub incomplete: bool,
-    /// There may be namespaces that it did not find.
+    /// Whether there may be namespaces that it did not find.
     pub unlisted: bool,
     pub failures: BTreeMap<&'static str, String>,
-    /// Not read this time, or not to the end, but not known to be gone either.
+    /// The namespaces that were not read completely and may still exist.
     pub unread: BTreeMap<NsId, Loss>,
     pub stale: Stale,
 }
@@ -51,7 +51,7 @@ pub(super) struct ReadInProgress {
 }
 
 impl Sweep {
-    /// Counts what could not be read.
+    /// Counts the losses.
     pub fn lose(&mut self, loss: &Loss, totals: &mut Totals) {
         if loss.reason == LossReason::Vanished {
             self.counts.vanished += 1;

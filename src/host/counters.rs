@@ -25,15 +25,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Called once at the start of each sweep. Drops the namespaces that the last one did not read.
+    /// Begins a sweep. Drops the namespaces that the last one did not read.
     pub fn begin_sweep(&mut self) {
         let last = self.sweep;
         self.known.retain(|_, (_, sweep)| *sweep == last);
         self.sweep += 1;
     }
 
-    /// The counters of the namespace that the thread is in, and why some could not be read. Each may be missing. Then
-    /// those that say whether its connections changed are missing, and the others are the last known ones.
+    /// The counters of the thread's current namespace, and why some could not be read. Each may be missing. Then those
+    /// that show changed connections are missing, and the others have their last known values.
     pub fn read(&mut self, id: NsId) -> (Counters, Option<io::Error>) {
         let known = self.known.get(&id).map(|&(known, _)| known);
         let is_due = self.sweep.wrapping_add(id.0).is_multiple_of(ALL_EVERY);
@@ -92,8 +92,8 @@ fn snmp() -> io::Result<Counters> {
     })
 }
 
-/// Adds `netstat`, which is read after `snmp`: a probe sent between the two is one probe too many here, and a change in
-/// the next sweep.
+/// Adds `netstat`, which is read after `snmp`: a probe between the two reads counts only here, and the next sweep sees
+/// it as a change.
 fn netstat(counters: Counters) -> io::Result<Counters> {
     let netstat = text("/proc/thread-self/net/netstat")?;
     Ok(Counters {
@@ -118,7 +118,7 @@ fn sysctls(counters: Counters, known: Option<Counters>) -> Counters {
     Counters { tcp_keepalive_time: read("ipv4/tcp_keepalive_time"), conntrack_established: established, ..counters }
 }
 
-/// The text of a file; empty where this kernel has no such file.
+/// The text of a file. Empty if this kernel has no such file.
 fn text(path: &str) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),

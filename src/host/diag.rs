@@ -1,5 +1,5 @@
-//! Asks `sock_diag` for the TCP sockets of the namespace that the thread is in, and passes on raw datagrams until the
-//! dump ends.
+//! Asks `sock_diag` for the TCP sockets of the thread's current namespace, and passes on raw datagrams until the dump
+//! ends.
 
 use std::io;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::failure;
 use crate::record::LossReason;
 use crate::wire::inet_diag::{Message, Messages, Request};
 
-/// The kernel fills at most this much for one receive of a dump; larger buffers gain nothing, 8 KiB cost 15 % more
-/// (measured).
+/// The kernel returns at most this much in one receive of a dump. A larger buffer is not faster, and one of 8 KiB costs
+/// 15 % more time (measured).
 pub const BUFFER: usize = 32 * 1024;
-/// The kernel answers a dump within milliseconds; this long means that something is wrong with it.
+/// The kernel answers a dump within milliseconds. A delay of this length is an error.
 const ANSWER: Duration = Duration::from_secs(10);
-/// `MSG_TRUNC`: a receive returns the datagram's true length, so that a cut one is noticed.
+/// `MSG_TRUNC`: a receive returns the datagram's true length, so that we notice a truncated one.
 const MSG_TRUNC: i32 = 0x20;
 
 /// How a dump ended.
@@ -41,7 +41,7 @@ impl From<DiagError> for Ended {
 #[error("cannot {action}: {source}{}", hint(*.reason))]
 pub struct DiagError {
     action: &'static str,
-    /// As a label.
+    /// The label value.
     pub reason: LossReason,
     source: io::Error,
 }
@@ -77,8 +77,8 @@ impl DiagError {
     }
 }
 
-/// What a sweep knows about the kernel's `sock_diag`. It is found out again in each sweep, because a module may be
-/// loaded meanwhile.
+/// The known properties of the kernel's `sock_diag`. Each sweep finds them again, because a module may have been
+/// loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
     dialect: Dialect,
@@ -86,7 +86,7 @@ pub struct Kernel {
     has_no_tcp_diag: bool,
 }
 
-/// How the kernel is asked.
+/// The form of the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Dialect {
     /// Both families in one walk of the hash table.
@@ -97,15 +97,15 @@ enum Dialect {
 }
 
 impl Kernel {
-    /// Called at the start of each sweep.
+    /// Begins a sweep.
     pub fn begin_sweep(&mut self) {
         *self = Self::default();
     }
 }
 
-/// Dumps the current namespace; `each` receives every datagram as it came. The socket is closed before this returns.
+/// Dumps the current namespace. `each` receives every datagram unchanged. The socket is closed before this returns.
 ///
-/// An error of the kernel is part of [`Ended`]; an error of `each` ends the dump and is returned.
+/// An error of the kernel is part of [`Ended`]. An error of `each` ends the dump and is returned.
 pub fn dump<E>(
     kernel: &mut Kernel,
     buffer: &mut Vec<u8>,
@@ -149,7 +149,7 @@ fn dump_from<E>(
     Ok(Ended { interrupted, error: None })
 }
 
-/// A `sock_diag` socket of the namespace that the thread is in.
+/// A `sock_diag` socket of the thread's current namespace.
 pub(super) fn open() -> Result<Socket, DiagError> {
     let mut socket =
         Socket::new(NETLINK_SOCK_DIAG).map_err(|source| DiagError::new("open a sock_diag socket", source))?;
@@ -165,7 +165,7 @@ pub(super) fn send(socket: &Socket, requests: &[u8]) -> Result<(), DiagError> {
     socket.send(requests, 0).map(drop).map_err(|source| DiagError::new("ask sock_diag for TCP sockets", source))
 }
 
-/// Appends one datagram to what the buffer has room for beyond its content; returns the datagram's true length.
+/// Appends one datagram to the buffer, within its capacity. Returns the datagram's true length.
 pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<usize, DiagError> {
     loop {
         match socket.recv(buffer, MSG_TRUNC) {

@@ -20,12 +20,12 @@ pub(super) struct Borrower {
 }
 
 impl Borrower {
-    /// Of the process with this id. Nothing is opened yet.
+    /// A reader for the process with this id. It opens nothing yet.
     pub fn new(pid: u32) -> Self {
         Self { pid, process: None }
     }
 
-    /// The options of one of its sockets; `None` where the descriptor is something else by now.
+    /// The options of one of its sockets. `None` if the descriptor is no longer that socket.
     pub fn options(&mut self, socket: HeldSocket) -> io::Result<Option<KeepaliveOptions>> {
         let process = match self.process.take() {
             Some(process) => process,
@@ -42,7 +42,7 @@ impl Borrower {
     }
 }
 
-/// The options that the kernel has for this socket.
+/// The kernel's options of this socket.
 fn options(socket: &OwnedFd) -> io::Result<KeepaliveOptions> {
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     Ok(KeepaliveOptions {
@@ -63,7 +63,7 @@ fn known<T>(read: Result<T, Errno>) -> io::Result<Option<T>> {
     }
 }
 
-/// Why options could not be read, and what to do.
+/// The reason why options could not be read, with advice.
 pub(super) fn reason(error: &io::Error, procfs: &Path) -> String {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     if is(Errno::NOSYS) {

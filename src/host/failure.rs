@@ -1,4 +1,4 @@
-//! Why something could not be read: from an error of the system to a reason, and to a sentence for people.
+//! Explains why something could not be read: turns an error of the system into a reason and into a sentence.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -35,7 +35,7 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH | Errno::NODEV))
 }
 
-/// What to do about it, as the end of a sentence.
+/// The advice for a reason, as the end of a sentence.
 fn advice(reason: LossReason) -> &'static str {
     match reason {
         LossReason::TooManyFiles => ". Raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)",
@@ -50,7 +50,7 @@ pub(super) fn sentence(action: &str, what: impl Display, error: &io::Error) -> S
     format!("cannot {action} {what}: {error}{}", advice(reason(error)))
 }
 
-/// A loss that no known namespace is behind.
+/// A loss without a known namespace.
 pub(super) fn loss(action: &str, what: impl Display, error: &io::Error) -> Loss {
     Loss::new(None, reason(error), sentence(action, what, error))
 }
@@ -62,17 +62,17 @@ pub(super) fn no_thread(error: &io::Error) -> Loss {
     Loss { unlisted: true, ..Loss::new(None, reason, detail) }
 }
 
-/// The namespaces of a sweep that could not be read. Those with one reason are reported as one sentence.
+/// The namespaces that a sweep could not read. All with the same reason are reported in one sentence.
 #[derive(Debug, Default)]
 pub(super) struct Unread(BTreeMap<(LossReason, &'static str), Vec<(NsId, String)>>);
 
 impl Unread {
-    /// Adds a namespace. `action` is what failed, `detail` the rest of the sentence after the namespace's name.
+    /// Adds a namespace. `action` is the action that failed, and `detail` the rest of the sentence.
     pub fn add(&mut self, id: NsId, reason: LossReason, action: &'static str, detail: String) {
         self.0.entry((reason, action)).or_default().push((id, detail));
     }
 
-    /// Reports every namespace, the first of each reason with the sentence.
+    /// Reports every namespace. The first one of each reason has the sentence.
     pub fn report<C: Consumer>(self, to: &mut C) -> Result<(), C::Error> {
         for ((reason, action), namespaces) in self.0 {
             let others = match namespaces.len() - 1 {

@@ -1,6 +1,6 @@
-//! The one walk of `/proc/PID/fd`: which process holds which socket.
+//! Walks `/proc/PID/fd` to find the process that holds each socket.
 //!
-//! What cannot be read is counted, because a socket that was not found is not the same as a socket that nobody holds.
+//! It counts what it cannot read, because a socket that was not found may still have a holder.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -10,12 +10,12 @@ use std::path::Path;
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 
-/// The most processes, and the most descriptors of one process, that are read.
+/// The highest number of processes, and of descriptors of one process, that are read.
 const MAX_ENTRIES: usize = 4_000_000;
 
 /// A process that holds some of the sockets.
 pub struct SocketHolder {
-    /// Its process id, as this procfs numbers it.
+    /// Its process id in this procfs.
     pub pid: u32,
     /// Its folder in procfs. Reads from it fail once the process is gone, even if a successor has its pid.
     pub folder: OwnedFd,
@@ -32,12 +32,12 @@ pub struct HeldSocket {
     pub inode: u32,
 }
 
-/// What a walk could not read.
+/// The number of failures of a walk.
 #[derive(Debug, Default)]
 pub struct Unread {
     /// Processes whose descriptors may not be read.
     pub refused: u64,
-    /// Processes whose descriptors could not be read for another reason; 1 where procfs itself could not be listed.
+    /// Processes whose descriptors could not be read for another reason. 1 if procfs itself could not be listed.
     pub failed: u64,
     /// The first error.
     pub error: Option<io::Error>,
@@ -62,7 +62,7 @@ impl Unread {
     }
 }
 
-/// How far a walk goes.
+/// The part of procfs that a walk reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     /// The process id to start from; the walk continues with the lowest one after the highest.
@@ -85,8 +85,8 @@ pub struct WalkEnd {
     pub unread: Unread,
 }
 
-/// Gives each process that holds sockets of `missing` to `each`, which removes from `missing` what it is done with.
-/// The walk ends when nothing is missing any more, or when the span is used up.
+/// Passes each process that holds sockets of `missing` to `each`, which removes the sockets that it has handled. The
+/// walk ends when `missing` is empty or the span is used up.
 pub fn walk(
     procfs: &Path,
     missing: &mut BTreeSet<u32>,
@@ -136,7 +136,7 @@ fn pids(procfs: &Path) -> io::Result<Vec<u32>> {
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// What one process holds of `missing`. It is an error if a link may not be read.
+/// The sockets of `missing` that one process holds. It is an error if a link may not be read.
 fn read_process(procfs: &Path, pid: u32, missing: &BTreeSet<u32>, left: &mut usize) -> io::Result<SocketHolder> {
     let folder = openat(CWD, procfs.join(pid.to_string()), OFlags::PATH | FOLDER, Mode::empty())?;
     let table = openat(&folder, "fd", FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_listed_is_counted_and_no_absence() {
+    fn a_folder_that_cannot_be_listed_is_counted_as_a_failure() {
         let end = walk("/nowhere".as_ref(), &mut BTreeSet::from([1]), Span::WHOLE, |_, _| {});
         assert_eq!((end.unread.refused, end.unread.failed), (0, 1));
         assert!(end.unread.error.is_some() && !end.unread.is_empty());

@@ -1,4 +1,4 @@
-//! Which processes hold sockets and, for `--exact`, the options of those sockets: one walk of `/proc/PID/fd` for both.
+//! Finds the processes that hold sockets and reads the options of sockets for `--exact`, in one walk of `/proc/PID/fd`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
@@ -15,10 +15,10 @@ use crate::owner::Holder;
 use crate::record::{HeldSockets, Loss, SocketsToRead};
 use crate::socket::KeepaliveOptions;
 
-/// The longest first word of a command line that is read, in bytes.
+/// The longest first argument of a command line that is read, in bytes.
 const MAX_ARGV0: u64 = 4096;
 
-/// What the processes of this machine say about sockets.
+/// The facts about sockets from the processes of this machine.
 #[derive(Debug, Default)]
 pub struct FoundHolders {
     /// Processes that hold the sockets, each with the inodes that it holds.
@@ -27,11 +27,11 @@ pub struct FoundHolders {
     pub options: BTreeMap<u32, KeepaliveOptions>,
     /// Options that could not be read because the kernel refused.
     pub loss: Option<Loss>,
-    /// Sockets whose options nobody could be asked for, in a sentence.
+    /// A sentence about sockets that no visible process holds, so that their options are unknown.
     pub missing: Option<String>,
 }
 
-/// Finds the holders of the sockets that are asked for, and reads the options of those that are asked for. `files`
+/// Finds the holders of the requested sockets, and reads the requested options. `files`
 /// reads command lines, which are memory of these processes: a process can make that hang.
 #[must_use]
 pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, files: &mut Worker) -> FoundHolders {
@@ -44,7 +44,7 @@ pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, files: &mut Worker) ->
         let mut held = Vec::new();
         for socket in sockets {
             if wanted.options.contains(&socket.inode) {
-                // another process may hold it, too, and allow what this one refused
+                // another process may hold the socket too, and may allow the access that this one refused
                 match borrower.options(socket) {
                     Ok(Some(options)) => drop(found.options.insert(socket.inode, options)),
                     Ok(None) => continue,
@@ -73,7 +73,7 @@ pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, files: &mut Worker) ->
     found
 }
 
-/// Why options are missing: a refusal is a loss; a socket without a holder may just have been closed.
+/// The reason why options are missing. A refusal is a loss. A socket without a holder may just have been closed.
 fn explain(
     procfs: &Path,
     unread: usize,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_a_loss_and_what_nobody_holds_is_said() {
+    fn a_refusal_is_a_loss_and_a_socket_without_a_holder_is_reported() {
         let wanted = SocketsToRead { options: [1].into(), holders: BTreeSet::new() };
         let nowhere = find("/nowhere".as_ref(), &wanted, &mut Worker::default());
         assert!(nowhere.loss.is_some_and(|loss| loss.detail.contains("1 of 1 sockets")));

@@ -7,20 +7,19 @@ use super::diag::{DiagError, receive, send};
 use crate::socket::SocketName;
 use crate::wire::inet_diag::{Message, Messages, lookup};
 
-/// Requests of one send. Each answer takes 1 to 2 KiB of the socket's receive buffer, which holds some 200 KiB by
-/// default.
+/// The number of requests in one send. Each answer takes 1 to 2 KiB of the socket's receive buffer, which has some
+/// 200 KiB by default.
 const BATCH: usize = 32;
 /// More than the kernel sends about one socket.
 const ANSWER: usize = 4096;
 
-/// The answers, a batch each: netlink messages one after the other, and when they were received, monotonic
-/// milliseconds.
+/// The answers, one entry per batch: the netlink messages, and when they were received (monotonic milliseconds).
 pub type Answers = Vec<(u64, Vec<u8>)>;
 
-/// Looks up sockets of the namespace that the thread is in.
+/// Looks up sockets of the thread's current namespace.
 ///
 /// `None` if one of them has closed, or cannot be found by its name because it is bound to a device. Then only a dump
-/// shows what is there.
+/// shows all sockets.
 pub fn look_up(sockets: &[SocketName]) -> Result<Option<Answers>, DiagError> {
     let socket = super::diag::open()?;
     let mut answers = Vec::with_capacity(sockets.len().div_ceil(BATCH));
@@ -47,8 +46,8 @@ pub fn look_up(sockets: &[SocketName]) -> Result<Option<Answers>, DiagError> {
     Ok(Some(answers))
 }
 
-/// Looks up sockets of the namespace that the thread is in; those that are gone are left out. The answers are netlink
-/// messages one after the other.
+/// Looks up sockets of the thread's current namespace. Closed ones are left out. The answers are consecutive netlink
+/// messages.
 pub fn find(sockets: &[SocketName]) -> Result<Vec<u8>, DiagError> {
     let mut found = Vec::new();
     if sockets.is_empty() {
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dump_shows_can_be_looked_up_until_it_closes() {
+    fn a_socket_of_a_dump_can_be_looked_up_until_it_closes() {
         let mapped = "::ffff:127.0.0.1".parse().unwrap();
         let addresses: [(IpAddr, IpAddr); 3] = [
             (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()),

@@ -1,5 +1,5 @@
-//! The only folder that touches Linux. A sweep turns network namespaces into a stream of records, partial failures
-//! included.
+//! The only module that makes system calls. A sweep turns network namespaces into a stream of records, which includes
+//! partial failures.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ use owners::{Owners, Roots};
 pub use thread::on_own_thread;
 use worker::Worker;
 
-/// Where a sweep finds what it reads.
+/// The paths that a sweep reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostPaths {
     /// The host's trees.
@@ -58,7 +58,7 @@ pub struct HostPaths {
     pub watch_ends: bool,
 }
 
-/// The host as sweeps see it, and what they keep from one to the next.
+/// The state that sweeps of the host keep from one to the next.
 pub struct Host {
     paths: HostPaths,
     finder: Finder,
@@ -96,9 +96,9 @@ impl Host {
         }
     }
 
-    /// One whole sweep, on a thread of its own. Where that thread cannot start, the sweep reads nothing and says so.
+    /// Runs one sweep on a new thread. If that thread cannot start, the sweep reads nothing and reports a loss.
     ///
-    /// An error of the consumer ends the sweep; so does a panic, which is an error here.
+    /// An error or a panic of the consumer ends the sweep with an error.
     pub fn sweep<C: Consumer<Error: Send> + Send>(&mut self, to: &mut C) -> Result<(), C::Error> {
         match thread::start(|| self.sweep_into(to)) {
             Ok(result) => result,
@@ -106,7 +106,7 @@ impl Host {
         }
     }
 
-    /// One whole sweep. **It leaves the calling thread in some other network namespace**: see [`Host::sweep`].
+    /// Runs one sweep. **It leaves the calling thread in another network namespace**: see [`Host::sweep`].
     pub fn sweep_into<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
         to.consume(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
         self.owners.begin_sweep();
@@ -128,7 +128,7 @@ impl Host {
         to.consume(&Record::SweepEnd { clock: clock() })
     }
 
-    /// Reports the ends in namespaces that are gone, and watches them no longer.
+    /// Reports the ends in namespaces that are gone, and stops watching them.
     fn consume_last_ends<C: Consumer>(&self, is_found: impl Fn(NsId) -> bool, to: &mut C) -> Result<(), C::Error> {
         self.ends.retain(is_found);
         for (namespace, events) in self.ends.take_rest() {
@@ -137,7 +137,7 @@ impl Host {
         Ok(())
     }
 
-    /// Reports the owners that the consumer does not know yet, and what kept others from being named.
+    /// Reports the owners that the consumer does not know yet, and the failures to name owners.
     fn read_owners<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
         let wanted = to.unknown_cgroups();
         if !wanted.is_empty() {
@@ -155,7 +155,7 @@ impl Host {
         to.consume(&Record::Owners { cgroups: BTreeMap::new(), inodes, issues })
     }
 
-    /// Reports the processes that hold sockets and the options of sockets, where the consumer wants them.
+    /// Reports the processes that hold sockets and the options of sockets, as far as the consumer wants them.
     fn read_holders<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
         let wanted = to.sockets_to_read();
         if wanted.is_empty() {
@@ -172,7 +172,7 @@ impl Host {
         consume_losses(loss, to)
     }
 
-    /// A sweep whose thread could not start: every namespace of the last one is lost.
+    /// Reports a sweep whose thread could not start: every namespace of the last sweep is lost.
     fn fail_to_sweep<C: Consumer>(&self, error: &std::io::Error, to: &mut C) -> Result<(), C::Error> {
         let loss = failure::no_thread(error);
         let reason = loss.reason;

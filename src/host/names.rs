@@ -1,9 +1,9 @@
-//! Names that the node gives: files, executables, control groups. Whoever makes them may put any byte into them.
+//! Names from the node: files, executables, control groups. Their creators may use any byte.
 
-/// Longer names are cut: no tool makes them, and each becomes a label.
+/// Longer names are cut: no tool makes them, and each would become a label.
 const MAX_CHARS: usize = 253;
 
-/// A name that may be printed: characters that move the cursor, end the line, or change the direction of text are
+/// A name that is safe to print. Characters that move the cursor, end the line, or change the direction of text are
 /// replaced.
 #[must_use]
 pub fn printable(name: &str) -> String {

@@ -1,4 +1,4 @@
-//! One network namespace: how it is recognised, and how a thread enters it.
+//! One network namespace: identifies it and enters it.
 //!
 //! No handle is kept: an open descriptor of a namespace keeps a dead pod's interfaces alive.
 
@@ -17,7 +17,7 @@ const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 /// The only namespace of a kernel without `CONFIG_NET_NS`, which has no number.
 pub(super) const ONLY: NsId = NsId(0);
 
-/// A namespace that was found, and the ways into it.
+/// A namespace that was found, and the paths by which a thread can enter it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The name of its bind mount.
@@ -28,7 +28,7 @@ pub struct Found {
     pub pids: Vec<u32>,
 }
 
-/// The namespace that this thread is in.
+/// The namespace of this thread.
 pub fn own() -> io::Result<NsId> {
     match std::fs::read_link("/proc/thread-self/ns/net") {
         Ok(link) => parse_link(&link).ok_or_else(|| io::Error::other("/proc/thread-self/ns/net is not a namespace")),
@@ -37,14 +37,14 @@ pub fn own() -> io::Result<NsId> {
     }
 }
 
-/// The namespace that a path is a handle of: a bind mount or a `/proc/PID/ns/net`. The path may be anything: a FIFO
-/// does not block this.
+/// The namespace behind a path: a bind mount or a `/proc/PID/ns/net`. The path may be any file: a FIFO does not block
+/// this.
 pub fn id_of(path: &Path) -> io::Result<NsId> {
     let not_one = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a network namespace");
     handle_of(path)?.ok_or_else(not_one)
 }
 
-/// Like [`id_of`]; `None` where the path is something else than a namespace.
+/// Like [`id_of`], but `None` if the path is not a namespace.
 pub(super) fn handle_of(path: &Path) -> io::Result<Option<NsId>> {
     let file = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     Ok(if may_be_on_nsfs(&file) && is_on_nsfs(&file)? { Some(NsId(fstat(&file)?.st_ino)) } else { None })
@@ -65,7 +65,7 @@ fn device(file: &OwnedFd) -> rustix::io::Result<(u32, u32)> {
     Ok((found.stx_dev_major, found.stx_dev_minor))
 }
 
-/// Moves the calling thread into a namespace, by the first way that still leads there. The thread must not do other
+/// Moves the calling thread into a namespace, by the first path that still leads there. The thread must not do other
 /// work afterwards.
 ///
 /// `Ok(false)`: the namespace has ended.
@@ -78,7 +78,7 @@ pub fn enter(id: NsId, found: &Found, procfs: &Path) -> io::Result<bool> {
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
                 return Ok(true);
             }
-            // the pid or the name belongs to another namespace by now
+            // the pid or the name now belongs to another namespace
             Ok(_) => {}
             Err(error) if is_gone(&error) => {}
             Err(error) => failed = Some(failed.unwrap_or(error)),
@@ -87,7 +87,7 @@ pub fn enter(id: NsId, found: &Found, procfs: &Path) -> io::Result<bool> {
     failed.map_or(Ok(false), Err)
 }
 
-/// Opens a handle for `setns`. What stands there by now may be a FIFO.
+/// Opens a handle for `setns`. The path may have become a FIFO since it was found.
 fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(openat(CWD, path, flags, Mode::empty())?)
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_in_the_place_of_a_namespace_blocks_nobody() {
+    fn a_fifo_instead_of_a_namespace_does_not_block() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_that_cannot_be_opened_is_an_error_and_one_that_ended_is_not() {
+    fn a_path_that_cannot_be_opened_is_an_error_and_one_that_is_gone_is_not() {
         let found = |pid| Found { pids: vec![pid], ..Found::default() };
         assert!(!enter(NsId(1), &found(u32::MAX), Path::new("/proc")).unwrap());
         let directory = tempfile::tempdir().unwrap();

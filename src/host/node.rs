@@ -1,7 +1,6 @@
-//! What the node says about itself.
+//! Facts about the node: its name, its kernel, this process.
 
-/// The node's name where the user gave none: the environment's `NODE_NAME`, which Kubernetes can fill in, else the host
-/// name.
+/// The default name of the node: the environment's `NODE_NAME`, which Kubernetes can set, otherwise the host name.
 #[must_use]
 pub fn node_name() -> String {
     let named = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());

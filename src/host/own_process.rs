@@ -1,4 +1,4 @@
-//! This process: its limits, its listener, what it uses, and what it reports to systemd.
+//! This process: its limits, its listener, its resource usage, and its messages to systemd.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// What `process_*` metrics show.
+/// The values of the `process_*` metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
     /// CPU time in user and kernel mode.
@@ -21,17 +21,17 @@ pub struct Usage {
     pub open_fds: u64,
     /// The limit of open file descriptors.
     pub max_fds: u64,
-    /// Virtual memory, bytes.
+    /// Virtual memory in bytes.
     pub virtual_memory: u64,
-    /// Resident memory, bytes.
+    /// Resident memory in bytes.
     pub resident_memory: u64,
-    /// Start of the process, since the Unix epoch.
+    /// The start of the process, as a span since the Unix epoch.
     pub started: Duration,
     /// Threads.
     pub threads: u64,
 }
 
-/// What this process uses now. What cannot be read is zero.
+/// The current usage of this process. A value that cannot be read is zero.
 #[must_use]
 pub fn usage() -> Usage {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -40,12 +40,12 @@ pub fn usage() -> Usage {
     let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
     let page = rustix::param::page_size() as u64;
     let ticks = rustix::param::clock_ticks_per_second().max(1);
-    // both clocks run on: their difference is the time of the boot
+    // the difference of the two clocks is the time of the boot
     let boot = elapsed(ClockId::Realtime).saturating_sub(elapsed(ClockId::Boottime));
     let begun = Duration::from_millis(field(22).saturating_mul(1000) / ticks);
     Usage {
         cpu: elapsed(ClockId::ProcessCPUTime),
-        // less the one that reads the folder
+        // without the descriptor that reads the folder
         open_fds: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64).saturating_sub(1),
         max_fds: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         virtual_memory: field(23),
@@ -71,9 +71,9 @@ pub fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// More connections may wait to be accepted than arrive in any burst; the kernel limits it to `net.core.somaxconn`.
+/// The backlog: more connections than arrive in any burst. The kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// Kernel memory for what a client does not read; the kernel doubles it.
+/// The send buffer for a client that does not read. The kernel doubles it.
 const SEND_BUFFER: usize = 64 * 1024;
 /// A request is small.
 const RECEIVE_BUFFER: usize = 16 * 1024;
@@ -100,11 +100,11 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// systemd's socket for messages about this service, where it started the process.
+/// systemd's socket for messages about this service, if systemd started the process.
 pub struct ServiceManager {
     socket: UnixDatagram,
     address: UnixAddr,
-    /// How often it wants to hear that the service is alive.
+    /// The interval at which systemd expects a watchdog message.
     pub watchdog: Option<Duration>,
 }
 
@@ -118,7 +118,7 @@ impl ServiceManager {
             _ => UnixAddr::from_pathname(&path).ok()?,
         };
         let socket = UnixDatagram::unbound().ok()?;
-        // a manager that does not read must not stop us
+        // a service manager that does not read must not block us
         socket.set_nonblocking(true).ok()?;
         let for_us = std::env::var("WATCHDOG_PID").is_ok_and(|pid| pid == std::process::id().to_string())
             || std::env::var_os("WATCHDOG_PID").is_none();

@@ -1,4 +1,4 @@
-//! What this process may do: at the start it keeps only what sweeps need, and threads that parse requests keep nothing.
+//! Drops capabilities: the process keeps only those that sweeps need, and threads that parse requests keep none.
 
 use std::io;
 
@@ -7,19 +7,19 @@ use rustix::thread::{
     set_capabilities, set_no_new_privs,
 };
 
-/// The names of the capabilities that are held, of those that have a use here.
+/// The names of the held capabilities that have a use here.
 pub type Held = [Option<&'static str>; 3];
 
-/// What sweeps need: `setns`; the namespaces of other users' processes; their file descriptors, which name the owners
-/// of sockets that neither a cgroup nor a namespace names.
+/// The capabilities that sweeps need: for `setns`, for the namespaces of other users' processes, and for their file
+/// descriptors, which show the owners of sockets if neither a cgroup nor a namespace does.
 const NEEDED: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
     (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
     (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
 ];
 
-/// Keeps only the capabilities that sweeps need, for this thread and those that it starts, and gives up the right to
-/// gain others by executing a program. Returns what is held.
+/// Keeps only the capabilities that sweeps need, for this thread and those that it starts, and prevents it from gaining
+/// others by executing a program. Returns the held capabilities.
 ///
 /// Call it before any other thread starts, and after ports below 1024 are bound.
 pub fn reduce() -> io::Result<Held> {
@@ -46,7 +46,7 @@ pub fn drop_for_this_thread() -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// The lines of this thread's `status` that say what it may do.
+    /// The lines of this thread's `status` with its capabilities.
     fn status(key: &str) -> u64 {
         let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();

@@ -1,4 +1,4 @@
-//! Reads one network namespace: its owner, its counters, and as many of its sockets as the consumer needs.
+//! Reads one network namespace: its owner, its counters, and the sockets that the consumer needs.
 
 use super::clock::{clock, cpu_time};
 use super::ends::Events;
@@ -9,11 +9,11 @@ use crate::owner::NsId;
 use crate::record::{Consumer, Loss, Namespace, ReadMode, Record, WhatToRead};
 use crate::socket::SocketName;
 
-/// The most connections of one namespace that one sweep looks up once they have ended.
+/// The highest number of ended connections of one namespace that one sweep looks up.
 const MAX_LOOKED_UP: usize = 512;
 
 impl Host {
-    /// Enters a namespace and reads it. `at_home` is the namespace that the thread is in, until it enters another.
+    /// Enters a namespace and reads it. `at_home` is the current namespace of the thread, until it enters another one.
     pub(super) fn read_namespace<C: Consumer>(
         &mut self,
         id: NsId,
@@ -24,9 +24,9 @@ impl Host {
         to: &mut C,
     ) -> Result<(), C::Error> {
         let name = found.name.clone().unwrap_or_else(|| id.to_string());
-        // before the thread enters: a source that hangs must keep no namespace alive
+        // before the thread enters: a source that blocks must not keep a namespace alive
         let owner = self.owners.of_namespace(id, found.name.as_deref(), &found.pids, is_host);
-        // the thread needs no capability to be in a namespace that it has not left
+        // the thread needs no capability for the namespace that it is already in
         if *at_home != Some(id) {
             match netns::enter(id, found, &self.paths.roots.procfs) {
                 Ok(true) => *at_home = None,
@@ -45,7 +45,7 @@ impl Host {
             to.consume(&Record::Node(self.limits.read(id).clone()))?;
         }
         if self.ends.is_enabled() {
-            // before its connections are read: an end after that is not missed
+            // before its connections are read, so that no later end is missed
             self.ends.watch(id, found, &to.flagged(id));
         }
         let (counters, failed) = self.counters.read(id);
@@ -64,13 +64,13 @@ impl Host {
         self.read_ends(id, to)
     }
 
-    /// Reports what the kernel says of flagged connections that the read did not show.
+    /// Reports the kernel's state of flagged connections that the read did not show.
     fn read_ends<C: Consumer>(&mut self, id: NsId, to: &mut C) -> Result<(), C::Error> {
         let mut ended = to.ended(id);
         let (events, watched) = self.ends.take(id);
         if !ended.is_empty() {
             ended.truncate(MAX_LOOKED_UP);
-            // what cannot be read proves nothing, and the sockets themselves are gone
+            // a failure here proves nothing, and the sockets themselves are gone
             let bytes = lookup::find(&ended).unwrap_or_default().into();
             let counters = counters::now().unwrap_or_default();
             to.consume(&Record::Ends { namespace: id, counters, watched, bytes })?;
@@ -115,7 +115,7 @@ impl Host {
     }
 }
 
-/// Looks up known sockets. False where that is not enough: a dump then shows what is there, or why it cannot.
+/// Looks up known sockets. False if that is not enough, so that a dump must show the sockets or the error.
 fn look_up<C: Consumer>(namespace: &mut Namespace, names: &[SocketName], to: &mut C) -> Result<bool, C::Error> {
     let Ok(Some(answers)) = lookup::look_up(names) else { return Ok(false) };
     namespace.read = ReadMode::LookUp;

@@ -1,14 +1,14 @@
-//! The thread of a sweep. It ends with the sweep, because a thread that entered a namespace never comes back.
+//! The thread of a sweep. It ends with the sweep, because a thread that entered a namespace does not return to its own.
 
 use std::io;
 use std::thread::{Builder, scope};
 
-/// Runs `work` on a thread of its own. A panic of `work`, and a thread that cannot start, become errors.
+/// Runs `work` on a new thread. A panic of `work` and a thread that cannot start become errors.
 pub fn on_own_thread<T: Send, E: Send + From<io::Error>>(work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
     start(work)?
 }
 
-/// Like [`on_own_thread`]. The outer error is a thread that could not start: then `work` did not run.
+/// Like [`on_own_thread`]. The outer error means that the thread could not start, so `work` did not run.
 pub(super) fn start<T: Send, E: Send + From<io::Error>>(
     work: impl FnOnce() -> Result<T, E> + Send,
 ) -> io::Result<Result<T, E>> {

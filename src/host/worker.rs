@@ -1,7 +1,7 @@
-//! File work that may hang, on a thread of its own: a FIFO, a dead NFS server or FUSE daemon delays a sweep by one
-//! deadline, once.
+//! Runs file work that may block on its own thread: a FIFO, a dead NFS server or FUSE daemon delays only one sweep, by
+//! one deadline.
 //!
-//! The thread starts in the agent's own network namespace and stays there. If it hangs, it keeps no other namespace
+//! The thread starts in the agent's own network namespace and stays there. If it blocks, it keeps no other namespace
 //! alive.
 
 use std::io;
@@ -14,11 +14,11 @@ const DEADLINE: Duration = Duration::from_secs(3);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that does one piece of work after the other, and that nobody waits for beyond the deadline.
+/// A thread that runs one piece of work after the other. The caller waits only until the deadline.
 #[derive(Debug)]
 pub(super) struct Worker {
     jobs: Option<Sender<Job>>,
-    /// Answers when the work that missed its deadline is done.
+    /// Receives the result of work that missed its deadline.
     hung: Option<Receiver<()>>,
     deadline: Duration,
 }
@@ -47,7 +47,7 @@ impl Worker {
 
     /// Runs `work` on the thread and waits for what it returns, until the deadline.
     ///
-    /// While earlier work still hangs, this fails at once.
+    /// It fails at once while earlier work still blocks.
     pub fn run<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         if let Some(hung) = &self.hung {
             match hung.try_recv() {
@@ -60,7 +60,7 @@ impl Worker {
         let (answer, result) = channel();
         let (done, is_done) = channel();
         let job: Job = Box::new(move || {
-            // nobody receives what comes after the deadline
+            // nobody receives a result after the deadline
             let _ = answer.send(work());
             let _ = done.send(());
         });

@@ -1,4 +1,4 @@
-//! From the memory of a node to counts and findings: every connection judged and counted, and the worst in detail.
+//! Judges and counts every connection in the memory of a node, and reports the worst in detail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::socket::Timer;
 
 pub use super::assessor::{direction_before, facts};
 
-/// What the sweep knows of a namespace beside its sockets.
+/// Facts about a namespace other than its sockets.
 #[derive(Clone, Debug)]
 pub struct NamespaceFacts {
     /// The name of its bind mount.
@@ -37,22 +37,22 @@ pub struct Assessment {
     counts: Counts,
     worst: Worst,
     pairs: Pairs,
-    /// By namespace, in the tracker's order.
+    /// The judgement of each namespace, in the tracker's order.
     namespaces: Vec<NamespaceAssessment>,
-    /// When it was judged.
+    /// The moment of the judgement.
     now: Moment,
 }
 
 #[derive(Debug)]
 struct NamespaceAssessment {
     id: NsId,
-    /// By origin; `None` where only the inodes of its sockets name owners.
+    /// The owner of each origin. `None` if only the inodes of the sockets name owners.
     owners: Vec<Option<Arc<Owner>>>,
     changes: Vec<StateChange>,
     next_change: NextChange,
 }
 
-/// What the memory must store of one connection.
+/// The facts that the memory must store for one connection.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is true or not on its own")]
 struct StateChange {
@@ -69,8 +69,8 @@ struct StateChange {
 
 /// Judges every connection that the last sweep showed. `now` is the monotonic clock.
 ///
-/// What the policy selects decides what is counted and shown, never what is judged: pairs are found over all
-/// namespaces, and what a connection will be compared with later is stored for all.
+/// The policy's selection decides which connections are counted and shown. It never changes a judgement: pairs are
+/// found across all namespaces, and the state for later comparisons is stored for all.
 #[must_use]
 pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Moment) -> Assessment {
     let pairs = Pairs::find(tracker);
@@ -144,19 +144,19 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
 }
 
 impl Assessment {
-    /// What was counted.
+    /// The counts.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// Puts the connections in order, the worst first. Nobody asks for it after most sweeps.
+    /// Sorts the connections, the worst first. After most sweeps nobody needs the order.
     pub fn sort(&mut self) {
         self.worst.sort();
     }
 
-    /// The worst connections in detail, one after the other. The tracker is the one that was judged, and unchanged
-    /// since.
+    /// The worst connections in detail, one after the other. The tracker must be the one that was judged, without later
+    /// changes.
     pub fn findings<'a>(
         &'a self,
         tracker: &'a Tracker,
@@ -176,8 +176,8 @@ impl Assessment {
         })
     }
 
-    /// Stores in the tracker what the next sweep must know: which connections the path has dropped, which we watched
-    /// without a movement, and when time alone will change a verdict.
+    /// Stores the facts for the next sweep in the tracker: the connections that the path has dropped, those that we
+    /// watched without traffic, and the moment at which time alone will change a verdict.
     pub fn store_in(self, tracker: &mut Tracker) {
         for NamespaceAssessment { id, changes, next_change, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
@@ -243,7 +243,7 @@ fn finding(
     }
 }
 
-/// The keepalive state of a connection that closed or moved on, for the silence that this ended; `None` where it is not
+/// The keepalive state of a connection whose idle time has ended, by traffic or a close. `None` if it is not
 /// long-lived.
 #[must_use]
 pub fn silence_keepalive(

@@ -1,4 +1,4 @@
-//! One connection judged, with what its peer on this node shows.
+//! Judges one connection, with the facts of its peer if that is on this node.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) struct Assessor<'a> {
     pub memory: &'a NamespaceMemory,
 }
 
-/// One connection, judged.
+/// The judgement of one connection.
 pub(super) struct Judgement<'a> {
     pub facts: Facts,
     /// The moment of these facts.
@@ -36,23 +36,23 @@ pub(super) struct Judgement<'a> {
 }
 
 impl Judgement<'_> {
-    /// For how long nothing has refreshed the path.
+    /// The time since something last refreshed the path.
     pub fn idle(&self) -> Option<Millis> {
         self.criteria.idle(&self.facts)
     }
 
-    /// The path has dropped its state before the local side sent anything into it: only an answer makes it fresh again.
+    /// The path has dropped its state. Only an answer from the peer shows that it has new state.
     pub fn expires(&self) -> bool {
         let unprotected = matches!(self.verdict, Verdict::Overdue | Verdict::Young | Verdict::Undetermined);
         unprotected && self.facts.unanswered.count() == 0 && self.criteria.has_expired(&self.facts)
     }
 
-    /// We have ourselves watched nothing move for the path's idle timeout.
+    /// We watched the whole idle timeout of the path without traffic.
     pub fn is_stale(&self) -> bool {
         self.criteria.reached(self.facts.watched)
     }
 
-    /// The listening end.
+    /// The service endpoint: the listening end.
     pub fn endpoint(&self, tracked: &TrackedConnection) -> ServiceEndpoint {
         match self.direction {
             Direction::Outbound => ServiceEndpoint::Remote(tracked.remote()),
@@ -68,7 +68,7 @@ impl<'a> Assessor<'a> {
         let criteria = Criteria::new(path, self.policy);
         let other = self.pairs.peer(self.id, at);
         let (as_of, mut facts) = self.facts(self.memory, tracked, &criteria);
-        // each end's own timer decides its own state, so that both rows say the same of it
+        // each end's own timer decides its state, so both rows show the same state
         let state = keepalive(criteria.idle_timeout, &facts);
         facts.local = other.is_some_and(|other| self.is_local(other));
         if let Some(other) = other.and_then(|other| self.peer(other, &criteria)) {
@@ -93,8 +93,8 @@ impl<'a> Assessor<'a> {
 
     /// The facts that one socket shows, and their moment.
     ///
-    /// If the last sweep did not read the namespace, a connection that the local side keeps alive may have probed
-    /// since, as its timer said. We take it as the last read found it.
+    /// If the last sweep did not read the namespace, the local side may have probed since, as its timer predicts. Then
+    /// we use the facts of the last read.
     fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, criteria: &Criteria) -> (Moment, Facts) {
         let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
         if memory.is_unread() {
@@ -111,21 +111,21 @@ impl<'a> Assessor<'a> {
         (self.now, facts(tracked, self.now))
     }
 
-    /// Adds what is expected of a connection.
+    /// Adds the expected events of a connection.
     pub fn expect(&self, judgement: &Judgement<'_>, tracked: &TrackedConnection, expected: &mut NextChange) {
         let Judgement { facts, as_of, criteria, keepalive, verdict, .. } = judgement;
         let lasts = lasts(criteria, *keepalive, *verdict, facts, tracked.keepidle_is_final());
         let after = |span: Option<Millis>| span.map_or(Moment::NEVER, |span| as_of.plus(span));
         let in_flight = tracked.timer().masks_keepalive();
-        // a segment without a route is sent again, and no counter moves
+        // the kernel retries a segment without a route, and no counter changes
         let due = if in_flight { self.now } else { after(lasts) };
         expected.due = expected.due.min(due);
         expected.probe = expected.probe.min(after(facts.next_probe));
         expected.acknowledgement |= facts.probing || in_flight;
     }
 
-    /// In one namespace there is nothing between the two ends. Between two namespaces of a node there is, where
-    /// addresses are translated.
+    /// Nothing is between two ends in one namespace. Between two namespaces of a node there is NAT if addresses are
+    /// translated.
     fn is_local(&self, other: Peer) -> bool {
         other.namespace == self.id || (other.exact && self.policy.local_scope == LocalScope::Node)
     }
@@ -149,7 +149,7 @@ pub(super) fn route<'a>(
     (direction, policy.path_from(memory.id(), remote, service_port))
 }
 
-/// The facts that one socket shows.
+/// The facts of one socket.
 #[must_use]
 pub fn facts(tracked: &TrackedConnection, now: Moment) -> Facts {
     let keepalive_timer = tracked.timer() == Timer::KeepAlive;

@@ -1,4 +1,4 @@
-//! Why a connection is flagged: a closed set, decided from what a finding says.
+//! The cause of a flag: a closed set, derived from a finding.
 
 use super::memory::Millis;
 use super::policy::RefreshedBy;
@@ -8,7 +8,7 @@ use super::verdict::{Keepalive, Verdict, in_time};
 /// The cause of a flag. Connections with one cause need one remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
-    /// What the local side sent is not answered.
+    /// The peer does not answer.
     Unanswered,
     /// Only data refreshes the path, and none comes in time.
     PayloadOnly,
@@ -18,11 +18,11 @@ pub enum Cause {
     SystemDefault,
     /// `TCP_KEEPIDLE` is too long.
     KeepidleTooLong,
-    /// `TCP_KEEPIDLE` is short enough and `TCP_KEEPINTVL` too long; or one of the two is, and the timer does not show
-    /// which.
+    /// `TCP_KEEPIDLE` is short enough and `TCP_KEEPINTVL` is too long. Or one of them is too long, and the timer does
+    /// not show which.
     KeepintvlTooLong,
-    /// The options are in time, and yet the next probe comes too late: an option was set late, or unsent data holds the
-    /// probe back.
+    /// The options are short enough, but the next probe comes too late: an option was set late, or unsent data delays
+    /// the probe.
     ProbeTooLate,
 }
 
@@ -41,7 +41,7 @@ impl Cause {
         }
     }
 
-    /// Of a flagged connection; `None` where nothing is flagged.
+    /// The cause for a flagged connection. `None` if it is not flagged.
     #[must_use]
     pub fn of(finding: &Finding) -> Option<Self> {
         let late = |span: Option<Millis>| span.is_some_and(|span| !in_time(span, finding.path.idle_timeout));
@@ -58,26 +58,26 @@ impl Cause {
     }
 }
 
-/// The idle time after which a probe may come, in seconds: options are whole seconds, and the kernel's clocks are off
-/// by some milliseconds.
+/// The idle time after which a probe may come, rounded to whole seconds like the options: the kernel's clocks have an
+/// error of some milliseconds.
 #[must_use]
 pub fn probes_after_seconds(finding: &Finding) -> Option<u64> {
     const CLOCKS: Millis = Millis::new(20);
     finding.probes_after.map(|after| after.saturating_sub(CLOCKS).get().div_ceil(1000))
 }
 
-/// When the first probe comes, in seconds, where that is the namespace's `tcp_keepalive_time`.
+/// The idle time until the first probe, in seconds, if it is the namespace's `tcp_keepalive_time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemDefault {
-    /// The timer shows that time itself.
+    /// The timer shows exactly that time.
     Shown(u64),
-    /// The timer shows a little less. Traffic does not arm it again, so that it shows less for a connection in use, and
-    /// few programs set a time just below the default.
+    /// The timer shows a little less. Traffic does not re-arm it, so it shows less for a connection with traffic. Few
+    /// programs set a time just below the default.
     Probable(u64),
 }
 
 impl SystemDefault {
-    /// Of a connection whose keepalive timer is armed.
+    /// The default time of a connection whose keepalive timer is armed.
     #[must_use]
     pub fn of(finding: &Finding) -> Option<Self> {
         let (default, after) = (u64::from(finding.tcp_keepalive_time?), probes_after_seconds(finding)?);

@@ -1,5 +1,5 @@
-//! The connections of one namespace by owner, and their counts. What an owner decides is computed once, not for each
-//! connection.
+//! Groups and counts the connections of one namespace by owner. Whatever depends only on the owner is computed once for
+//! all its connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::owner::{NsId, Owner};
 pub trait OwnerOf {
     /// The best known owner of a socket of this namespace, by its cgroup and inode.
     fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner>;
-    /// Whether the inodes of these sockets name better owners than their namespace and cgroup do.
+    /// Whether the inodes of these sockets give better owners than their namespace and cgroup.
     fn by_inode(&self, namespace: NsId, cgroup: Option<u64>) -> bool;
 }
 
 /// The owners of one namespace's connections.
 pub(super) struct Groups<'a> {
     all: Vec<Group<'a>>,
-    /// Positions in `all`, by origin; `None` where only inodes name owners.
+    /// Positions in `all`, by origin. `None` if only inodes name owners.
     by_origin: Vec<Option<usize>>,
     id: NsId,
     memory: &'a NamespaceMemory,
@@ -34,15 +34,15 @@ pub(super) struct Groups<'a> {
 /// The connections of one owner.
 pub(super) struct Group<'a> {
     owner: Arc<Owner>,
-    /// An ignore rule names the owner.
+    /// An ignore rule matches the owner.
     pub ignored: bool,
-    /// The owner is among those asked for.
+    /// The selection includes the owner.
     pub selected: bool,
     /// By direction.
     counts: [Counts<'a>; 2],
 }
 
-/// A tally in the making.
+/// A tally that is still being counted.
 #[derive(Default)]
 struct Counts<'a> {
     by_state: [[u64; Verdict::COUNT]; Keepalive::COUNT],
@@ -52,7 +52,8 @@ struct Counts<'a> {
     last: Option<(FlaggedKey, &'a Arc<Path>, u64)>,
 }
 
-/// Endpoint, path and verdict. The path is compared by its address: comparing names would cost more than all the rest.
+/// Endpoint, path and verdict. Paths are compared by their address in memory, because comparing names would cost more
+/// than everything else.
 type FlaggedKey = (Option<ServiceEndpoint>, *const Path, Verdict);
 
 impl<'a> Groups<'a> {
@@ -89,7 +90,7 @@ impl<'a> Groups<'a> {
         &mut self.all[at]
     }
 
-    /// Adds what was counted to the tallies of the node; returns the owner of each origin, where origins name owners.
+    /// Adds the counts to the tallies of the node. Returns the owner of each origin, if origins name owners.
     pub fn pour_into(self, tallies: &mut BTreeMap<(Arc<Owner>, Direction), Tally>) -> Vec<Option<Arc<Owner>>> {
         let by_origin = self.by_origin.iter().map(|&at| Some(self.all[at?].owner.clone())).collect();
         for group in self.all {
@@ -114,7 +115,7 @@ impl<'a> Group<'a> {
         self.counts[direction as usize].by_state[keepalive as usize][verdict as usize] += 1;
     }
 
-    /// Counts the endpoint of a connection that is flagged.
+    /// Counts the endpoint of a flagged connection.
     pub fn flag(
         &mut self,
         direction: Direction,

@@ -1,4 +1,4 @@
-//! How long a verdict holds while nothing moves but the local side's keepalive probes.
+//! Computes how long a verdict holds if the only traffic is the local side's keepalive probes.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use super::memory::Millis;
 use super::policy::{OverdueBy, RefreshedBy};
 use super::verdict::{Criteria, Facts, Keepalive, Verdict};
 
-/// How long a verdict stays what it is while nothing moves but the local side's probes; `None`: without end.
+/// The time for which a verdict holds if the only traffic is the local side's probes. `None`: without end.
 ///
-/// `keepidle_is_final`: more samples show nothing more of KEEPIDLE.
+/// `keepidle_is_final`: more samples cannot improve the inferred KEEPIDLE.
 #[must_use]
 pub fn lasts(
     criteria: &Criteria,
@@ -18,13 +18,13 @@ pub fn lasts(
     keepidle_is_final: bool,
 ) -> Option<Millis> {
     if facts.unanswered.count() > 0 {
-        // retransmissions and probes without a route move no counter, and time alone makes them unanswered
+        // retransmissions and probes without a route change no counter, and become unanswered by time alone
         return Some(Millis::ZERO);
     }
     let until = |limit: Duration, passed| Millis::from(limit).saturating_sub(passed);
     let timer = match keepalive {
         Keepalive::On if keepidle_is_final => None,
-        // the next firing may show that KEEPIDLE is longer, or is the probe that ends an idle time
+        // the next time the timer fires, KEEPIDLE may turn out longer, or a probe ends the idle time
         Keepalive::On | Keepalive::Late => Some(facts.next_probe.unwrap_or_default()),
         Keepalive::Off => None,
         Keepalive::Unknown => Some(Millis::ZERO),

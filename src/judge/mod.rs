@@ -1,4 +1,4 @@
-//! From what samples of a socket show, now and before, to a verdict. Pure: it has no clock and opens nothing.
+//! Computes verdicts from the samples of sockets. Pure: it has no clock and opens nothing.
 
 pub mod assess;
 mod assessor;

@@ -1,9 +1,9 @@
-//! Which two sockets are the ends of one connection.
+//! Finds the two sockets that are the ends of one connection.
 //!
-//! An *exact* pair has reversed tuples. A *translated* pair is found by the client's endpoint: a destination that is
-//! rewritten (sidecar redirect, `ClusterIP`) hides the server from the client, but not the client from the server. If
-//! several sockets fit, there is no pair, because a guess would be false comfort. A loopback address is a different one
-//! in every namespace, so it pairs only inside one.
+//! An *exact* pair has reversed tuples. A *translated* pair is found by the client's endpoint: NAT of the destination
+//! (sidecar redirect, `ClusterIP`) hides the server's address from the client, but not the client's from the server. If
+//! several sockets match, there is no pair, because a wrong pair would hide an unprotected connection. Loopback
+//! addresses pair only inside one namespace.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher;
@@ -15,14 +15,14 @@ use super::memory::{NamespaceMemory, Tracker};
 use crate::owner::NsId;
 use crate::socket::Endpoint;
 
-/// The peer of a connection, on this node.
+/// The peer of a connection, if it is on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The namespace it lives in.
+    /// Its namespace.
     pub namespace: NsId,
     /// Its position among the entries of that namespace.
     pub at: usize,
-    /// Whether the tuples are exactly reversed: nothing translates between them.
+    /// Whether the tuples are exactly reversed, so there is no NAT between them.
     pub exact: bool,
 }
 
@@ -37,7 +37,7 @@ struct Ref {
 #[derive(Debug, Default)]
 pub struct Pairs {
     ids: Vec<NsId>,
-    /// The peer by namespace id and entry. Empty where a namespace has none.
+    /// The peer by namespace id and entry. Empty if a namespace has none.
     peers: BTreeMap<NsId, Vec<Link>>,
 }
 
@@ -78,12 +78,12 @@ impl Pairs {
 
 struct Search<'a> {
     memories: Vec<(NsId, &'a NamespaceMemory)>,
-    /// Addresses that are an end of some connection here.
+    /// The local addresses of connections on this node.
     locals: hashbrown::HashSet<IpAddr>,
     links: Vec<Vec<Link>>,
 }
 
-/// The same keys in every run, so that pairs are the same. Entries are compared by equality, not by hash alone.
+/// The keys are the same in every run, so that the pairs are the same. Entries are compared by value, not only by hash.
 type Spread = std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>;
 
 impl<'a> Search<'a> {
@@ -95,8 +95,8 @@ impl<'a> Search<'a> {
     }
 
     fn run(mut self) -> Pairs {
-        // only a connection to an address of this node can have its peer here; mostly there is none, and the search
-        // ends here
+        // only a connection to an address of this node can have its peer here; most nodes have no such connection, so
+        // the search ends here
         let candidates = self.candidates();
         if !candidates.is_empty() {
             for (links, (_, memory)) in self.links.iter_mut().zip(&self.memories) {
@@ -151,11 +151,11 @@ impl<'a> Search<'a> {
     fn translated(&mut self, candidates: &[Ref]) {
         let wanted: HashSet<IpAddr, Spread> =
             candidates.iter().filter(|&&one| self.links(one) == Link::None).map(|&one| self.remote(one).addr).collect();
-        // by client endpoint and namespace; `true` where several connections share it
+        // by client endpoint and namespace; `true` if several connections share it
         let mut by_local: HashTable<(Ref, bool)> = HashTable::new();
         for one in self.all() {
             let local = self.local(one);
-            // only a client is found by its endpoint: a server's is shared by all its connections
+            // only clients can be found by their endpoint, because all connections of a server share one
             if !wanted.contains(&local.addr) || self.links(one) != Link::None || self.accepted(one) {
                 continue;
             }
@@ -184,7 +184,7 @@ impl<'a> Search<'a> {
                     self.link(other, Link::Translated(one));
                     self.link(one, Link::Translated(other));
                 }
-                // a second claim: it may be either of the two
+                // a second match: the peer may be either of the two
                 Link::Translated(first) if first != one => {
                     self.link(first, Link::Ambiguous);
                     self.link(other, Link::Ambiguous);
@@ -210,7 +210,7 @@ impl<'a> Search<'a> {
         self.memories[one.namespace as usize].1.entries()[one.at as usize].remote()
     }
 
-    /// A socket listens on its local endpoint: it is the server's end.
+    /// Whether a socket listens on the local endpoint, so this is the server's end.
     fn accepted(&self, one: Ref) -> bool {
         self.memories[one.namespace as usize].1.listens(self.local(one))
     }
@@ -224,13 +224,13 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A tuple as a key. A loopback address in it makes it a different one in every namespace.
+/// A tuple as a key. If it has a loopback address, the namespace is part of the key.
 fn tuple_key(namespace: u32, local: Endpoint, remote: Endpoint) -> u64 {
     let scope = if loopback(local, remote) { namespace } else { u32::MAX };
     Spread::default().hash_one((scope, local, remote))
 }
 
-/// An endpoint as a key, likewise.
+/// An endpoint as a key, in the same way.
 fn endpoint_key(namespace: u32, endpoint: Endpoint) -> u64 {
     tuple_key(namespace, endpoint, endpoint)
 }
@@ -239,7 +239,7 @@ fn loopback(one: Endpoint, other: Endpoint) -> bool {
     one.addr.is_loopback() || other.addr.is_loopback()
 }
 
-/// The one in the same namespace, else the only one.
+/// The candidate in the same namespace, otherwise the only candidate.
 fn only(found: impl Iterator<Item = Ref>, namespace: u32) -> Option<Ref> {
     only_of(found.map(|other| (other, false)), namespace).map(|(other, _)| other)
 }

@@ -1,4 +1,4 @@
-//! What a face may read: findings, tallies, and the health of the sweep that made them.
+//! The report that every output format renders: findings, tallies, and the health of the sweep.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use super::verdict::{Keepalive, Verdict};
 use crate::owner::{Holder, NsId, Owner};
 use crate::socket::{Cookie, Endpoint, KeepaliveOptions, Timer};
 
-/// Who opened a connection: it is inbound where a socket listens on its local endpoint.
+/// The direction of a connection. It is inbound if a socket listens on its local endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
-    /// Accepted here.
+    /// Accepted by the local side.
     Inbound,
-    /// Opened here.
+    /// Opened by the local side.
     Outbound,
 }
 
@@ -40,9 +40,9 @@ impl Direction {
 /// The listening end of a connection: `ip:port` of an outbound one, `:port` of an inbound one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServiceEndpoint {
-    /// Somebody else's.
+    /// The endpoint of another process or machine.
     Remote(Endpoint),
-    /// Our own port.
+    /// The port of the local side.
     Local(u16),
 }
 
@@ -58,71 +58,71 @@ impl std::fmt::Display for ServiceEndpoint {
 /// What is known of the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerFacts {
-    /// Its probes, as this socket showed them.
+    /// Its probes, as this socket shows them.
     pub probes: Option<PeerProbes>,
-    /// It is a socket of this node.
+    /// Whether it is a socket of this node.
     pub on_node: bool,
-    /// It is a socket of the same network namespace.
+    /// Whether it is a socket of the same network namespace.
     pub same_namespace: bool,
-    /// On this node, with an address translated between the two.
+    /// Whether it is on this node behind NAT.
     pub translated: bool,
-    /// Its keepalive, judged by this path's idle timeout, where it is on this node.
+    /// Its keepalive by this path's idle timeout, if it is on this node.
     pub keepalive: Option<Keepalive>,
 }
 
-/// One established connection, judged.
+/// The judgement of one established connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// The network namespace it lives in.
+    /// The network namespace of the socket.
     pub netns: NsId,
     /// The name of that namespace's bind mount.
     pub netns_name: Option<Arc<str>>,
-    /// Whose it is.
+    /// The owner.
     pub owner: Arc<Owner>,
     /// The local endpoint.
     pub local: Endpoint,
     /// The peer's endpoint.
     pub remote: Endpoint,
-    /// Who opened it.
+    /// The direction.
     pub direction: Direction,
     /// The timer that the kernel reports.
     pub timer: Timer,
-    /// Until it fires; absent without a timer.
+    /// The time until it fires. `None` without a timer.
     pub expires: Option<Millis>,
-    /// What the local side sent and the peer has not answered.
+    /// Segments of the local side that the peer has not answered.
     pub unanswered: Unanswered,
     /// What the local side does.
     pub keepalive: Keepalive,
     /// Lower bound of KEEPIDLE.
     pub keepidle: Option<Millis>,
-    /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and
-    /// KEEPINTVL.
+    /// A lower bound of the longer one of KEEPIDLE and KEEPINTVL: the longest idle time before a probe of the local
+    /// side.
     pub probes_after: Option<Millis>,
-    /// The socket options themselves, where they were asked for and could be read.
+    /// The actual socket options, if they were requested and could be read.
     pub exact: Option<KeepaliveOptions>,
-    /// The process that holds the socket, where it was asked for and could be found.
+    /// The process that holds the socket, if it was requested and found.
     pub holder: Option<Arc<Holder>>,
-    /// Since the last payload byte.
+    /// The time since the last payload byte.
     pub data_idle: Option<Millis>,
-    /// Since the last segment that we know of.
+    /// The time since the last known segment.
     pub wire_idle: Option<Millis>,
-    /// Since the last segment from the peer that we know of.
+    /// The time since the last known segment from the peer.
     pub last_heard: Option<Millis>,
-    /// How long we have watched nothing move.
+    /// The time for which we have watched the connection without traffic.
     pub watched: Millis,
     /// Lower bound of the age.
     pub age: Millis,
-    /// We sent last, and nothing came back since.
+    /// The local side sent last, and the peer has sent nothing since.
     pub waiting_for_reply: bool,
-    /// The path it takes.
+    /// The path.
     pub path: Arc<Path>,
     /// What is known of the peer.
     pub peer: PeerFacts,
-    /// The application's heartbeats, where some were seen.
+    /// The application's heartbeats, if some were seen.
     pub heartbeats: Option<Heartbeats>,
     /// The verdict.
     pub verdict: Verdict,
-    /// What makes a connection overdue, here.
+    /// What makes this connection overdue.
     pub overdue_by: OverdueBy,
     /// The namespace's `net.ipv4.tcp_keepalive_time`, seconds.
     pub tcp_keepalive_time: Option<u32>,
@@ -132,7 +132,7 @@ pub struct Finding {
     pub inode: u32,
     /// The socket's cookie.
     pub cookie: Cookie,
-    /// For how long its namespace could not be read: it is reported as it was last seen.
+    /// The time for which its namespace could not be read. Then it is reported as last seen.
     pub stale: Option<Millis>,
 }
 
@@ -146,7 +146,7 @@ impl Finding {
         }
     }
 
-    /// The count that belongs to the timer: retransmissions, or probes without an answer.
+    /// The count that belongs to the timer: retransmissions or unanswered probes.
     #[must_use]
     pub fn timer_retransmits(&self) -> u8 {
         match self.timer {
@@ -157,31 +157,31 @@ impl Finding {
     }
 }
 
-/// What became of the namespaces of one sweep.
+/// The number of namespaces in one sweep, by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceCounts {
     /// Entered and dumped.
     pub dumped: u64,
     /// Without connections, so not dumped.
     pub empty: u64,
-    /// With the same connections as at their last dump, which were looked up one by one.
+    /// With the same connections as in their last dump, which were looked up one by one.
     pub looked_up: u64,
-    /// Unchanged since the last look, so left alone.
+    /// Unchanged since the last read, so skipped.
     pub skipped: u64,
-    /// Gone between finding and entering.
+    /// Gone after they were found and before they were entered.
     pub vanished: u64,
     /// Not readable.
     pub failed: u64,
 }
 
-/// Namespaces that could not be read in this sweep and are reported as they were last seen.
+/// Namespaces that could not be read in this sweep and are reported as last seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stale {
-    /// How many.
+    /// Their number.
     pub namespaces: u64,
     /// Their connections.
     pub connections: u64,
-    /// Since the oldest of these reads.
+    /// The time since the oldest of these reads.
     pub age: Millis,
 }
 
@@ -192,8 +192,7 @@ pub struct Tally {
     pub counts: [[u64; Verdict::COUNT]; Keepalive::COUNT],
     /// The longest wire idle of a flagged connection.
     pub flagged_wire_idle_max: Option<Millis>,
-    /// Flagged connections by endpoint, path and verdict. Past [`MAX_ENDPOINTS`] distinct ones the rest count under
-    /// `None`.
+    /// Flagged connections by endpoint, path and verdict. Endpoints beyond [`MAX_ENDPOINTS`] count as `None`.
     pub endpoints: BTreeMap<(Option<ServiceEndpoint>, Arc<Path>, Verdict), u64>,
 }
 
@@ -212,10 +211,10 @@ impl Tally {
     }
 }
 
-/// How many distinct endpoints one owner's tally keeps apart in one direction.
+/// The number of distinct endpoints in one owner's tally for one direction.
 pub const MAX_ENDPOINTS: usize = 1024;
 
-/// What a pod's namespace says of itself.
+/// The sysctl and the counters of a pod's namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodCounters {
     /// `net.ipv4.tcp_keepalive_time`, seconds.
@@ -228,7 +227,7 @@ pub struct PodCounters {
     pub keepalive_probes: Option<u64>,
 }
 
-/// What has added up since the program started.
+/// The totals since the start of the program.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     /// Sweeps that ended.
@@ -237,7 +236,7 @@ pub struct Totals {
     pub dumps_interrupted: u64,
     /// Namespaces that could not be read, by reason.
     pub failures: BTreeMap<&'static str, u64>,
-    /// What went wrong while owners were looked up, by kind.
+    /// The issues in the search for owners, by kind.
     pub owner_issues: BTreeMap<String, u64>,
     /// The silences that ended.
     pub silences: SilenceHistogram,
@@ -267,12 +266,12 @@ pub struct OwnerEnds {
     pub is_gone: bool,
 }
 
-/// What one sweep counted of the connections that the policy selects.
+/// The counts of one sweep, over the connections that the policy selects.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Connections under an ignore rule.
     pub ignored: u64,
-    /// Connections that were judged and are not among those to show.
+    /// Connections that were judged and are not selected.
     pub not_shown: u64,
     /// By verdict, in the order of [`Verdict::ALL`].
     pub verdicts: [u64; Verdict::COUNT],
@@ -292,39 +291,39 @@ impl Counts {
     }
 }
 
-/// One sweep, judged.
+/// The judgement of one sweep.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// The node's name.
     pub node: String,
-    /// Wall clock at the start, milliseconds since the Unix epoch.
+    /// The wall clock at the start, in milliseconds since the Unix epoch.
     pub started_at: u64,
-    /// How long the sweep took.
+    /// The duration of the sweep.
     pub duration: Millis,
-    /// How long connections were watched before this judgement.
+    /// The time for which connections were watched before this judgement.
     pub watched_for: Millis,
-    /// What became of the namespaces.
+    /// The namespaces by result.
     pub namespaces: NamespaceCounts,
     /// Established connections that were judged.
     pub connections: u64,
     /// Connections under an ignore rule.
     pub ignored: u64,
-    /// Connections that were judged and are not among those to show.
+    /// Connections that were judged and are not selected.
     pub not_shown: u64,
-    /// Something could not be read; `losses` says what.
+    /// Whether something could not be read. `losses` has the details.
     pub incomplete: bool,
-    /// Nothing could be read, or namespaces may be hidden behind what could not be listed: the counts say nothing about
-    /// the node.
+    /// Whether the counts say nothing about the node: nothing could be read, or namespaces may have been missed because
+    /// something could not be listed.
     pub is_blind: bool,
-    /// What is reported as it was last seen.
+    /// The namespaces that are reported as last seen.
     pub stale: Stale,
-    /// Why something could not be read in this sweep: reason, and the first loss with it.
+    /// Why something could not be read in this sweep: each reason with its first loss.
     pub failures: BTreeMap<&'static str, String>,
     /// By verdict, in the order of [`Verdict::ALL`].
     pub verdicts: [u64; Verdict::COUNT],
     /// Connections whose details were left out.
     pub truncated: u64,
-    /// Connections in detail, worst first; empty where they are made one by one.
+    /// Connections in detail, worst first. Empty if the caller gets them one by one.
     pub findings: Vec<Finding>,
     /// Counts by owner and direction.
     pub tallies: Arc<BTreeMap<(Arc<Owner>, Direction), Tally>>,
@@ -332,7 +331,7 @@ pub struct Report {
     pub half_closed: BTreeMap<(Arc<Owner>, Waits), u64>,
     /// Counters of pods' namespaces, by owner.
     pub pods: BTreeMap<Arc<Owner>, PodCounters>,
-    /// The host namespace's `net.ipv4.tcp_keepalive_time`, seconds; no pod inherits it.
+    /// The host namespace's `net.ipv4.tcp_keepalive_time` in seconds. No pod inherits it.
     pub node_tcp_keepalive_time: Option<u32>,
     /// What the node says about idle timeouts.
     pub node_limits: NodeLimitFacts,
@@ -340,11 +339,11 @@ pub struct Report {
     pub paths: Vec<Arc<Path>>,
     /// What was measured of each of these.
     pub learned: Vec<LearnedLimit>,
-    /// What could not be read, for people, at most [`MAX_LOSSES`].
+    /// Sentences about the losses, at most [`MAX_LOSSES`].
     pub losses: Vec<String>,
     /// Connections in the memory.
     pub tracked: u64,
-    /// Since the start of the program.
+    /// The totals since the start of the program.
     pub totals: Totals,
 }
 
@@ -373,23 +372,23 @@ impl NodeLimitFacts {
     }
 }
 
-/// How many losses a report spells out.
+/// The number of losses that a report has as sentences.
 pub const MAX_LOSSES: usize = 20;
 
 impl Report {
-    /// How many connections have this verdict.
+    /// The number of connections with this verdict.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> u64 {
         self.verdicts[verdict as usize]
     }
 
-    /// How many half-closed sockets wait for this.
+    /// The number of half-closed sockets that wait for this.
     #[must_use]
     pub fn half_closed(&self, waits: Waits) -> u64 {
         self.half_closed.iter().filter(|((_, of), _)| *of == waits).map(|(_, count)| count).sum()
     }
 
-    /// How many connections are flagged.
+    /// The number of flagged connections.
     #[must_use]
     pub fn flagged(&self) -> u64 {
         Verdict::ALL.into_iter().filter(|verdict| verdict.flagged()).map(|verdict| self.count(verdict)).sum()

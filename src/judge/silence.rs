@@ -1,26 +1,26 @@
-//! The lengths of ended silences: they show an operator which idle timeout would hurt.
+//! The lengths of ended idle times (the metric `silence_seconds`): they show which idle timeout would drop connections.
 
 use super::memory::Millis;
 use super::verdict::Keepalive;
 
-/// Upper bounds of the buckets in seconds: the idle timeouts of the field (see `profiles`), from 30 s up.
+/// The upper bounds of the buckets in seconds: the usual idle timeouts (see `profiles`), from 30 s up.
 pub const BUCKETS: [u64; 15] = [30, 60, 120, 180, 240, 300, 350, 600, 900, 1200, 1800, 3600, 7200, 86_400, 432_000];
 
-/// The silences of connections with one keepalive state. Counts only grow.
+/// The ended idle times of connections with one keepalive state. Counts only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Silences {
-    /// How many fell into each bucket, not cumulated; the last is for all that are longer.
+    /// The number in each bucket, not cumulative. The last bucket is for all longer ones.
     pub counts: [u64; BUCKETS.len() + 1],
-    /// Their sum, seconds.
+    /// Their sum in seconds.
     pub sum: f64,
 }
 
-/// The silences by keepalive state, in the order of [`Keepalive::ALL`].
+/// The ended idle times by keepalive state, in the order of [`Keepalive::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SilenceHistogram(pub [Silences; Keepalive::COUNT]);
 
 impl SilenceHistogram {
-    /// Counts one silence that has ended.
+    /// Counts one idle time that has ended.
     pub fn count(&mut self, keepalive: Keepalive, silence: Millis) {
         let silences = &mut self.0[keepalive as usize];
         let bucket = BUCKETS.partition_point(|&bound| Millis::from_secs(bound) < silence);
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silence_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
+    fn an_idle_time_counts_in_the_bucket_whose_bound_it_does_not_exceed() {
         let mut histogram = SilenceHistogram::default();
         for ms in [30_000, 350_000, 350_001, 500_000_000] {
             histogram.count(Keepalive::Off, Millis::new(ms));

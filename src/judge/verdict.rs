@@ -1,4 +1,4 @@
-//! The judgement of one connection: facts in, keepalive state and verdict out.
+//! Computes the keepalive state and the verdict of one connection from its facts.
 
 use std::time::Duration;
 
@@ -42,9 +42,9 @@ impl Keepalive {
 /// The judgement of one established connection. Ordered worst first; `Local` stays the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Was overdue, then sent, and what it sent stays unanswered.
+    /// It was overdue, then the local side sent, and the peer does not answer.
     Blackholed,
-    /// What the local side sent finds no answer: the path or the peer is gone.
+    /// The peer does not answer: the path or the peer is gone.
     Unanswered,
     /// Unprotected, and idle for the path's idle timeout: the path has probably dropped it.
     Overdue,
@@ -105,7 +105,7 @@ impl Verdict {
     }
 }
 
-/// What is known of one connection.
+/// The known facts of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Whether a keepalive timer is armed.
@@ -115,23 +115,23 @@ pub struct Facts {
     /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and
     /// KEEPINTVL.
     pub probes_after: Option<Millis>,
-    /// Until the keepalive timer fires, where the kernel reports that timer.
+    /// The time until the keepalive timer fires, if the kernel reports that timer.
     pub next_probe: Option<Millis>,
-    /// The local side's keepalive probes go out without an answer: no clock shows them.
+    /// The local side's keepalive probes are unanswered, and no clock shows them.
     pub probing: bool,
-    /// Since the last segment of any kind that we know of; `None` where the kernel does not say.
+    /// The time since the last known segment of any kind. `None` if the kernel does not report it.
     pub wire_idle: Option<Millis>,
-    /// Since the last payload byte in either direction.
+    /// The time since the last payload byte in either direction.
     pub data_idle: Option<Millis>,
-    /// Since the last segment from the peer that we know of.
+    /// The time since the last known segment from the peer.
     pub last_heard: Option<Millis>,
-    /// How long we have watched nothing move.
+    /// The time for which we have watched the connection without traffic.
     pub watched: Millis,
-    /// Lower bound of the connection's age.
+    /// A lower bound of the connection's age.
     pub age: Millis,
-    /// What the local side sent and the peer has not answered.
+    /// Segments of the local side that the peer has not answered.
     pub unanswered: Unanswered,
-    /// It was idle for longer than the path keeps its state, and nothing was heard from the peer since.
+    /// It was idle for longer than the path keeps its state, and the peer has sent nothing since.
     pub expired: bool,
     /// Nothing between the two ends drops idle connections.
     pub local: bool,
@@ -139,7 +139,7 @@ pub struct Facts {
     pub peer_probes: Option<PeerProbes>,
     /// The application's heartbeats.
     pub heartbeats: Option<Heartbeats>,
-    /// The peer's keepalive, by this path's idle timeout, where the peer is on this node.
+    /// The peer's keepalive, by this path's idle timeout, if the peer is on this node.
     pub peer_keepalive: Option<Keepalive>,
 }
 
@@ -177,16 +177,16 @@ pub struct Criteria {
     pub overdue_by: OverdueBy,
 }
 
-/// This many segments without an answer are no ordinary loss, if the peer was not heard for the path's idle timeout
+/// This many unanswered segments are not ordinary loss, if the peer has sent nothing for the path's idle timeout
 /// either.
 const UNANSWERED: u32 = 2;
-/// This many probes without an answer are no ordinary loss.
+/// This many unanswered probes are not ordinary loss.
 const UNANSWERED_PROBES: u8 = 3;
-/// Three probes take longer than this: a count of them beside a later segment from the peer is out of date.
+/// Three probes take longer than this. If the peer has sent a segment more recently, the count of three is outdated.
 const PROBES_TAKE: Millis = Millis::from_secs(2);
-/// An answer takes less than this: what we have watched unanswered for so long is not just on its way.
+/// An answer takes less than this. A segment that is unanswered for longer is lost.
 const ANSWER: Millis = Millis::from_secs(1);
-/// This many retransmissions in a row are no ordinary loss.
+/// This many consecutive retransmissions are not ordinary loss.
 const UNANSWERED_RETRANSMITS: u8 = 6;
 
 impl Criteria {
@@ -207,7 +207,7 @@ impl Criteria {
         idle >= self.idle_timeout.into()
     }
 
-    /// For how long nothing has refreshed the path.
+    /// The time since something last refreshed the path.
     #[must_use]
     pub fn idle(&self, facts: &Facts) -> Option<Millis> {
         match self.refreshed_by {
@@ -216,10 +216,10 @@ impl Criteria {
         }
     }
 
-    /// Whether the path has dropped its state, so far as we can say.
+    /// Whether the path has probably dropped its state.
     ///
-    /// No clock shows the peer's probes: the agent waits until it has itself watched nothing move. The clocks do show
-    /// all payload.
+    /// No clock shows the peer's probes, so the agent waits until it has watched the whole idle timeout. The clocks do
+    /// show all payload.
     #[must_use]
     pub fn has_expired(&self, facts: &Facts) -> bool {
         let watched = self.refreshed_by == RefreshedBy::Payload
@@ -228,12 +228,12 @@ impl Criteria {
         facts.expired || watched && self.idle(facts).is_some_and(|idle| self.reached(idle))
     }
 
-    /// Whether what the local side sent finds no answer, and loss does not explain it.
+    /// Whether segments of the local side are unanswered, and ordinary loss does not explain it.
     fn is_unanswered(&self, facts: &Facts) -> bool {
         let Unanswered { probes, retransmits, .. } = facts.unanswered;
         let not_heard = |span| facts.last_heard.is_none_or(|last| last >= span);
         let silent = facts.last_heard.is_some_and(|last| self.reached(last));
-        // a retransmission repeats a segment: once an answer to it is due, both have found none
+        // a retransmission repeats a segment: once its answer is due, both segments are unanswered
         let repeated = retransmits > 0 && facts.data_idle.is_some_and(|sent| sent >= ANSWER);
         facts.unanswered.count() + u32::from(repeated) >= UNANSWERED && silent
             || retransmits >= UNANSWERED_RETRANSMITS
@@ -249,7 +249,7 @@ impl Criteria {
     fn peer_protects(&self, facts: &Facts) -> bool {
         match facts.peer_keepalive {
             Some(Keepalive::On) => true,
-            // the peer's own timer says that its probes may come too late
+            // the peer's own timer shows that its probes may come too late
             Some(Keepalive::Late | Keepalive::Off) => false,
             Some(Keepalive::Unknown) | None => facts.peer_probes.is_some_and(|probes| {
                 !probes.late && !self.reached(probes.ago) && !probes.period.is_some_and(|period| self.reached(period))
@@ -258,7 +258,7 @@ impl Criteria {
     }
 }
 
-/// Whether what a connection that the path has dropped has sent since is lost: an answer does not take that long.
+/// Whether segments that were sent after the path dropped its state are lost: an answer does not take that long.
 fn is_lost(facts: &Facts) -> bool {
     match facts.unanswered.count() {
         0 => false,
@@ -284,7 +284,7 @@ pub fn keepalive(idle_timeout: Duration, facts: &Facts) -> Keepalive {
             let late = |span: Millis| !in_time(span, idle_timeout);
             let idle = facts.wire_idle.filter(|_| !facts.probing || facts.expired).unwrap_or_default();
             let reached = idle >= idle_timeout.into();
-            // the idle time at a timer that is due is no bound: it may be late, or try again
+            // the idle time at a timer that is due is not a bound: the timer may fire late, or try again
             let next = facts.next_probe.filter(|&next| next > SAME_MS.into()).map(|next| next.saturating_add(idle));
             let bounds = [facts.keepidle, facts.probes_after, next];
             if reached || bounds.into_iter().flatten().any(late) { Keepalive::Late } else { Keepalive::On }

@@ -4,12 +4,12 @@ use super::memory::Millis;
 use super::verdict::Verdict;
 use crate::socket::Cookie;
 
-/// Where a connection comes in the order: worst verdict first, then the longest silence, then what stays the same from
-/// sweep to sweep.
+/// The position of a connection in the order: worst verdict first, then the longest idle time, then values that are the
+/// same in every sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    /// The verdict in the upper bits, below it how far the silence is from the longest that fits: most comparisons end
-    /// here.
+    /// The verdict in the upper bits. The lower bits hold the difference between the idle time and the longest possible
+    /// one. Most comparisons need only this.
     severity: u64,
     /// Position of its namespace among the tracker's.
     pub namespace: u32,
@@ -18,31 +18,31 @@ pub(super) struct Rank {
     pub at: u32,
 }
 
-/// What the verdict leaves of 64 bits, for milliseconds.
-const SILENCE_BITS: u32 = (Verdict::COUNT - 1).leading_zeros() + u64::BITS - usize::BITS;
-const LONGEST_MS: u64 = (1 << SILENCE_BITS) - 1;
-const _: () = assert!((Verdict::COUNT - 1) >> (u64::BITS - SILENCE_BITS) == 0, "every verdict must fit into its bits");
+/// The bits for milliseconds: the rest of 64 bits after the verdict.
+const IDLE_BITS: u32 = (Verdict::COUNT - 1).leading_zeros() + u64::BITS - usize::BITS;
+const LONGEST_MS: u64 = (1 << IDLE_BITS) - 1;
+const _: () = assert!((Verdict::COUNT - 1) >> (u64::BITS - IDLE_BITS) == 0, "every verdict must fit into its bits");
 
 impl Rank {
-    /// Of a connection with this verdict and silence.
-    pub fn new(verdict: Verdict, silence: Millis, namespace: u32, cookie: Cookie, at: u32) -> Self {
-        let severity = (verdict as u64) << SILENCE_BITS | (LONGEST_MS - silence.get().min(LONGEST_MS));
+    /// The rank of a connection with this verdict and idle time.
+    pub fn new(verdict: Verdict, idle: Millis, namespace: u32, cookie: Cookie, at: u32) -> Self {
+        let severity = (verdict as u64) << IDLE_BITS | (LONGEST_MS - idle.get().min(LONGEST_MS));
         Self { severity, namespace, cookie, at }
     }
 }
 
-/// The first `limit` ranks of all that are offered.
+/// The first `limit` ranks of all ranks that are added.
 #[derive(Debug, Default)]
 pub(super) struct Worst {
     limit: usize,
-    /// At most twice the limit. Cutting them down now and then costs less than keeping them in order.
+    /// At most twice the limit. To shorten the list from time to time costs less than to keep it sorted.
     ranks: Vec<Rank>,
-    /// The first that was cut off: a rank that does not come before it is not kept.
+    /// The first rank that was cut off. Later ranks are not kept either.
     beyond: Option<Rank>,
 }
 
 impl Worst {
-    /// For at most `offered` ranks.
+    /// A list for at most `offered` ranks.
     pub fn new(limit: usize, offered: usize) -> Self {
         let room = limit.saturating_mul(2).min(offered);
         Self { limit, ranks: Vec::with_capacity(room), beyond: None }
@@ -65,18 +65,18 @@ impl Worst {
         }
     }
 
-    /// How many are kept.
+    /// The number of ranks that are kept.
     pub fn len(&self) -> usize {
         self.ranks.len().min(self.limit)
     }
 
-    /// Puts them in order.
+    /// Sorts them.
     pub fn sort(&mut self) {
         self.cut();
         self.ranks.sort_unstable();
     }
 
-    /// The ranks that are kept; in order once they were sorted.
+    /// The ranks that are kept. They are in order after [`Self::sort`].
     pub fn ranks(&self) -> &[Rank] {
         &self.ranks
     }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_count_before_silence_and_longer_silence_before_shorter() {
+    fn verdicts_come_first_and_then_longer_idle_times() {
         let ranks = [
             Rank::new(Verdict::Blackholed, Millis::new(0), 9, Cookie(9), 9),
             Rank::new(Verdict::Overdue, Millis::new(u64::MAX), 9, Cookie(9), 9),

@@ -1,4 +1,4 @@
-//! A recording: records as JSON, one a line, written and read.
+//! Writes and reads a recording: records as JSON, one per line.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
@@ -48,7 +48,7 @@ pub enum RecordError {
     LineTooLong(u64),
 }
 
-/// Writes records, one JSON object a line.
+/// Writes records, one JSON object per line.
 pub struct Recorder<W> {
     out: W,
     /// The length of the end record that the file ends with; 0 during a sweep.
@@ -62,8 +62,8 @@ impl<W: Write + Seek> Recorder<W> {
         Ok(Self { out, end: 0 })
     }
 
-    /// Appends one record. After each sweep the file ends with an end record, which the next sweep overwrites: whoever
-    /// reads the file sees whether it was cut, even if this program is interrupted.
+    /// Appends one record. After each sweep the file ends with an end record, which the next sweep overwrites. So a
+    /// reader can detect a truncated file, even if this program was interrupted.
     pub fn write(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
         if self.end > 0 {
             self.out.seek(SeekFrom::Current(-std::mem::take(&mut self.end)))?;
@@ -79,7 +79,7 @@ impl<W: Write + Seek> Recorder<W> {
     }
 }
 
-/// A consumer that also writes every record to a recording, where there is one.
+/// A consumer that also writes every record to a recording, if there is one.
 pub struct Recording<'a, C, W> {
     consumer: &'a mut C,
     recorder: Option<&'a mut Recorder<W>>,
@@ -131,10 +131,10 @@ fn write_line(out: &mut impl Write, record: &Record<'_>) -> Result<(), RecordErr
     Ok(())
 }
 
-/// Reads a recording from its start: gives the header to `header` and each later record to `each`, in order.
+/// Reads a recording from its start: passes the header to `header` and each later record to `each`, in order.
 ///
-/// The file is untrusted: whatever it holds ends in an error, not a panic, and no line is held that is longer than a
-/// record can be.
+/// The file is untrusted: a wrong one gives an error and never a panic, and a line that is too long for a record is not
+/// kept in memory.
 pub fn replay<E: From<RecordError>>(
     mut from: impl BufRead,
     mut each: impl FnMut(Record<'static>) -> Result<(), E>,
@@ -142,7 +142,7 @@ pub fn replay<E: From<RecordError>>(
     let mut line = Vec::new();
     let mut number = 0;
     let mut header = None;
-    // a recording holds at least one sweep, whole
+    // a recording has at least one complete sweep
     let mut inside = true;
     let mut ended = false;
     loop {
@@ -158,7 +158,7 @@ pub fn replay<E: From<RecordError>>(
         let record: Record<'static> = match serde_json::from_slice(&line) {
             Ok(record) => record,
             Err(_) if header.is_none() => return Err(RecordError::Foreign.into()),
-            // a last line without its newline is a cut, not a mistake
+            // a last line without its newline means that the file was truncated
             Err(_) if line.last() != Some(&b'\n') => return Err(RecordError::Truncated(number - 1).into()),
             Err(source) => return Err(RecordError::Syntax { line: number, source }.into()),
         };

@@ -1,7 +1,6 @@
-//! What the kernel said, verbatim: the stream that a sweep produces, and its JSONL form on disk.
+//! The records of a sweep: the unchanged answers of the kernel, as a stream and as a JSONL file.
 //!
-//! A fixture, a bug report and a demonstration are the same file. It holds addresses and names of the machine it was
-//! made on.
+//! Test fixtures, bug reports and demonstrations are such files. They contain addresses and names of their machine.
 //!
 //! The order of a stream: one [`Header`], the sweeps, and [`Record::End`]. A sweep is, in this order:
 //!
@@ -11,7 +10,7 @@
 //! 3. any number of [`Record::Owners`], [`Record::Holders`] and [`Record::Options`];
 //! 4. [`Record::SweepEnd`].
 //!
-//! A [`Record::Loss`] stands wherever something could not be read.
+//! A [`Record::Loss`] may come anywhere: it reports something that could not be read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,13 +29,13 @@ pub use file::{RecordError, Recorder, Recording, replay};
 pub use node::NodeFacts;
 pub use what_to_read::{Consumer, SocketsToRead, WhatToRead};
 
-/// The version of the file form; a reader refuses a newer one.
+/// The version of the file format. A reader refuses a newer one.
 pub const VERSION: u32 = 1;
 const FORMAT: &str = "keepalive-auditor recording";
 /// Raw kernel structures are in the byte order of the machine that made them.
 const BYTE_ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
-/// One thing that happened during a sweep.
+/// One event of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record<'a> {
@@ -63,13 +62,13 @@ pub enum Record<'a> {
     ReadEnd {
         /// The table changed under the walk (`NLM_F_DUMP_INTR`), or the kernel ended it with an error.
         interrupted: bool,
-        /// What asking and hearing has cost, microseconds of CPU.
+        /// The CPU time to send the requests and receive the answers, in microseconds.
         #[serde(skip)]
         cost: u64,
     },
     /// What the node itself says about idle timeouts.
     Node(NodeFacts),
-    /// Flagged connections were not among those that the read showed: what the kernel says of them afterwards.
+    /// The kernel's state of flagged connections that the read did not show.
     Ends {
         /// The namespace.
         namespace: NsId,
@@ -94,7 +93,7 @@ pub enum Record<'a> {
     },
     /// A namespace, or part of it, could not be read.
     Loss(Loss),
-    /// Who is behind sockets: by cgroup id, and by socket inode where the host has no cgroup v2.
+    /// The owners of sockets: by cgroup id, and by socket inode if the host has no cgroup v2.
     Owners {
         /// Owner by cgroup v2 id (`INET_DIAG_CGROUP_ID`).
         #[serde(default)]
@@ -102,13 +101,13 @@ pub enum Record<'a> {
         /// Owner by socket inode.
         #[serde(default)]
         inodes: BTreeMap<u32, Owner>,
-        /// What went wrong while they were looked up, by kind.
+        /// The issues in the search for them, by kind.
         #[serde(default)]
         issues: BTreeMap<String, u64>,
     },
-    /// Which processes hold sockets.
+    /// The processes that hold sockets.
     Holders(Vec<HeldSockets>),
-    /// The socket options themselves (`--exact`).
+    /// The actual socket options (`--exact`).
     Options {
         /// Options by socket inode.
         options: BTreeMap<u32, KeepaliveOptions>,
@@ -121,11 +120,11 @@ pub enum Record<'a> {
         /// Monotonic clock, milliseconds.
         clock: u64,
     },
-    /// The recording is whole.
+    /// The recording is complete.
     End,
 }
 
-/// Where and when a recording was made.
+/// The place and time of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Always `keepalive-auditor recording`.
@@ -146,7 +145,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header of a recording that begins now.
+    /// The header of a new recording.
     #[must_use]
     pub fn new(kernel: String, node: String, recorded_at: u64) -> Self {
         Self {
@@ -171,9 +170,9 @@ pub struct Namespace {
     pub name: Option<String>,
     /// Monotonic clock when its dump began, milliseconds.
     pub clock: u64,
-    /// Whose namespace it is.
+    /// The owner of the namespace.
     pub owner: Owner,
-    /// The namespace's own sysctls and counters, where they could be read.
+    /// The namespace's own sysctls and counters, if they could be read.
     #[serde(default)]
     pub counters: Option<Counters>,
     /// How the sweep read its connections.
@@ -200,9 +199,9 @@ pub enum ReadMode {
     Dump,
     /// It read nothing, because there is no connection (`CurrEstab` 0).
     Empty,
-    /// It looked the known connections up one by one, because the counters say that none came or went.
+    /// It looked up the known connections one by one, because the counters show that none was opened or closed.
     LookUp,
-    /// It read nothing, because the counters say that nothing changed.
+    /// It read nothing, because the counters show no change.
     Skip,
 }
 
@@ -214,7 +213,7 @@ impl ReadMode {
     }
 }
 
-/// What a network namespace says of itself in `/proc/net/snmp`, `/proc/net/netstat` and `/proc/sys/net/ipv4`.
+/// The values of a network namespace in `/proc/net/snmp`, `/proc/net/netstat` and `/proc/sys/net/ipv4`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
@@ -249,16 +248,15 @@ pub struct Counters {
     pub conntrack_established: Option<u32>,
 }
 
-/// Something that a sweep could not read. A namespace that is named was there, so its connections are not known to have
-/// ended.
+/// Something that a sweep could not read. If it names a namespace, that existed, so its connections may not have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
-    /// The namespace, where one was found.
+    /// The namespace, if one was found.
     #[serde(default)]
     pub namespace: Option<NsId>,
-    /// Why, as a label.
+    /// The reason, as a label.
     pub reason: LossReason,
-    /// What was being done, on what, why it failed and what to do; for people.
+    /// A sentence: the action, its object, why it failed and what to do.
     pub detail: String,
     /// Processes or bind mounts could not be listed: there may be namespaces that the sweep did not find.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -266,7 +264,7 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// A loss behind which no namespace is hidden.
+    /// A loss that hides no namespace.
     #[must_use]
     pub fn new(namespace: Option<NsId>, reason: LossReason, detail: String) -> Self {
         Self { namespace, reason, detail, unlisted: false }
@@ -277,7 +275,7 @@ impl Loss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossReason {
-    /// The namespace ended between finding and entering it; nothing was missed.
+    /// The namespace ended after it was found and before it was entered. Nothing was missed.
     Vanished,
     /// A capability is missing, or a security module refuses.
     Permission,

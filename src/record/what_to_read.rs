@@ -1,4 +1,4 @@
-//! The question that a sweep asks in between: what to read of a namespace, and whose owners are still unknown.
+//! The queries of a running sweep: what to read of a namespace, and which sockets still have no owner.
 //!
 //! This is the one arrow that turns back. The memory of earlier sweeps decides what the host reads next.
 
@@ -13,7 +13,7 @@ use crate::socket::{Cookie, SocketName};
 pub enum WhatToRead {
     /// Nothing: its connections cannot have changed since the last read.
     Nothing,
-    /// The state of these sockets: no connection can have come or gone.
+    /// These sockets: no connection can have been opened or closed.
     Sockets(Vec<SocketName>),
     /// All sockets.
     Everything,
@@ -21,7 +21,7 @@ pub enum WhatToRead {
 
 /// Takes the records of a sweep, and answers what else the sweep must read.
 pub trait Consumer {
-    /// The error that ends the sweep; a sweep whose thread cannot start ends with it, too.
+    /// The error that ends the sweep. A sweep whose thread cannot start ends with it too.
     type Error: From<std::io::Error>;
 
     /// Takes one record. An error ends the sweep.

@@ -34,7 +34,7 @@ pub struct Request {
     pub name: Option<String>,
     /// The Kubernetes namespace of the object.
     pub namespace: Option<String>,
-    /// Envoy's version where the form depends on it: `1.37`, `v1.36.2`.
+    /// Envoy's version, for targets that depend on it: `1.37`, `v1.36.2`.
     pub envoy_version: Option<String>,
     /// The shortest idle timeout on the path.
     pub budget: Duration,

@@ -1,4 +1,4 @@
-//! Sockets that have ended: the kernel's destroy events, and sockets on their way to CLOSE.
+//! Sockets that have ended: the kernel's destroy events, and sockets in the states before CLOSE.
 
 use zerocopy::FromBytes as _;
 
@@ -11,13 +11,13 @@ use netlink_packet_core::NlasIterator;
 const CLOSING: [u8; 6] = [4, 5, 6, 8, 9, 11];
 
 impl Reply<'_> {
-    /// The socket's name for life.
+    /// The cookie of the socket.
     #[must_use]
     pub fn cookie(self) -> Option<Cookie> {
         InetDiagMsg::ref_from_prefix(self.payload).ok().map(|(msg, _)| msg.cookie())
     }
 
-    /// Whether one side has closed the connection in order, and the kernel still has something of it.
+    /// Whether one side has closed the connection in order, and the kernel still has a socket for it.
     #[must_use]
     pub fn is_closing(self) -> bool {
         InetDiagMsg::ref_from_prefix(self.payload).is_ok_and(|(msg, _)| CLOSING.contains(&msg.state))

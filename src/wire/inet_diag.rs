@@ -1,7 +1,7 @@
 //! The requests that we send to `sock_diag`, and a borrowed view of its replies.
 //!
-//! Layouts are those of `include/uapi/linux/inet_diag.h`. A reply is read where it lies in the receive buffer; nothing
-//! is copied but the fields of [`Socket`].
+//! Layouts are those of `include/uapi/linux/inet_diag.h`. A reply is read in place in the receive buffer. Only the
+//! fields of [`Socket`] are copied.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -29,7 +29,7 @@ const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u8 = 10;
 const NLMSG_HDRLEN: usize = size_of::<NlMsgHdr>();
 
-/// Which sockets to ask for, and how.
+/// A request: the sockets, and its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// `TCPDIAG_GETSOCK`: both families in one walk; replies carry its number as their type.
@@ -101,7 +101,7 @@ pub fn lookup(name: &SocketName, bytes: &mut Vec<u8>) {
         interface_id: 0,
         cookie,
     };
-    // an IPv6 socket that carries IPv4 is found by what is on the wire
+    // an IPv6 socket that carries IPv4 is found by its IPv4 addresses
     let family = if name.local.addr.is_ipv4() { AF_INET } else { AF_INET6 };
     bytes.extend(by_family(family, socket_id, StateFlags::ESTABLISHED, NLM_F_REQUEST));
 }
@@ -117,7 +117,7 @@ struct NlMsgHdr {
     pid: U32<NativeEndian>,
 }
 
-/// `struct inet_diag_msg`, as it lies in a reply.
+/// `struct inet_diag_msg` in a reply.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct InetDiagMsg {
@@ -154,20 +154,20 @@ pub enum Message<'a> {
     Error(i32),
     /// One socket.
     Socket(Reply<'a>),
-    /// Something that we did not ask for.
+    /// A message that we did not request.
     Other,
 }
 
-/// A socket's reply, still where it was received.
+/// A socket's reply, in the receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
     pub(super) payload: &'a [u8],
 }
 
-/// Why bytes are not what they should be. Never fatal: the rest of the dump still counts.
+/// The reason why bytes cannot be decoded. It is never fatal: the rest of the dump still counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// A netlink message is cut off or says an impossible length.
+    /// A netlink message is cut off or has an impossible length.
     #[error("a netlink message is cut off")]
     Message,
     /// An `inet_diag_msg` is shorter than its 72 bytes.

@@ -1,5 +1,4 @@
-//! Bytes to meaning: what `sock_diag` is asked, and borrowed views of what it answers. Pure; nothing here touches
-//! Linux.
+//! Encodes requests to `sock_diag` and decodes its answers as borrowed views. Pure: it makes no system calls.
 
 mod destroyed;
 pub mod genl;

@@ -23,7 +23,7 @@ mod offset {
     pub const BYTES_RETRANS: usize = 208;
 }
 
-/// Reads the fields that are there from a `tcp_info` of any length, in the machine's byte order.
+/// Reads the present fields of a `tcp_info` of any length, in the machine's byte order.
 #[must_use]
 pub fn read(bytes: &[u8]) -> TcpInfo {
     let field = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));

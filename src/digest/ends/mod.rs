@@ -1,4 +1,4 @@
-//! Flagged connections that ended: which, and what the records say of how.
+//! Finds the flagged connections that ended, and their outcome by the records.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

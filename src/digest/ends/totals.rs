@@ -1,4 +1,4 @@
-//! How many flagged connections of each owner have ended, and how.
+//! Counts the flagged connections of each owner that have ended, by outcome.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use crate::judge::memory::{Millis, Moment, Tracker};
 use crate::judge::report::{Direction, EndedTotals, OwnerEnds};
 use crate::owner::{NsId, Owner, OwnerKind};
 
-/// How long the counts of an owner are kept that has no connection any more.
+/// The time for which the counts of an owner without connections are kept.
 const KEEP_OWNER: Millis = Millis::from_secs(60 * 60);
-/// The most owners with counts of their own.
+/// The highest number of owners with their own counts.
 const MAX_OWNERS: usize = 4096;
 
 /// Counts one end.
@@ -56,7 +56,7 @@ pub fn expire<'a>(
     }
 }
 
-/// What an owner is known by: a container that starts again is the same owner.
+/// The key of an owner: a restarted container is the same owner.
 fn identity(owner: &Owner) -> [Option<&str>; 5] {
     let container_id = owner.container_id.as_ref().filter(|_| owner.kind != OwnerKind::Pod);
     [

@@ -1,8 +1,8 @@
 //! Finds network namespaces: through a process in it (`/proc/PID/ns/net`), through a bind mount (`/run/netns`), or
 //! both.
 //!
-//! A namespace of the last sweep that is not found is gone only if every way into it could be looked at. Otherwise it
-//! is a loss.
+//! If a namespace of the last sweep is not found, it is gone only if every location that led to it could be read.
+//! Otherwise it is a loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub(super) struct Finder {
     required: bool,
     /// Namespaces that the user named.
     named: BTreeMap<NsId, Found>,
-    /// What the last sweep found, or should have found.
+    /// The namespaces that the last sweep found or should have found.
     known: BTreeMap<NsId, Found>,
     /// Our own namespace, which never changes.
     own: Option<NsId>,
@@ -40,20 +40,21 @@ pub(super) struct Finder {
     host: Option<NsId>,
 }
 
-/// What one sweep found.
+/// The result of one search.
 #[derive(Debug, Default)]
 pub(super) struct Search {
-    /// The namespaces to enter, our own first: the thread is in it already, and may not be allowed to enter any other.
+    /// The namespaces to enter, our own first: the thread is already in it, and may have no permission to enter
+    /// another.
     pub namespaces: Vec<(NsId, Found)>,
     /// Our own.
     pub own: Option<NsId>,
     /// The host's.
     pub host: Option<NsId>,
-    /// What could not be looked at, and the namespaces of the last sweep that are behind it.
+    /// The locations that could not be read, and the namespaces of the last sweep that they led to.
     pub losses: Vec<Loss>,
 }
 
-/// Something that could not be looked at: namespaces that were found through it may still be there.
+/// A location that could not be read. Namespaces that were found there may still exist.
 struct Gap {
     reason: LossReason,
     behind: Behind,
@@ -83,7 +84,7 @@ impl Gap {
 }
 
 impl Finder {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     pub fn new(paths: &HostPaths) -> Self {
         Self {
             procfs: paths.roots.procfs.clone(),
@@ -134,12 +135,12 @@ impl Finder {
         search
     }
 
-    /// The namespaces that a sweep would have read, had it started.
+    /// The namespaces that a sweep would have read if it had started.
     pub fn known(&self) -> impl Iterator<Item = NsId> {
         self.known.keys().copied()
     }
 
-    /// Our own namespace and the host's. What was found once holds where it cannot be read again.
+    /// Our own namespace and the host's. If one cannot be read again, the first result stays valid.
     fn find_own(&mut self, losses: &mut Vec<Loss>) {
         match netns::own() {
             Ok(own) => {
@@ -204,7 +205,7 @@ impl Finder {
             if let Some(error) = mounts.failure.filter(|error| self.required || !is_gone(error)) {
                 let flag = if self.required { " (--netns-dir)" } else { "" };
                 let detail = sentence("list", format!("{}{flag}", directory.display()), &error);
-                // that it is not there, or not for us, is the same in every sweep
+                // a missing or forbidden path is the same in every sweep
                 let unlisted = !matches!(reason(&error), LossReason::Missing | LossReason::Permission);
                 losses.push(Loss { unlisted, ..Loss::new(None, reason(&error), detail) });
                 gaps.push(Gap { reason: reason(&error), behind: Behind::Directory(directory.clone()) });

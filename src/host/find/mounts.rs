@@ -13,7 +13,7 @@ use crate::record::LossReason;
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
     pub found: Vec<(PathBuf, NsId)>,
-    /// Why not every entry could be listed.
+    /// The reason why some entries could not be listed.
     pub failure: Option<io::Error>,
     /// Entries that cannot be opened, with the error of the first.
     pub refused: BTreeMap<LossReason, (BTreeSet<PathBuf>, io::Error)>,
@@ -45,7 +45,7 @@ impl Mounts {
     fn entry(&mut self, path: PathBuf) {
         match handle_of(&path) {
             Ok(Some(id)) => self.found.push((path, id)),
-            // a leftover file
+            // a file that is left over from an unmounted namespace
             Ok(None) => {}
             Err(error) if is_gone(&error) => {}
             Err(error) => {

@@ -9,14 +9,14 @@ use super::super::netns::parse_link;
 use crate::owner::NsId;
 use crate::record::LossReason;
 
-/// Enough processes to name an owner and to enter by, if some of them end meanwhile.
+/// The number of processes that we keep to name an owner and to enter a namespace. Some of them may end meanwhile.
 const MAX_PIDS: usize = 4;
 
 /// The namespaces of the processes of one procfs.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     pub namespaces: BTreeMap<NsId, Vec<u32>>,
-    /// Why not every process could be listed.
+    /// The reason why some processes could not be listed.
     pub failure: Option<(LossReason, String)>,
     /// Processes whose namespace cannot be read.
     pub refused: BTreeMap<LossReason, Refused>,

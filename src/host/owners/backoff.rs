@@ -1,46 +1,46 @@
-//! When to ask a source that may be slow, broken, or ignorant: once a sweep, seldom after failures, a few times for one
-//! name.
+//! Limits the queries to a source of names that may be slow, broken, or incomplete: once per sweep, less often after
+//! failures, and only a few times for one name.
 
 use std::collections::HashMap;
 
-/// How often one unknown name is asked for: a pod's network namespace is there before the runtime reports its sandbox.
+/// The number of queries for one unknown name: a pod's network namespace exists before the runtime reports its sandbox.
 const MAX_TRIES: u8 = 4;
-/// After failures in a row the source is left alone for 1, 2, 4, 8 and then always 16 sweeps.
+/// After consecutive failures the source is not queried for 1, 2, 4, 8 and then always 16 sweeps.
 const MAX_PAUSE: u32 = 16;
 
-/// What was asked for in vain, and how the source behaved.
+/// The names that were queried without a result, and the failures of the source.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     asked: bool,
     failures: u32,
     pause: u32,
-    /// Names wanted in this sweep that were unknown, with how often they were asked for.
+    /// The unknown names of this sweep, with their number of queries.
     wanted: HashMap<String, u8>,
-    /// The same of the sweep before.
+    /// The same for the previous sweep.
     before: HashMap<String, u8>,
 }
 
 impl Backoff {
-    /// Names that a whole sweep did not want are dropped.
+    /// Begins a sweep. Drops the names that the whole last sweep did not need.
     pub fn begin_sweep(&mut self) {
         self.asked = false;
         self.pause = self.pause.saturating_sub(1);
         self.before = std::mem::take(&mut self.wanted);
     }
 
-    /// Whether to ask for `key`, which is unknown, now.
+    /// Whether to query the unknown name `key` now.
     pub fn may_ask(&mut self, key: &str) -> bool {
         let before = &self.before;
         let tries = self.wanted.entry(key.to_owned()).or_insert_with(|| before.get(key).copied().unwrap_or(0));
         if self.asked {
-            // this sweep's answer did not have it
+            // the answer of this sweep did not contain it
             *tries = tries.saturating_add(u8::from(self.failures == 0));
             return false;
         }
         self.pause == 0 && *tries < MAX_TRIES
     }
 
-    /// The source was asked for `key`, and did or did not answer.
+    /// Stores that the source was queried for `key`, and whether it answered.
     pub fn asked(&mut self, key: &str, answered: bool) {
         self.asked = true;
         if answered {
@@ -48,7 +48,7 @@ impl Backoff {
             *self.wanted.entry(key.to_owned()).or_default() += 1;
         } else {
             self.failures = self.failures.saturating_add(1);
-            // the sweep that is running counts as one
+            // the current sweep counts as one
             self.pause = (1 << (self.failures - 1).min(4)).min(MAX_PAUSE) + 1;
         }
     }
@@ -58,12 +58,12 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn sweeps_that_ask(patience: &mut Backoff, key: &str, sweeps: usize, answers: bool) -> Vec<usize> {
+    fn sweeps_that_ask(backoff: &mut Backoff, key: &str, sweeps: usize, answers: bool) -> Vec<usize> {
         let mut asked = Vec::new();
         for sweep in 0..sweeps {
-            patience.begin_sweep();
-            if patience.may_ask(key) {
-                patience.asked(key, answers);
+            backoff.begin_sweep();
+            if backoff.may_ask(key) {
+                backoff.asked(key, answers);
                 asked.push(sweep);
             }
         }
@@ -72,33 +72,33 @@ mod tests {
 
     #[test]
     fn a_source_is_asked_once_a_sweep() {
-        let mut patience = Backoff::default();
-        patience.begin_sweep();
-        assert!(patience.may_ask("a"));
-        patience.asked("a", true);
-        assert!(!patience.may_ask("b"));
-        patience.begin_sweep();
-        assert!(patience.may_ask("b"), "the next sweep asks for what this one could not");
+        let mut backoff = Backoff::default();
+        backoff.begin_sweep();
+        assert!(backoff.may_ask("a"));
+        backoff.asked("a", true);
+        assert!(!backoff.may_ask("b"));
+        backoff.begin_sweep();
+        assert!(backoff.may_ask("b"), "the next sweep asks for what this one could not");
     }
 
     #[test]
     fn an_unknown_name_is_asked_for_a_few_times_and_again_after_it_was_away() {
-        let mut patience = Backoff::default();
-        assert_eq!(sweeps_that_ask(&mut patience, "a", 10, true), [0, 1, 2, 3]);
-        patience.begin_sweep();
-        assert_eq!(sweeps_that_ask(&mut patience, "a", 2, true), [0, 1]);
+        let mut backoff = Backoff::default();
+        assert_eq!(sweeps_that_ask(&mut backoff, "a", 10, true), [0, 1, 2, 3]);
+        backoff.begin_sweep();
+        assert_eq!(sweeps_that_ask(&mut backoff, "a", 2, true), [0, 1]);
     }
 
     #[test]
     fn one_answer_counts_for_every_name_of_its_sweep() {
-        let mut patience = Backoff::default();
+        let mut backoff = Backoff::default();
         let mut asked = 0;
         for _ in 0..20 {
-            patience.begin_sweep();
+            backoff.begin_sweep();
             for name in 0..50 {
                 let key = format!("name {name}");
-                if patience.may_ask(&key) {
-                    patience.asked(&key, true);
+                if backoff.may_ask(&key) {
+                    backoff.asked(&key, true);
                     asked += 1;
                 }
             }
@@ -107,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_fails_is_left_alone_longer_and_longer() {
-        let mut patience = Backoff::default();
+    fn a_source_that_fails_is_queried_less_and_less() {
+        let mut backoff = Backoff::default();
         let mut asked = Vec::new();
         for sweep in 0..80 {
-            patience.begin_sweep();
-            if patience.may_ask("a") {
-                patience.asked("a", false);
+            backoff.begin_sweep();
+            if backoff.may_ask("a") {
+                backoff.asked("a", false);
                 asked.push(sweep);
             }
         }

@@ -1,24 +1,23 @@
-//! What a cgroup path says about who lives in it: pure grammar over the layouts of kubelet, container runtimes and
-//! systemd.
+//! Reads the owner from a cgroup path: pure grammar over the layouts of kubelet, container runtimes and systemd.
 //!
-//! Nothing here relies on where a path starts: a reader inside a cgroup namespace sees `/../../` in front, a node that
-//! is itself a container (kind, k3d) sees its own container in front.
+//! The start of a path does not matter: a reader inside a cgroup namespace sees `/../../` first, and a node that is
+//! itself a container (kind, k3d) sees its own container first.
 //!
-//! Whoever owns a delegated cgroup may make any name below it. So a pod, and a container's id, are believed only where
-//! no user and no unit that is not a runtime stands above them.
+//! The owner of a delegated cgroup may create any name below it. So we accept a pod or a container's id only if no user
+//! and no unit other than a runtime is above it.
 
 use crate::host::names::printable;
 
-/// Who lives in a cgroup, as far as its path says.
+/// The owner of a cgroup, as its path shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CgroupOwner {
-    /// The pods on the path, outermost first: more than one where a cluster's node is itself a pod.
+    /// The pods on the path, outermost first. There are several if a cluster's node is itself a pod.
     pub pods: Vec<InPod>,
     /// The outermost container that is in no pod.
     pub container_id: Option<String>,
     /// The innermost systemd unit, slices aside, that is in no container.
     pub unit: Option<String>,
-    /// The path leads through a cgroup that is delegated to a user: the container's id proves nothing.
+    /// The path contains a cgroup that is delegated to a user, so the container's id proves nothing.
     pub is_delegated: bool,
 }
 
@@ -34,7 +33,7 @@ pub(super) fn owner_of_path(path: &str) -> CgroupOwner {
     let mut owner = CgroupOwner::default();
     let mut in_kubepods = false;
     let mut parents = ["", ""];
-    // a removed cgroup still has processes that are on their way out
+    // a removed cgroup may still have processes that are ending
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     for component in path.split('/').flat_map(split_triple).filter(|component| !matches!(*component, "" | "..")) {
         in_kubepods |= component.contains("kubepods");
@@ -58,7 +57,7 @@ pub(super) fn owner_of_path(path: &str) -> CgroupOwner {
 }
 
 /// Reads `/proc/PID/cgroup`: one line per hierarchy, `ID:CONTROLLERS:PATH`. The most specific line wins: on hybrid
-/// hosts the version 2 line may say less than the others.
+/// hosts the version 2 line may have less information than the others.
 pub(super) fn owner_of_process(text: &str) -> CgroupOwner {
     let mut best = (0, false, CgroupOwner::default());
     for line in text.lines() {
@@ -82,7 +81,7 @@ impl CgroupOwner {
     /// A pod and its container.
     const MOST_SPECIFIC: u8 = 4;
 
-    /// How much is known, for choosing between hierarchies.
+    /// A measure of how specific the owner is, to choose between hierarchies.
     pub fn specificity(&self) -> u8 {
         match (self.pods.last(), &self.container_id, &self.unit) {
             (Some(pod), ..) if pod.container_id.is_some() => Self::MOST_SPECIFIC,
@@ -94,7 +93,7 @@ impl CgroupOwner {
     }
 }
 
-/// runc with the cgroupfs driver makes one folder of the systemd triple: `kubepods-pod….slice:cri-containerd:ID`.
+/// runc with the cgroupfs driver makes one folder from the systemd triple: `kubepods-pod….slice:cri-containerd:ID`.
 fn split_triple(component: &str) -> impl Iterator<Item = &str> {
     let slice = component.find(".slice:").map(|at| at + ".slice".len());
     let cut = slice.or_else(|| component.starts_with("kubepods").then(|| component.find(':')).flatten());

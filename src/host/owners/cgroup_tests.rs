@@ -1,4 +1,4 @@
-//! Paths as they are met on real nodes, with who lives there.
+//! Paths from real nodes, with their owners.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The host's cgroup v2 tree, if it has one: found once, walked when an unknown id appears.
+//! The host's cgroup v2 tree, if it has one. It is found once, and walked when an unknown id appears.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use crate::record::{Loss, LossReason};
 /// Where cgroup v2 is mounted by default.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
-/// From cgroup ids to who lives there.
+/// The owners by cgroup id.
 #[derive(Debug)]
 pub(super) struct Cgroups {
     /// The root that the user named.
     configured: Option<PathBuf>,
-    /// Whether it is known if there is a tree.
+    /// Whether the search for a tree has finished.
     searched: bool,
     pub(super) tree: Option<Tree>,
     files: Worker,
@@ -29,7 +29,7 @@ impl Cgroups {
         Self { configured, searched: false, tree: None, files: Worker::default() }
     }
 
-    /// Allows one more walk, and looks for the tree while it is not known whether there is one.
+    /// Begins a sweep, which allows one more walk. Searches for the tree until it is found or known to be absent.
     pub fn begin_sweep(&mut self, issues: &mut Issues, losses: &mut Vec<Loss>) {
         self.tree.iter_mut().for_each(Tree::begin_sweep);
         if self.searched {
@@ -66,7 +66,7 @@ impl Cgroups {
         format!("{}{}", self.root().display(), if self.configured.is_some() { " (--cgroup-root)" } else { "" })
     }
 
-    /// Finds out who lives in these cgroups, if the tree was not walked in this sweep.
+    /// Finds the owners of these cgroups, unless this sweep has already walked the tree.
     pub fn learn(&mut self, ids: &BTreeSet<u64>, issues: &mut Issues, losses: &mut Vec<Loss>) {
         let Some(tree) = &mut self.tree else { return };
         let learned = tree.learn(ids, &mut self.files);
@@ -77,13 +77,13 @@ impl Cgroups {
         }
     }
 
-    /// Who lives in the cgroup, if that is known.
+    /// The owner of the cgroup, if it is known.
     pub fn get(&self, id: u64) -> Option<&CgroupOwner> {
         self.tree.as_ref()?.get(id)
     }
 
-    /// Whether there is a tree in which every container has a cgroup of its own. On a hybrid host only systemd's units
-    /// have.
+    /// Whether there is a tree in which every container has its own cgroup. On a hybrid host only systemd's units have
+    /// one.
     pub fn name_containers(&self) -> bool {
         self.tree.as_ref().is_some_and(|tree| !tree.is_hybrid())
     }

@@ -1,5 +1,5 @@
-//! The conversation with the container runtime over its CRI socket: the second source of names, asked only when the
-//! first is silent.
+//! Queries the container runtime over its CRI socket. It is the second source of names, used only if the first one
+//! lacks a name.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,54 +20,53 @@ use super::cri_messages::{
 };
 use super::names::{ContainerName, PodName};
 
-/// A runtime that takes longer than this for everything a sweep asks is left alone for a while.
+/// If the queries of one sweep take longer than this, the runtime is not queried for some sweeps.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// kubelet's own limit for an answer of the runtime.
 const MAX_ANSWER: usize = 16 << 20;
-/// How many sandboxes are asked for their namespace in one sweep; the rest follow in the next.
+/// The number of sandboxes whose namespace is queried in one sweep. The rest follow in the next sweeps.
 const MAX_STATUSES: usize = 64;
 
-/// A runtime, and what it last said.
+/// A runtime and its last answers.
 #[derive(Debug)]
 pub(super) struct Cri {
     socket: PathBuf,
-    patience: Backoff,
-    /// Whether anybody wanted to know a sandbox's namespace.
+    backoff: Backoff,
+    /// Whether the namespace of a sandbox is needed.
     namespaces: bool,
     answers: Answers,
 }
 
 impl Cri {
-    /// Nothing is asked yet. `socket` may be written as runtimes write it, `unix:///run/containerd/containerd.sock`.
+    /// Queries nothing yet. `socket` may have the runtimes' form `unix:///run/containerd/containerd.sock`.
     pub fn new(socket: &Path) -> Self {
         let socket = socket.to_str().and_then(|text| text.strip_prefix("unix://")).map_or(socket, Path::new).to_owned();
-        Self { socket, patience: Backoff::default(), namespaces: false, answers: Answers::default() }
+        Self { socket, backoff: Backoff::default(), namespaces: false, answers: Answers::default() }
     }
 
-    /// Allows one more conversation.
+    /// Begins a sweep, which allows one more query.
     pub fn begin_sweep(&mut self) {
-        self.patience.begin_sweep();
+        self.backoff.begin_sweep();
     }
 
-    /// Whether something listens on the socket. A runtime that restarted made a new socket, and a mount of the old one
-    /// stays dead: nobody would notice while the log folders have all the names.
+    /// Whether something listens on the socket. A restarted runtime makes a new socket, and a mount of the old one
+    /// stays dead. Without this check nobody would notice it while the log folders have all the names.
     pub fn is_reachable(&self) -> bool {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let connected = SocketAddrUnix::new(&self.socket)
             .and_then(|address| connect(&socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?, &address));
-        // a full queue of a listener that is there
+        // the listener exists and its queue is full
         connected.is_ok() || connected == Err(Errno::AGAIN)
     }
 
-    /// Asks the runtime, which does not know `key` yet, unless it was asked in this sweep, or often enough before.
-    /// False when it did not answer.
+    /// Queries the runtime for the unknown `key`, unless the backoff forbids it. False if the runtime did not answer.
     pub fn ask_for(&mut self, key: &str, namespaces: bool) -> bool {
         self.namespaces |= namespaces;
-        if !self.patience.may_ask(key) {
+        if !self.backoff.may_ask(key) {
             return true;
         }
         let answer = self.refresh();
-        self.patience.asked(key, answer.is_ok());
+        self.backoff.asked(key, answer.is_ok());
         answer
             .inspect_err(|status| {
                 tracing::debug!(socket = %self.socket.display(), status = status.message(), "asking the container \
@@ -88,9 +87,9 @@ impl Cri {
         self.answers.pod_by_netns(netns)
     }
 
-    /// Asks for sandboxes and containers, and where namespaces are wanted for those of sandboxes not seen before.
+    /// Queries the sandboxes and containers, and the namespaces of new sandboxes if these are needed.
     fn refresh(&mut self) -> Result<(), Status> {
-        // a runtime of its own for one conversation: nothing lives on between sweeps
+        // a new async runtime for each query: nothing stays alive between sweeps
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -114,14 +113,14 @@ impl Cri {
             for id in self.answers.without_netns(MAX_STATUSES) {
                 let request = PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: true };
                 let answer: Result<PodSandboxStatusResponse, Status> = call(&mut client, SANDBOX_STATUS, request).await;
-                // one that was removed in between fails by itself, not the whole conversation
+                // a sandbox that was removed meanwhile fails alone, not the whole query
                 self.answers.take_status(&id, answer.ok().as_ref());
             }
         }
         Ok(())
     }
 
-    /// Stands for an answer of the runtime.
+    /// Replaces an answer of the runtime in tests.
     #[cfg(test)]
     pub fn answer(&mut self, sandboxes: Vec<super::cri_messages::PodSandbox>) {
         self.answers.take(sandboxes, Vec::new());
@@ -169,6 +168,6 @@ mod tests {
         cri.begin_sweep();
         assert!(!cri.is_reachable());
         assert!(!cri.ask_for("u1", false));
-        assert!(cri.ask_for("u2", false), "it is not asked twice, and one failure is told once");
+        assert!(cri.ask_for("u2", false), "it is not queried twice, and one failure is reported once");
     }
 }

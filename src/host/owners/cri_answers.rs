@@ -1,4 +1,4 @@
-//! What a container runtime's answers say: the names of pods and containers, and which of a pod's sandboxes is meant.
+//! Reads the answers of a container runtime: the names of pods and containers, and the current sandbox of each pod.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,20 +16,21 @@ const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
 type Labels = HashMap<String, String>;
 
-/// The last answers. Sandboxes are remembered by their id, which is never used again.
+/// The last answers. The key of a sandbox is its id, which is never reused.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// By uid: the name that the newest sandbox has.
+    /// The name of the newest sandbox, by pod uid.
     pods: HashMap<String, Attempt>,
-    /// By container id; a sandbox is a container without a name of its own.
+    /// Names by container id. A sandbox is a container without its own name.
     containers: HashMap<String, ContainerName>,
-    /// Those that are ready, by id: the others have no network namespace any more.
+    /// The ready sandboxes by id: the others no longer have a network namespace.
     sandboxes: HashMap<String, Sandbox>,
 }
 
 #[derive(Debug)]
 struct Attempt {
-    /// Counted up by kubelet for each sandbox of a pod; of two that claim the same, the one that is ready is the newer.
+    /// The number that kubelet increases for each sandbox of a pod. Of two with the same number, the ready one is
+    /// newer.
     order: (u32, bool),
     name: PodName,
 }
@@ -39,12 +40,12 @@ struct Sandbox {
     uid: String,
     attempt: u32,
     name: PodName,
-    /// The file name of its network namespace; `None`: not asked yet, empty: it has none of its own.
+    /// The file name of its network namespace. `None`: not queried yet. Empty: it has none of its own.
     netns: Option<String>,
 }
 
 impl Answers {
-    /// Keeps what the runtime listed, as far as Kubernetes would have accepted the names.
+    /// Stores the runtime's lists, but only names that Kubernetes would accept.
     pub fn take(&mut self, sandboxes: Vec<PodSandbox>, containers: Vec<Container>) {
         let mut old = std::mem::take(self);
         for sandbox in sandboxes {
@@ -65,7 +66,7 @@ impl Answers {
         for container in containers {
             let metadata = container.metadata.unwrap_or_default();
             let name = word(&metadata.name, &container.labels, CONTAINER_NAME);
-            // a sandbox that was made or removed between the two lists is missing from the first
+            // a sandbox that was created between the two lists is missing from the first one
             let of_labels = || {
                 let (uid, pod) = pod(&PodSandboxMetadata::default(), &container.labels)?;
                 Some(ContainerName { pod, uid: Some(uid), container: None })
@@ -82,26 +83,25 @@ impl Answers {
         self.pods.get(uid).map(|attempt| &attempt.name)
     }
 
-    /// Each attempt at a container has an id of its own, so none is mistaken for another.
+    /// The name of a container. Each attempt has its own id, so there is no ambiguity.
     pub fn container_by_id(&self, id: &str) -> Option<&ContainerName> {
         self.containers.get(id)
     }
 
-    /// The uid and name of the pod whose network namespace is bound at this file name; nobody's where two pods claim
-    /// it.
+    /// The uid and name of the pod whose network namespace is bound at this file name. `None` if two pods claim it.
     pub fn pod_by_netns(&self, netns: &str) -> Option<(&str, &PodName)> {
         let claims = || self.sandboxes.values().filter(|sandbox| sandbox.netns.as_deref() == Some(netns));
         let newest = claims().filter(|_| !netns.is_empty()).max_by_key(|sandbox| sandbox.attempt)?;
         claims().all(|sandbox| sandbox.uid == newest.uid).then_some((newest.uid.as_str(), &newest.name))
     }
 
-    /// Ids of sandboxes whose network namespace was not asked for yet.
+    /// The ids of sandboxes whose network namespace was not queried yet.
     pub fn without_netns(&self, limit: usize) -> Vec<String> {
         let unasked = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.netns.is_none());
         unasked.map(|(id, _)| id.clone()).take(limit).collect()
     }
 
-    /// Keeps what the runtime said of one sandbox; no answer is kept as none.
+    /// Stores the runtime's answer for one sandbox. Without an answer, the sandbox has no namespace.
     pub fn take_status(&mut self, sandbox: &str, status: Option<&PodSandboxStatusResponse>) {
         if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
             sandbox.netns = Some(status.and_then(netns_of).unwrap_or_default());
@@ -117,7 +117,7 @@ fn pod(metadata: &PodSandboxMetadata, labels: &Labels) -> Option<(String, PodNam
     is_uid(uid).then(|| (uid.to_owned(), name))
 }
 
-/// The word of the metadata, or where there is none that of a label.
+/// The value of the metadata, or else of a label.
 fn word<'a>(metadata: &'a str, labels: &'a Labels, label: &str) -> &'a str {
     let of_label = || labels.get(label).map_or("", String::as_str);
     if metadata.is_empty() { of_label() } else { metadata }

@@ -1,4 +1,4 @@
-//! What is made of a runtime's answers. The conversation itself is tested on a real containerd, end to end.
+//! Tests how the runtime's answers are read. The query itself is tested end to end, on a real containerd.
 
 use super::super::cri_messages::ContainerMetadata;
 use super::*;
@@ -79,7 +79,7 @@ fn labels_name_what_metadata_does_not() {
     let answers = answers(
         vec![
             PodSandbox { id: "s1".into(), labels: labels(web), ..PodSandbox::default() },
-            // where both speak the metadata is believed
+            // if both exist, the metadata wins
             PodSandbox { labels: labels(web), ..sandbox("s2", ("shop", "web-1", "u2"), 0, READY) },
             // one word each
             PodSandbox { labels: labels(web), ..sandbox("s3", ("", "", "u3"), 0, READY) },
@@ -134,10 +134,10 @@ fn a_namespace_is_that_of_the_ready_sandbox() {
     answers.take_status("s1", Some(&status("/var/run/netns/cni-1")));
     assert_eq!(answers.pod_by_netns("cni-1").map(|(uid, _)| uid), Some("u1"));
 
-    // it ended; another attempt at the same pod took its place
+    // it ended, and another attempt at the same pod replaced it
     answers.take(vec![sandbox("s1", web, 0, GONE), sandbox("s2", web, 1, READY)], Vec::new());
     assert_eq!(answers.pod_by_netns("cni-1"), None, "the name of the old one's namespace is free again");
-    assert_eq!(answers.without_netns(9), ["s2"], "and what is known of it is forgotten");
+    assert_eq!(answers.without_netns(9), ["s2"], "and its state is dropped");
     answers.take_status("s1", Some(&status("/var/run/netns/cni-1")));
     assert_eq!(answers.pod_by_netns("cni-1"), None, "it ended while it was asked for");
     answers.take_status("s2", None);
@@ -169,8 +169,8 @@ fn the_namespace_path_is_in_the_oci_spec() {
     assert_eq!(netns_of(&info(containerd)).as_deref(), Some("cni-6f5bd7a8"));
     let host_network = r#"{"runtimeSpec":{"linux":{"namespaces":[{"type":"pid"}]}}}"#;
     let no_path = r#"{"runtimeSpec":{"linux":{"namespaces":[{"type":"network"}]}}}"#;
-    for silent in [host_network, no_path, "", "{}", "[]", "{", r#"{"runtimeSpec":7}"#] {
-        assert_eq!(netns_of(&info(silent)), None, "{silent}");
+    for without_path in [host_network, no_path, "", "{}", "[]", "{", r#"{"runtimeSpec":7}"#] {
+        assert_eq!(netns_of(&info(without_path)), None, "{without_path}");
     }
     assert_eq!(netns_of(&PodSandboxStatusResponse::default()), None);
 }

@@ -1,8 +1,7 @@
-//! The few messages and fields of the CRI (`runtime.v1`) that are read here; protobuf skips all others.
+//! The few messages and fields of the CRI (`runtime.v1`) that the program reads. protobuf skips all others.
 //!
-//! They are declared by hand because every crate with the whole interface runs `protoc` when it is built, which a
-//! machine with nothing but Rust does not have (ARCHITECTURE.md). That they agree with `k8s-cri` is shown by
-//! `tests/e2e/containerd/src/messages.rs`.
+//! They are written here because every crate with the whole interface runs `protoc` at build time, and a machine with
+//! only Rust does not have it (ARCHITECTURE.md). `tests/e2e/containerd/src/messages.rs` compares them with `k8s-cri`.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Folders and small files of trees that others write: read through file descriptors, in bounds, without following
+//! Reads folders and small files of trees that others write: through file descriptors, with limits, without following
 //! links.
 
 use std::io::{self, Read as _};
@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 
-/// The most entries of one folder that are looked at.
+/// The highest number of entries of one folder that are read.
 const MAX_ENTRIES: usize = 200_000;
 
 /// One entry of a folder.
@@ -22,7 +22,7 @@ pub(super) fn open(parent: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     Ok(openat(parent, name, flags, Mode::empty())?)
 }
 
-/// Gives each entry of the folder `name` below `parent` to `each`; names that are not UTF-8 are nobody's.
+/// Passes each entry of the folder `name` below `parent` to `each`. Names that are not UTF-8 are skipped.
 pub(super) fn entries(parent: impl AsFd, name: &str, mut each: impl FnMut(&Entry<'_>)) -> io::Result<()> {
     for (seen, entry) in Dir::new(open(parent, name)?)?.enumerate() {
         let entry = entry?;
@@ -40,7 +40,7 @@ pub(super) fn entries(parent: impl AsFd, name: &str, mut each: impl FnMut(&Entry
 /// The text of a small file below a folder, up to `limit` bytes.
 pub(super) fn text(parent: impl AsFd, name: &str, limit: u64) -> io::Result<String> {
     let file = openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    // most files of procfs are smaller than this, and then read at once
+    // most files of procfs are smaller than this and need one read
     let mut text = Vec::with_capacity(4096);
     std::fs::File::from(file).take(limit).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())

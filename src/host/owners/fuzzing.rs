@@ -1,5 +1,5 @@
-//! Entry points for the fuzz targets of `fuzz/` into grammars that are private to the host. The program itself has none
-//! of them.
+//! Entry points for the fuzz targets of `fuzz/` into private grammars of the host. The program itself does not contain
+//! them.
 
 use super::cgroup;
 use crate::host::{counters, fds};

@@ -1,4 +1,4 @@
-//! Who holds a socket, by its inode: for hosts without cgroup v2, and for sockets that nothing else names.
+//! Finds the holder of a socket by its inode: for hosts without cgroup v2, and for sockets without another owner.
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd as _;
@@ -9,24 +9,25 @@ use super::process::Process;
 use crate::host::fds::{self, Span, Unread};
 use crate::host::holders;
 
-/// How many file descriptors a sweep reads once the first pass is done, 2 µs each; the next sweep continues from there.
+/// The number of file descriptors that a sweep reads after the first pass, at 2 µs each. The next sweep continues
+/// there.
 const DESCRIPTORS_PER_SWEEP: usize = 20_000;
 
-/// Holders of socket inodes. An inode is stored only while every sweep asks for it, which is the life of a connection.
+/// The holders of socket inodes. An inode is stored while every sweep asks for it: as long as the connection exists.
 #[derive(Debug)]
 pub(super) struct Inodes {
     procfs: PathBuf,
     known: HashMap<u32, InodeOwner>,
-    /// The next part of procfs to read, once a whole pass was made.
+    /// The next part of procfs to read, after the first whole pass.
     resume: Option<Span>,
 }
 
-/// Who holds a socket.
+/// The holder of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InodeOwner {
     /// By the cgroup of the process.
     pub cgroup: CgroupOwner,
-    /// The program, where the cgroup names nobody.
+    /// The program, if the cgroup names no owner.
     pub program: Option<String>,
 }
 
@@ -58,7 +59,7 @@ impl Inodes {
         end.unread
     }
 
-    /// Who holds the inode, if it was found.
+    /// The holder of the inode, if it was found.
     pub fn get(&self, inode: u32) -> Option<&InodeOwner> {
         self.known.get(&inode)
     }

@@ -1,9 +1,9 @@
-//! What went wrong, or disagreed, while owners were looked up: a closed set, because it becomes a metric label.
+//! The issues in the search for owners: a closed set, because they become a metric label.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Why an owner is named less well than it could be. `Display` writes what it means and what to do.
+/// The reason why an owner has an incomplete name. `Display` writes its meaning and advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OwnerIssue {
     /// Pods run here, but the directory of pod logs cannot be listed.
@@ -12,7 +12,7 @@ pub enum OwnerIssue {
     PodName,
     /// A container of a pod whose id no source gives a name.
     ContainerName,
-    /// Two sources name the same pod or container differently.
+    /// Two sources have different names for the same pod or container.
     Disagree,
     /// The cgroup tree cannot be walked, or is larger than is read.
     CgroupTree,
@@ -56,7 +56,7 @@ impl fmt::Display for OwnerIssue {
                 "a container's id is in no log link and not known to the runtime: it is shown without its name"
             }
             Self::Disagree => {
-                "two sources name the same pod or container differently: the container runtime is believed"
+                "two sources name the same pod or container differently: the container runtime's name is used"
             }
             Self::CgroupTree => {
                 "the cgroup v2 tree cannot be walked to its end, so some sockets are named by their network namespace \
@@ -83,7 +83,7 @@ impl fmt::Display for OwnerIssue {
     }
 }
 
-/// Issues counted since they were last taken. Each kind is also logged, once.
+/// The issues since they were last taken. Each kind is also logged once.
 #[derive(Debug, Default)]
 pub(super) struct Issues {
     counts: BTreeMap<OwnerIssue, u64>,

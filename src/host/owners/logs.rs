@@ -1,5 +1,5 @@
-//! Names from the folders in which kubelet keeps the logs of pods and containers. They are listed; no log is opened, no
-//! link followed.
+//! Gets names from the folders of kubelet's pod and container logs. It lists these folders, and opens no log and
+//! follows no link.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,10 +11,10 @@ use super::cgroup::is_container_id;
 use super::dir::{Entry, entries};
 use super::names::{ContainerName, PodName, is_label, is_uid};
 
-/// What was in the two folders when they were last listed.
+/// The content of the two folders when they were last listed.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
-    /// By pod uid; `None` where two folders claim the same uid, as after a static pod was renamed.
+    /// By pod uid. `None` if two folders have the same uid, as after a static pod was renamed.
     pods: HashMap<String, Option<PodName>>,
     /// By container id.
     containers: HashMap<String, ContainerName>,
@@ -24,7 +24,7 @@ impl Logs {
     /// Lists `pods` and `containers` below `logs`, usually `/var/log`; after an error, as much as could be listed.
     pub fn read(logs: &Path) -> (Self, io::Result<()>) {
         let mut read = Self::default();
-        // what `logs` itself is was the administrator's choice, its content is not
+        // the administrator chose `logs` itself, so it may be a link; its content may not
         let root = match openat(CWD, logs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(root) => root,
             Err(errno) => return (read, Err(errno.into())),

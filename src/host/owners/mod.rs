@@ -42,12 +42,12 @@ use names::PodName;
 use process::Process;
 use sources::Sources;
 
-/// The number of a namespace's processes that are tried, because some of them may have ended.
+/// The number of processes of a namespace that are tried, because some of them may have ended.
 const MAX_TRIED: usize = 8;
-/// The number of a namespace's processes that are believed.
+/// The number of processes of a namespace that decide its owner.
 const MAX_BELIEVED: usize = 2;
 
-/// Where the host's trees are.
+/// The paths of the host's trees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
     /// The host's procfs, usually `/proc`.
@@ -67,9 +67,9 @@ pub struct Roots {
     pub cri: Option<PathBuf>,
 }
 
-/// Names owners. It stores only what keeps its meaning: pod uids, container ids and cgroup ids are never used again.
-/// Pids and inodes of namespaces are, so an owner found by them is stored only until the next sweep, for the case that
-/// it cannot be read then.
+/// Finds owners. It stores names by pod uid, container id and cgroup id, because these are never reused. The kernel
+/// reuses pids and inodes of namespaces. So an owner found by them is stored only until the next sweep, in case it
+/// cannot be read then.
 #[derive(Debug)]
 pub struct Owners {
     procfs: PathBuf,
@@ -97,8 +97,7 @@ impl Owners {
         }
     }
 
-    /// Called once at the start of each sweep, before its thread enters a namespace: every source may be read once
-    /// more.
+    /// Begins a sweep, before its thread enters a namespace: every source may be read once more.
     pub fn begin_sweep(&mut self) {
         self.losses.clear();
         self.namespaces.swap(0, 1);
@@ -108,14 +107,14 @@ impl Owners {
         self.cgroups.begin_sweep(&mut self.issues, &mut self.losses);
     }
 
-    /// Whose namespace it is: from processes in it (any of them may be gone or unreadable), else from the name of its
-    /// bind mount, else the name of a program in it. `host_ns` says that it is the host's own.
+    /// The owner of a namespace: from processes in it (any of them may be gone or unreadable), else from the name of
+    /// its bind mount, else from the name of a program in it. `host_ns`: it is the host's own namespace.
     pub fn of_namespace(&mut self, id: NsId, name: Option<&str>, pids: &[u32], host_ns: bool) -> Owner {
         if host_ns {
             return Owner::default();
         }
         let mut read = self.read_processes(id, pids);
-        // the namespace is the pod's, not that of the container whose process happened to be read
+        // the namespace belongs to the pod, not to the container whose process was read
         read.best.pods.iter_mut().for_each(|pod| pod.container_id = None);
         let mut owner = owner_of(&read.best, &mut self.sources, &mut self.issues, &mut self.losses);
         if owner.kind != OwnerKind::Pod {
@@ -133,7 +132,7 @@ impl Owners {
         owner
     }
 
-    /// Reads processes of a namespace until enough of them are believed.
+    /// Reads processes of a namespace until enough of them have shown an owner.
     fn read_processes(&mut self, id: NsId, pids: &[u32]) -> ReadProcesses {
         let mut read = ReadProcesses::default();
         for &pid in pids.iter().take(MAX_TRIED) {
@@ -152,20 +151,20 @@ impl Owners {
         read
     }
 
-    /// Who is behind cgroup v2 ids, as far as at most one walk of the tree in each sweep shows.
+    /// The owners of cgroup v2 ids, found by at most one walk of the tree in each sweep.
     pub fn of_cgroups(&mut self, ids: &BTreeSet<u64>) -> BTreeMap<u64, Owner> {
         self.cgroups.learn(ids, &mut self.issues, &mut self.losses);
         let mut owners = BTreeMap::new();
         for id in ids {
-            if let Some(place) = self.cgroups.get(*id) {
-                owners.insert(*id, owner_of(place, &mut self.sources, &mut self.issues, &mut self.losses));
+            if let Some(cgroup) = self.cgroups.get(*id) {
+                owners.insert(*id, owner_of(cgroup, &mut self.sources, &mut self.issues, &mut self.losses));
             }
         }
         owners
     }
 
-    /// Who holds the sockets with these inodes: one pass over the file descriptors of all processes. A process of no
-    /// unit is named by its program.
+    /// The holders of the sockets with these inodes, found by one pass over the file descriptors of all processes. The
+    /// name of a process without a unit is its program.
     pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Owner> {
         let unread = self.inodes.learn(wanted);
         self.issues.note_if(unread.refused > 0, OwnerIssue::FdTables);
@@ -183,18 +182,18 @@ impl Owners {
         named.collect()
     }
 
-    /// Whether cgroup v2 ids alone do not name every container here: the inodes of sockets are needed, too.
+    /// Whether the inodes of sockets are needed too, because cgroup v2 ids do not identify every container here.
     #[must_use]
     pub fn needs_inodes(&self) -> bool {
         !self.cgroups.name_containers()
     }
 
-    /// What went wrong or disagreed since the last call, and how often.
+    /// The issues since the last call, with their numbers.
     pub fn issues(&mut self) -> BTreeMap<OwnerIssue, u64> {
         self.issues.take()
     }
 
-    /// What could not be read in this sweep.
+    /// The losses of this sweep.
     pub fn losses(&mut self) -> Vec<Loss> {
         let mut seen = BTreeSet::new();
         let mut losses = std::mem::take(&mut self.losses);
@@ -203,13 +202,13 @@ impl Owners {
     }
 }
 
-/// What some processes of a namespace say about its owner.
+/// The owner of a namespace, as some of its processes show it.
 #[derive(Default)]
 struct ReadProcesses {
     /// The most specific of their owners.
     best: CgroupOwner,
     inside: Vec<(u32, Process)>,
-    /// One that is there could not be read.
+    /// Whether an existing process could not be read.
     failed: bool,
 }
 
@@ -234,11 +233,11 @@ impl ReadProcesses {
     }
 }
 
-/// Adds the names to what a control group says.
+/// Adds the names to the owner from a control group.
 fn owner_of(owner: &CgroupOwner, sources: &mut Sources, issues: &mut Issues, losses: &mut Vec<Loss>) -> Owner {
     if let Some(outermost) = owner.pods.first() {
-        // of nested pods, the outermost that this node has a name for: a pod that makes control groups must not pose as
-        // another
+        // of nested pods, the outermost one that this node has a name for: a pod that makes control groups must not be
+        // able to claim another pod's name
         let named = owner.pods.iter().find_map(|pod| Some((pod, sources.pod(&pod.uid, issues, losses)?)));
         let (pod, name) = named.map_or((outermost, None), |(pod, name)| (pod, Some(name)));
         return owner_in_pod(pod, name, sources, issues, losses);

@@ -1,4 +1,4 @@
-//! Names of pods and containers, and what Kubernetes lets them look like.
+//! The names of pods and containers, and the forms that Kubernetes allows.
 
 /// A pod's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -7,17 +7,17 @@ pub(super) struct PodName {
     pub pod: String,
 }
 
-/// A container's name and its pod's; `container` is absent for the sandbox itself.
+/// The names of a container and its pod. `container` is absent for the sandbox itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContainerName {
     pub pod: PodName,
-    /// The pod's uid, where the source has it.
+    /// The pod's uid, if the source has it.
     pub uid: Option<String>,
     pub container: Option<String>,
 }
 
 impl PodName {
-    /// A name that Kubernetes would have accepted.
+    /// A name that Kubernetes would accept.
     pub fn new(namespace: &str, pod: &str) -> Option<Self> {
         (is_label(namespace) && is_subdomain(pod))
             .then(|| Self { namespace: namespace.to_owned(), pod: pod.to_owned() })
@@ -39,7 +39,7 @@ fn is_part(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// A pod uid: a UUID or a digest, or what a static pod's manifest says.
+/// A pod uid: a UUID, a digest, or the uid in a static pod's manifest.
 pub(super) fn is_uid(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -1,4 +1,4 @@
-//! Who a process belongs to, by its cgroup.
+//! Finds the owner of a process by its cgroup.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -28,13 +28,13 @@ impl Process {
         Self(folder)
     }
 
-    /// Whether it is in this network namespace.
+    /// Whether the process is in this network namespace.
     pub fn is_in(&self, id: NsId) -> io::Result<bool> {
         let link = readlinkat(&self.0, "ns/net", Vec::new())?;
         Ok(link.to_str() == Ok(&format!("net:[{id}]")))
     }
 
-    /// Who lives in its cgroup.
+    /// The owner of its cgroup.
     pub fn owner(&self) -> io::Result<CgroupOwner> {
         Ok(owner_of_process(&dir::text(&self.0, "cgroup", MAX_CGROUP_FILE)?))
     }

@@ -1,7 +1,7 @@
-//! Which source is asked for a name, when, and which one is believed.
+//! Combines the sources of names.
 //!
-//! The log folders come first. The container runtime is asked for what they do not have, and is believed if both have
-//! it.
+//! The log folders come first. The container runtime is queried for names that they do not have, and wins if both have
+//! one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::host::failure;
 use crate::host::worker::Worker;
 use crate::record::Loss;
 
-/// All sources of names. Each is read at most once a sweep, and only when a name is missing.
+/// All sources of names. Each is read at most once per sweep, and only when a name is missing.
 #[derive(Debug)]
 pub(super) struct Sources {
     root: PathBuf,
@@ -58,7 +58,7 @@ impl Sources {
         self.runtimes.begin_sweep();
     }
 
-    /// False where a runtime was named and nothing listens on its socket, whether or not a name is missing.
+    /// False if the user named a runtime and nothing listens on its socket, even if no name is missing.
     pub fn cri_is_reachable(&self) -> bool {
         self.cri.as_ref().is_none_or(Cri::is_reachable)
     }
@@ -100,7 +100,7 @@ impl Sources {
         named.unwrap_or_else(|| id[..12].to_owned())
     }
 
-    /// The pod whose network namespace is bound at this file name: only the runtime knows.
+    /// The pod whose network namespace is bound at this file name. Only the runtime knows it.
     pub fn pod_by_netns(&mut self, netns: &str, issues: &mut Issues) -> Option<(String, PodName)> {
         let cri = self.cri.as_mut()?;
         if cri.pod_by_netns(netns).is_none() {
@@ -109,7 +109,7 @@ impl Sources {
         cri.pod_by_netns(netns).map(|(uid, name)| (uid.to_owned(), name.clone()))
     }
 
-    /// Whether the log folders could be listed, as far as they were needed.
+    /// Whether the log folders could be listed, or were not needed.
     pub fn logs_listed(&self) -> bool {
         self.listed != Some(false)
     }
@@ -139,7 +139,7 @@ impl Sources {
         known(self)
     }
 
-    /// Lists the log folders. Names that are known stay if that fails.
+    /// Lists the log folders. If that fails, the known names stay.
     fn list(&mut self, losses: &mut Vec<Loss>) {
         let root = self.root.clone();
         let listed = match self.files.run(move || Logs::read(&root)) {

@@ -328,11 +328,11 @@ fn our_own_cgroup_is_in_the_tree() {
     let id = fs::metadata(folder).expect("our own cgroup").ino();
     owners.begin_sweep();
     let ours = Process::open(Path::new("/proc"), std::process::id()).expect("our own process");
-    let place = ours.owner().expect("our own cgroup");
+    let cgroup = ours.owner().expect("our own cgroup");
     let owner = one(&mut owners, id).expect("our own cgroup is in the tree");
     if path == Some("") {
         assert_eq!(owner, Owner::default());
     } else {
-        assert_eq!(owner, owner_of(&place, &mut owners.sources, &mut owners.issues, &mut owners.losses));
+        assert_eq!(owner, owner_of(&cgroup, &mut owners.sources, &mut owners.issues, &mut owners.losses));
     }
 }

@@ -1,4 +1,4 @@
-//! The cgroup v2 tree as an index from cgroup id, which is a directory's inode, to who lives there.
+//! Indexes the owners in the cgroup v2 tree by cgroup id, which is the inode of a directory.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -16,17 +16,17 @@ use crate::host::worker::Worker;
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 /// The kernel's own inode of the root of the whole hierarchy; a cgroup namespace shows another.
 const ROOT_INO: u64 = 1;
-/// The walk ends at this number of cgroups; no node has as many.
+/// The walk ends at this number of cgroups. No node has so many.
 const MAX_CGROUPS: usize = 100_000;
 /// Deeper than any runtime nests cgroups.
 const MAX_DEPTH: usize = 32;
 
-/// Who lives in which cgroup. Ids are not used again while the host is up, so an entry stays true.
+/// The owner of each cgroup. The kernel does not reuse ids while the host is up, so an entry stays valid.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
     known: HashMap<u64, CgroupOwner>,
-    /// Ids that a walk did not find: their cgroups are gone, or out of sight.
+    /// The ids that a walk did not find: their cgroups are gone or not visible.
     absent: BTreeSet<u64>,
     walked: bool,
     is_whole: bool,
@@ -48,7 +48,7 @@ impl Tree {
         }
     }
 
-    /// The tree below a folder that is known to be one.
+    /// The tree below a folder that is known to be a cgroup v2 tree.
     pub fn at(root: PathBuf) -> Self {
         let is_whole = statat(CWD, &root, AtFlags::empty()).is_ok_and(|stat| stat.st_ino == ROOT_INO);
         Self { root, known: HashMap::new(), absent: BTreeSet::new(), walked: false, is_whole, is_hybrid: false }
@@ -59,8 +59,8 @@ impl Tree {
         self.walked = false;
     }
 
-    /// Makes sure that every id is known, or known to be absent, by at most one walk in each sweep. After an error,
-    /// what the walk found until then is known, and so is what was known before.
+    /// Makes every id known or known to be absent, with at most one walk in each sweep. After an error, the results so
+    /// far and the earlier ones stay.
     pub fn learn(&mut self, ids: &BTreeSet<u64>, files: &mut Worker) -> io::Result<()> {
         self.absent.retain(|id| ids.contains(id));
         let news = ids.iter().any(|id| !self.known.contains_key(id) && !self.absent.contains(id));
@@ -71,7 +71,7 @@ impl Tree {
         let root = self.root.clone();
         let walk = files.run(move || Walk::of(&root))?;
         let old = std::mem::replace(&mut self.known, walk.found);
-        // a cgroup may be gone while a socket that it created lives on
+        // a cgroup may be gone while a socket that was created in it still exists
         let failed = walk.error.is_some();
         for (id, owner) in old.into_iter().filter(|(id, _)| failed || ids.contains(id)) {
             self.known.entry(id).or_insert(owner);
@@ -83,17 +83,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Who lives in the cgroup, if it was learned.
+    /// The owner of the cgroup, if it is known.
     pub fn get(&self, id: u64) -> Option<&CgroupOwner> {
         self.known.get(&id)
     }
 
-    /// Whether this is the whole hierarchy, not the part that a cgroup namespace shows.
+    /// Whether this is the whole hierarchy and not the part that a cgroup namespace shows.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// Whether container runtimes may use other hierarchies, of version 1.
+    /// Whether container runtimes may use hierarchies of version 1 as well.
     pub fn is_hybrid(&self) -> bool {
         self.is_hybrid
     }
@@ -103,7 +103,7 @@ impl Tree {
 #[derive(Default)]
 struct Walk {
     found: HashMap<u64, CgroupOwner>,
-    /// The first error. The walk goes on beside it.
+    /// The first error. The walk continues after it.
     error: Option<io::Error>,
 }
 
@@ -138,7 +138,7 @@ impl Walk {
                 children.push((entry.ino, entry.name.to_owned()));
             }
         });
-        // one that ends meanwhile has nobody in it
+        // a cgroup that was removed meanwhile has no processes
         if let Err(error) = listed
             && !is_gone(&error)
         {
@@ -152,7 +152,7 @@ impl Walk {
             path.push('/');
             path.push_str(&name);
             self.found.insert(ino, owner_of_path(path));
-            // two links are the folder's own: a leaf, which need not be opened; most cgroups are
+            // a folder with two links has no subfolders, so it need not be opened; most cgroups are such leaves
             let leaf = statat(folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_nlink == 2);
             if !leaf && depth < MAX_DEPTH {
                 match dir::open(folder, &name) {

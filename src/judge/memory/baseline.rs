@@ -1,32 +1,32 @@
-//! When a sweep need not read a namespace: nothing moved since the last read that could change a verdict, and none
+//! Decides whether a sweep may skip a namespace: no traffic since the last read could change a verdict, and no verdict
 //! changes by time alone.
 //!
 //! A dump walks the host's whole table of connections, whatever namespace it is for. The namespace's own counters cost
-//! a hundredth of that, and they count every segment. Unmoved counters prove that each connection is as the last read
-//! found it: none opened, closed, spoke, was probed or answered. The kernel counts keepalive probes of the local side
+//! a hundredth of that, and they count every segment. Unchanged counters prove that each connection is as the last read
+//! found it: none opened, closed, sent, was probed or answered. The kernel counts keepalive probes of the local side
 //! apart (`TCPKeepAlive`). If only these and as many answers moved, they belong to connections that the local side
 //! keeps alive, and all others were as idle as before. A probe without an answer makes a read.
 //!
-//! No counter shows a socket option that a program sets on an open connection. The next read shows it,
-//! [`longest`](Baseline::holds) later at most. A verdict that time changes (`young`, `exposed`, `overdue`) never comes
-//! from memory: a sweep reads the namespace when the first of them is due.
+//! No counter shows a socket option that a program sets on an open connection. The next read shows it, after
+//! [`longest`](Baseline::holds) at most. If time alone will change a verdict (`young`, `exposed`, `overdue`), the sweep
+//! reads the namespace at that moment.
 //!
-//! A read need not be a dump. If the counters say that no connection came or went, the stored ones are all there are.
-//! The host looks them up one by one, if that costs less than the last dump did. One that it does not find makes it a
-//! dump.
+//! A read is not always a dump. If the counters show that no connection was opened or closed, the stored connections
+//! are complete. The host looks them up one by one if that costs less than the last dump. If it does not find one of
+//! them, it dumps the namespace.
 
 use std::time::Duration;
 
 use super::clock::{Millis, Moment};
 
-/// After this long a sweep dumps connections instead of looking them up. Only a dump shows a listener that has gone,
-/// and a connection that opened in the moment in which another closed that its peer had closed before.
+/// After this time a sweep dumps the connections instead of looking them up. Only a dump shows a removed listener. And
+/// only a dump shows a new connection that opened in the same moment in which a half-closed one ended.
 const DUMP_AFTER: Millis = Millis::from_secs(600);
 /// A sweep dumps more connections than this. A walk of the kernel's largest table costs some milliseconds, a lookup
 /// some microseconds.
 const MOST_LOOKED_UP: usize = 2000;
 
-/// What a namespace's counters say of all its connections together. All but `established` only rise.
+/// The counters of a namespace, over all its connections. All of them only rise, except `established`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activity {
     /// `Tcp: ActiveOpens` and `PassiveOpens`: connections that opened.
@@ -44,16 +44,16 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// Whether the connections are those of `before`: none opened, and as many are there.
+    /// Whether the connections are those of `before`: none was opened, and their number is the same.
     #[must_use]
     pub fn same_connections(&self, before: &Self) -> bool {
         (self.opens, self.established) == (before.opens, before.established)
     }
 
-    /// Whether nothing moved since `before` but keepalive probes of the local side, and one answer to each.
+    /// Whether the only traffic since `before` was keepalive probes of the local side, and one answer to each.
     ///
-    /// Whatever else arrives for an established connection is answered, ends it, or belongs to data that was just on
-    /// the wire: an acknowledgement, a change of the window.
+    /// Any other segment for an established connection is answered, ends the connection, or belongs to data in flight
+    /// (an acknowledgement or a window update).
     #[must_use]
     pub fn only_probes_since(&self, before: &Self) -> bool {
         let probes = self.probes.wrapping_sub(before.probes);
@@ -67,7 +67,7 @@ impl Activity {
 /// The last whole read of a namespace's connections, and how long it holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Baseline {
-    /// The counters before it: what moved while it went on counts as movement after it.
+    /// The counters before the read. So traffic during the read counts as traffic after it.
     pub activity: Activity,
     /// When it began.
     pub at: Moment,
@@ -75,19 +75,19 @@ pub struct Baseline {
     pub next_change: NextChange,
 }
 
-/// What is expected of connections on which nothing moves but the local side's probes.
+/// The events that are expected on connections without traffic except the local side's probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextChange {
     /// When time alone will change a verdict.
     pub due: Moment,
-    /// When the first keepalive timer fires. A probe before that comes from an option that was set since.
+    /// When the first keepalive timer fires. An earlier probe shows that a program has set an option since.
     pub probe: Moment,
-    /// An acknowledgement is to come: of data that was in flight, or of a probe.
+    /// An acknowledgement is still expected, for data in flight or for a probe.
     pub acknowledgement: bool,
 }
 
 impl Default for NextChange {
-    /// Nothing.
+    /// No expected event.
     fn default() -> Self {
         Self { due: Moment::NEVER, probe: Moment::NEVER, acknowledgement: false }
     }
@@ -98,17 +98,17 @@ impl Default for NextChange {
 pub struct DumpCost {
     /// When it began.
     pub at: Moment,
-    /// The CPU time that it cost.
+    /// Its CPU time.
     pub cost: Duration,
 }
 
 impl Baseline {
-    /// Whether the namespace, with these counters at `now`, is still as the read found it, and that read is not older
-    /// than `longest`.
+    /// Whether these counters at `now` prove that the namespace is as the last read found it, and that read is not
+    /// older than `longest`.
     #[must_use]
     pub fn holds(&self, activity: &Activity, now: Moment, longest: Millis) -> bool {
         let NextChange { due, probe, acknowledgement } = self.next_change;
-        // an acknowledgement could hide behind a later probe that has no answer
+        // the counters cannot separate this acknowledgement from the missing answer to a later probe
         let unmoved = if acknowledgement || now < probe {
             *activity == self.activity
         } else {
@@ -117,8 +117,8 @@ impl Baseline {
         now < due && now.since(self.at) < longest && unmoved
     }
 
-    /// Whether it is cheaper to look up its `stored` connections than to dump the namespace again. The namespace's
-    /// counters say `activity` at `now`, and one lookup costs `each`.
+    /// Whether it is cheaper to look up the `stored` connections than to dump the namespace again. `activity` are the
+    /// namespace's counters at `now`, and `each` is the cost of one lookup.
     #[must_use]
     pub fn can_be_renewed(
         &self,

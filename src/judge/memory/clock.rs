@@ -1,9 +1,9 @@
-//! Moments and spans of time, and both as the memory stores them: few bits, and never longer than they were.
+//! Moments and spans of time, and the compact forms that the memory stores. Rounding never makes a span longer.
 
 use std::time::Duration;
 
-/// A span of time in whole milliseconds, the unit of the kernel's own clocks. Half the size of a `Duration`, and one
-/// comparison instead of two: the memory computes several for each connection of a sweep.
+/// A span of time in whole milliseconds, the unit of the kernel's own clocks. It has half the size of a `Duration` and
+/// is faster to compare: the memory computes several of them for each connection of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(u64);
 
@@ -44,13 +44,13 @@ impl Millis {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// By how much this is longer than `other`.
+    /// This span less `other`, at least zero.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// So many times this span, or the longest.
+    /// This span times `times`, or the longest span.
     #[must_use]
     pub const fn saturating_mul(self, times: u64) -> Self {
         Self(self.0.saturating_mul(times))
@@ -63,7 +63,7 @@ impl From<u32> for Millis {
     }
 }
 
-/// Whole milliseconds; what does not fit becomes the longest span.
+/// Rounds down to whole milliseconds. A duration that does not fit becomes the longest span.
 impl From<Duration> for Millis {
     fn from(duration: Duration) -> Self {
         Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
@@ -90,25 +90,25 @@ impl Moment {
         Self(ms)
     }
 
-    /// What the clock shows, in milliseconds.
+    /// The value of the clock, in milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The time from an earlier moment to this one; none if that is later.
+    /// The time from an earlier moment to this one. Zero if that moment is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// The moment this much later.
+    /// The moment that is later by this span.
     #[must_use]
     pub const fn plus(self, span: Millis) -> Self {
         Self(self.0.saturating_add(span.0))
     }
 
-    /// The moment this much earlier.
+    /// The moment that is earlier by this span.
     #[must_use]
     pub const fn minus(self, span: Millis) -> Self {
         Self(self.0.saturating_sub(span.0))
@@ -125,13 +125,13 @@ impl Tick {
         Self(u32::try_from(moment.0.div_ceil(100)).unwrap_or(u32::MAX))
     }
 
-    /// From this tick to `now`; none if it has not passed.
+    /// The time from this tick to `now`. Zero if the tick is later.
     #[must_use]
     pub fn until(self, now: Moment) -> Millis {
         Millis(now.0.saturating_sub(u64::from(self.0) * 100))
     }
 
-    /// From an earlier tick to this one.
+    /// The time from an earlier tick to this one.
     #[must_use]
     pub fn since(self, earlier: Self) -> Period {
         Period::from_ticks(self.0.saturating_sub(earlier.0))
@@ -143,7 +143,7 @@ impl Tick {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Period(u16);
 
-/// Set: the other bits count tens of seconds.
+/// If this bit is set, the other bits count tens of seconds.
 const COARSE: u16 = 0x8000;
 
 impl Period {
@@ -154,7 +154,7 @@ impl Period {
         }
     }
 
-    /// Its length, where it is any.
+    /// Its length. `None` for the default.
     #[must_use]
     pub fn get(self) -> Option<Millis> {
         let unit = if self.0 & COARSE == 0 { 100 } else { 10_000 };

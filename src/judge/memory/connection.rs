@@ -7,10 +7,10 @@ use super::heartbeat::{HeartbeatWatch, Heartbeats};
 use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Cookie, Endpoint, Timer};
 
-/// Shorter silences are not counted: no middlebox drops a connection so soon, and there are very many.
+/// Shorter idle times are not counted: they are very frequent, and no middlebox drops a connection so soon.
 pub const SHORTEST_SILENCE: Millis = Millis::from_secs(30);
 
-/// What is known of the keepalive timer, across samples at which another timer masks it.
+/// The state of the keepalive timer. It is kept across samples in which another timer masks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeepaliveTimer {
     /// No sample showed it unmasked.
@@ -22,10 +22,9 @@ pub enum KeepaliveTimer {
     Armed,
 }
 
-/// One connection: the last sample of it, and what earlier samples showed.
+/// One connection: its last sample, and the facts from earlier samples.
 ///
-/// Clocks are what the kernel's own showed at the last sample, in its milliseconds of 32 bits. All of the 96 bytes are
-/// used.
+/// The clocks have the kernel's values at the last sample, in milliseconds of 32 bits. All of the 96 bytes are used.
 #[derive(Clone, Debug)]
 pub struct TrackedConnection {
     cookie: Cookie,
@@ -35,10 +34,9 @@ pub struct TrackedConnection {
     origin: U24,
     /// The socket's inode, 0 while nobody has accepted it.
     pub inode: u32,
-    /// First sampled, or earlier where `tcp_info` showed an older event in the first sample.
+    /// The first sample, or an earlier event that `tcp_info` showed in it.
     pub(super) born: Tick,
-    /// The first moment after the last movement of any kind that a sample showed: from here on we have watched nothing
-    /// move.
+    /// The first moment after the last traffic that a sample showed. We have watched the connection idle since then.
     pub(super) moved: Tick,
     /// The first moment after a sample showed a segment from the peer that restarted no clock.
     pub(super) heard: Tick,
@@ -59,13 +57,13 @@ pub struct TrackedConnection {
     remote_port: u16,
     /// The local port.
     pub local_port: u16,
-    /// Between the last two probes of the peer that samples showed; none where there were fewer than two.
+    /// The time between the last two probes of the peer that samples showed. The default if there were fewer than two.
     pub(super) peer_period: Period,
     flags: u16,
     /// The lowest bits of the number of segments that the local side sent without data.
     pub(super) bare_out: u8,
     pub(super) timer: TimerAndRetransmits,
-    /// Probes without an answer: of keepalive, or of a closed window.
+    /// Unanswered probes, for keepalive or a closed window.
     pub(super) probes: u8,
     pub(super) heartbeats: HeartbeatWatch,
 }
@@ -73,21 +71,21 @@ pub struct TrackedConnection {
 /// The address in its IPv6 form: IPv4 addresses are mapped.
 type Ipv6Bytes = [u8; 16];
 
-/// The dump that is under way showed it, or the last one did.
+/// The current dump showed it, or the last one if no dump is running.
 const SEEN: u16 = 1;
-/// We sent last.
+/// The local side sent last.
 pub(super) const WAITING: u16 = 1 << 1;
-/// It was idle for longer than the path keeps its state, and nothing was heard since.
+/// It was idle for longer than the path keeps its state, and the peer has sent nothing since.
 pub(super) const EXPIRED: u16 = 1 << 2;
 /// The clocks are known.
 pub(super) const CLOCKS: u16 = 1 << 3;
 /// The peer's last probe came after the connection was [`STALE`].
 pub(super) const LATE_PEER: u16 = 1 << 4;
-/// We have ourselves watched nothing move for the path's idle timeout.
+/// We watched the whole idle timeout of the path without traffic.
 pub(super) const STALE: u16 = 1 << 5;
-/// The last movement showed in the segment counters alone.
+/// Only the segment counters showed the last traffic.
 pub(super) const UNEXPLAINED: u16 = 1 << 6;
-/// The last segment from the peer showed in the segment counters alone.
+/// Only the segment counters showed the last segment from the peer.
 pub(super) const HEARD_UNEXPLAINED: u16 = 1 << 7;
 /// [`Bounds::turned_on`](super::keepidle::Bounds::turned_on).
 pub(super) const TURNED_ON: u16 = 1 << 8;
@@ -109,7 +107,7 @@ const LOCAL: u16 = 1 << 15;
 const _: () = assert!(size_of::<TrackedConnection>() <= 96, "the memory of one connection is at most 96 bytes");
 
 impl TrackedConnection {
-    /// Without any sample.
+    /// A connection without a sample.
     pub(super) fn blank(cookie: Cookie, remote: Endpoint, local_port: u16, origin: u32) -> Self {
         let remote_addr = match remote.addr {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
@@ -157,17 +155,17 @@ impl TrackedConnection {
         self.is(SEEN)
     }
 
-    /// Marks it as shown by the dump that is under way, or as not shown yet.
+    /// Marks whether the current dump has shown it.
     pub(super) fn set_seen(&mut self, seen: bool) {
         self.set(SEEN, seen);
     }
 
-    /// From the last sample to `now`.
+    /// The time from the last sample to `now`.
     fn since_sample(&self, now: Moment) -> Millis {
         wrap(now).wrapping_sub(self.sampled_at).into()
     }
 
-    /// What a clock that showed this at the last sample shows at `now`.
+    /// The value at `now` of a clock that had this value at the last sample.
     fn run_on(&self, clock: u32, now: Moment) -> Millis {
         self.since_sample(now).saturating_add(clock.into())
     }
@@ -245,44 +243,44 @@ impl TrackedConnection {
         (longest > 0).then_some(longest.into())
     }
 
-    /// Whether more samples of the keepalive timer would show nothing more of KEEPIDLE.
+    /// Whether more samples of the keepalive timer cannot improve the inferred KEEPIDLE.
     #[must_use]
     pub fn keepidle_is_final(&self) -> bool {
         self.is(FINAL)
     }
 
-    /// Lower bound of the connection's age at `now`.
+    /// A lower bound of the connection's age at `now`.
     #[must_use]
     pub fn age(&self, now: Moment) -> Millis {
         self.born.until(now)
     }
 
-    /// How long we have ourselves watched no segment move: a lower bound.
+    /// A lower bound of the time for which we have watched the connection without traffic.
     #[must_use]
     pub fn watched(&self, now: Moment) -> Millis {
         self.moved.until(now)
     }
 
-    /// Time since the last payload byte in either direction; `None` where the kernel does not say.
+    /// The time since the last payload byte in either direction. `None` if the kernel does not report it.
     #[must_use]
     pub fn data_idle(&self, now: Moment) -> Option<Millis> {
         self.is(CLOCKS).then(|| self.run_on(self.data_idle, now))
     }
 
-    /// The application's heartbeats, where samples showed some.
+    /// The application's heartbeats, if samples showed some.
     #[must_use]
     pub fn heartbeats(&self, now: Moment) -> Option<Heartbeats> {
         self.heartbeats.heartbeats(self.data_idle(now)?, now)
     }
 
-    /// Time since the last segment from the peer that we know of: by the kernel's clocks, and by what samples showed.
+    /// The time since the last known segment from the peer, by the kernel's clocks and the segment counters.
     #[must_use]
     pub fn last_heard(&self, now: Moment) -> Option<Millis> {
         let clock = self.is(CLOCKS).then(|| self.run_on(self.heard_idle, now))?;
         Some(if self.is(HEARD_UNEXPLAINED) { clock.min(self.heard.until(now)) } else { clock })
     }
 
-    /// Time since the last segment of any kind that we know of: by the kernel's clocks, and by what samples showed.
+    /// The time since the last known segment of any kind, by the kernel's clocks and the segment counters.
     ///
     /// Once the path has dropped its state, only a segment from the peer counts.
     #[must_use]
@@ -295,13 +293,13 @@ impl TrackedConnection {
         Some(if self.is(UNEXPLAINED) { clocks.min(self.watched(now)) } else { clocks })
     }
 
-    /// The wire idle time at the last sample; `now` is any later moment.
+    /// The wire idle time at the last sample. `now` may be any later moment.
     pub(super) fn last_silence(&self, now: Moment) -> Millis {
         self.wire_idle(self.sampled_at(now)).unwrap_or_default()
     }
 
-    /// Nothing moved from the last sample until `held` but probes of the local side. It becomes what a sample at `held`
-    /// would show, or, where the keepalive timer fired before, a sample at that moment.
+    /// The connection at `held`, if the only traffic since the last sample was probes of the local side: as a sample
+    /// would show it then, or at the moment at which the keepalive timer fired before.
     pub(super) fn advance_unchanged(&mut self, held: Moment) {
         let mut passed = wrap(held).wrapping_sub(self.sampled_at);
         if self.keepalive_timer() == KeepaliveTimer::Armed {
@@ -314,19 +312,19 @@ impl TrackedConnection {
         }
     }
 
-    /// We sent last, and nothing came back since.
+    /// The local side sent last, and the peer has sent nothing since.
     #[must_use]
     pub fn waiting_for_reply(&self) -> bool {
         self.is(WAITING)
     }
 
-    /// What the local side sent and the peer has not answered.
+    /// Segments of the local side that the peer has not answered.
     #[must_use]
     pub fn unanswered(&self) -> Unanswered {
         Unanswered { probes: self.probes, retransmits: self.timer.retransmits() }
     }
 
-    /// Whether it was idle for longer than the path keeps its state, and nothing was heard from the peer since.
+    /// Whether it was idle for longer than the path keeps its state, and the peer has sent nothing since.
     #[must_use]
     pub fn has_expired(&self) -> bool {
         self.is(EXPIRED)
@@ -343,8 +341,7 @@ impl TrackedConnection {
         self.is(STALE)
     }
 
-    /// Stores that we have watched nothing move for the path's idle timeout, so that a later probe of the peer is known
-    /// to be late.
+    /// Stores that we watched the path's whole idle timeout without traffic, so a later probe of the peer is late.
     pub fn mark_stale(&mut self) {
         self.set(STALE, true);
     }
@@ -360,7 +357,7 @@ impl TrackedConnection {
         self.set(LOCAL, local);
     }
 
-    /// Drops what was stored about the idle timeout of its path: that has changed.
+    /// Drops the state that depends on the idle timeout of its path, because that has changed.
     pub fn clear_marks(&mut self) {
         self.set(EXPIRED | STALE, false);
     }
@@ -411,28 +408,28 @@ pub struct LastSample {
     pub has_unanswered: bool,
 }
 
-/// What samples showed of the peer's keepalive probes.
+/// The peer's keepalive probes, as samples showed them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerProbes {
-    /// Since the last one.
+    /// The time since the last one.
     pub ago: Millis,
-    /// Between the last two, where there were two.
+    /// The time between the last two, if there were two.
     pub period: Option<Millis>,
-    /// The last one came only after we had watched nothing move for the path's idle timeout.
+    /// The last one came after we had watched the path's whole idle timeout without traffic.
     pub late: bool,
 }
 
-/// Segments of the local side that found no answer.
+/// The unanswered segments of the local side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unanswered {
-    /// Probes: of keepalive, or of a closed window.
+    /// Probes, for keepalive or a closed window.
     pub probes: u8,
-    /// Retransmissions in a row.
+    /// Consecutive retransmissions.
     pub retransmits: u8,
 }
 
 impl Unanswered {
-    /// How many segments.
+    /// The number of segments.
     #[must_use]
     pub fn count(self) -> u32 {
         u32::from(self.probes) + u32::from(self.retransmits)

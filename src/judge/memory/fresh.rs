@@ -1,14 +1,14 @@
-//! A connection so fresh that its counters leave no room for a keepalive probe.
+//! Decides from the counters of a new connection that it has not sent a keepalive probe.
 //!
-//! A probe is a segment without data, and data that follows it hides it from the clocks, not from the counters. They
-//! can be accounted for as long as each end sent one segment of data at most, in one exchange: the kernel acknowledges
-//! the first data of a connection at once.
+//! A probe is a segment without data. Data that follows it hides it from the clocks, but not from the counters. The
+//! counters account for every segment while each end has sent at most one segment of data, in one exchange: the kernel
+//! acknowledges the first data of a connection at once.
 
 use super::keepidle::PROBE_ANSWER_MS;
 use crate::socket::TcpInfo;
 
-/// Whether there is no room for a probe of the local side: its segments without data were the handshake's (SYN and
-/// acknowledgement, where it connected) and the acknowledgement of the other's data.
+/// Whether the local side cannot have sent a probe: its segments without data were those of the handshake (SYN and
+/// acknowledgement, if it connected) and the acknowledgement of the peer's data.
 #[must_use]
 pub fn never_probed(tcp: &TcpInfo) -> bool {
     let (Some(sent), Some(recv), Some(ack)) = (tcp.last_data_sent, tcp.last_data_recv, tcp.last_ack_recv) else {
@@ -31,7 +31,7 @@ pub fn never_probed(tcp: &TcpInfo) -> bool {
 mod tests {
     use super::*;
 
-    /// `tcp_info` of a client that asked one byte and heard one, 300 ms ago.
+    /// The `tcp_info` of a client that sent one byte and received one, 300 ms ago.
     const TALKED: TcpInfo = TcpInfo {
         last_data_sent: Some(300),
         last_data_recv: Some(300),

@@ -2,7 +2,7 @@
 
 use crate::socket::{Endpoint, Socket, State};
 
-/// What a half-closed socket waits for.
+/// The event that a half-closed socket waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Waits {
     /// The peer has closed, and the program that holds the socket has not.
@@ -28,7 +28,7 @@ impl Waits {
 /// A half-closed socket that a process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HalfClosed {
-    /// What it waits for.
+    /// The event that it waits for.
     pub waits: Waits,
     /// The local endpoint.
     pub local: Endpoint,
@@ -41,8 +41,8 @@ pub struct HalfClosed {
 }
 
 impl HalfClosed {
-    /// From a socket of a dump; `None` for any other state, and for a socket that no process holds: the kernel ends
-    /// that one itself.
+    /// Reads a socket of a dump. `None` for any other state, and for a socket that no process holds, because the kernel
+    /// ends such a socket itself.
     #[must_use]
     pub fn of(socket: &Socket) -> Option<Self> {
         let waits = match socket.state {

@@ -1,8 +1,8 @@
-//! The memory between sweeps: one small entry for each connection, and nothing else.
+//! The memory between sweeps: one small entry for each connection.
 //!
-//! A connection is known by its namespace and cookie, so a tuple that is used again is a new connection. The entries of
-//! one namespace lie in the order of the kernel's walk. We use an index over them only where that order changed. A
-//! connection that a whole dump did not show has closed, and the memory drops it: no time to live, no leak.
+//! Namespace and cookie identify a connection, so a reused tuple is a new connection. The entries of one namespace are
+//! in the order of the kernel's walk. An index finds an entry only if that order has changed. If a complete dump does
+//! not show a connection, it has closed, and the memory drops it at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -41,7 +41,8 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A sweep begins: what processes said in the last one is dropped, because descriptors and inodes are used again.
+    /// Begins a sweep. Drops the facts from processes of the last one, because the kernel reuses descriptors and
+    /// inodes.
     pub fn begin_sweep(&mut self) {
         self.options.clear();
         self.holders.clear();
@@ -52,27 +53,26 @@ impl Tracker {
         self.options.extend(options);
     }
 
-    /// Stores the process that holds these sockets for this sweep; the first of several processes counts.
+    /// Stores the process that holds these sockets, for this sweep. If there are several, the first one counts.
     pub fn add_holder(&mut self, holder: &Arc<Holder>, inodes: &[u32]) {
         for inode in inodes {
             self.holders.entry(*inode).or_insert_with(|| Arc::clone(holder));
         }
     }
 
-    /// The options of a socket, where the last sweep read them.
+    /// The options of a socket, if the last sweep read them.
     #[must_use]
     pub fn options(&self, inode: u32) -> Option<&KeepaliveOptions> {
         self.options.get(&inode)
     }
 
-    /// The process that holds a socket, where the last sweep found it.
+    /// The process that holds a socket, if the last sweep found it.
     #[must_use]
     pub fn holder(&self, inode: u32) -> Option<&Arc<Holder>> {
         self.holders.get(&inode)
     }
 
-    /// A dump of this namespace begins. `default_keepidle` is its `tcp_keepalive_time` in milliseconds, where it is
-    /// known.
+    /// Begins a dump of this namespace. `default_keepidle` is its `tcp_keepalive_time` in milliseconds, if known.
     pub fn begin_dump(&mut self, id: NsId, default_keepidle: Option<u32>) {
         self.begin_lookup(id, default_keepidle);
         if let Some(memory) = self.namespaces.get_mut(&id) {
@@ -80,7 +80,7 @@ impl Tracker {
         }
     }
 
-    /// A lookup of this namespace's connections begins. It shows no listeners: those of the last dump stay.
+    /// Begins a lookup of this namespace's connections. It shows no listeners, so those of the last dump stay.
     pub fn begin_lookup(&mut self, id: NsId, default_keepidle: Option<u32>) {
         self.current = Some(id);
         self.namespaces.entry(id).or_insert_with(|| NamespaceMemory::new(id)).begin(default_keepidle);
@@ -92,7 +92,7 @@ impl Tracker {
         self.current
     }
 
-    /// One socket of the read under way, sampled at `now`. It is ignored where no read is under way.
+    /// Adds one socket to the current read, sampled at `now`. Without a current read it does nothing.
     pub fn sample(&mut self, socket: &Socket, now: Moment) {
         if let Some(memory) = self.current.and_then(|id| self.namespaces.get_mut(&id)) {
             memory.sample(socket, now);
@@ -112,22 +112,22 @@ impl Tracker {
         }
     }
 
-    /// Stores that a read was whole, so that the next sweeps may skip the namespace. `activity` is its counters at
-    /// `at`, before the read began. `dump_cost` is the CPU time that a dump cost.
+    /// Stores that a read was complete, so that the next sweeps may skip the namespace. `activity` are its counters at
+    /// `at`, before the read began. `dump_cost` is the CPU time of a dump.
     pub fn store_baseline(&mut self, id: NsId, activity: Activity, at: Moment, dump_cost: Option<Duration>) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
             memory.store_baseline(activity, at, dump_cost);
         }
     }
 
-    /// The sweep does not read this namespace at `now`: its connections are as the last read found them.
+    /// Skips this namespace in a sweep at `now`: its connections stay as the last read found them.
     pub fn skip(&mut self, id: NsId, now: Moment) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
             memory.skip(now);
         }
     }
 
-    /// The sweep could not read this namespace, or not to the end: its connections stay as they were last seen.
+    /// Marks that the sweep could not read this namespace, or not completely: its connections stay as last seen.
     pub fn keep_unread(&mut self, id: NsId) {
         if let Some(memory) = self.namespaces.get_mut(&id) {
             memory.keep_unread();
@@ -139,7 +139,7 @@ impl Tracker {
         self.namespaces.remove(&id);
     }
 
-    /// The policy has changed: the next sweep reads every namespace, and what is stored about idle timeouts is void.
+    /// Applies a changed policy: drops the state about idle timeouts, and makes the next sweep read every namespace.
     pub fn drop_judgements(&mut self) {
         self.namespaces.values_mut().for_each(NamespaceMemory::drop_judgements);
     }
@@ -150,8 +150,8 @@ impl Tracker {
         changed.for_each(|(_, memory)| memory.drop_judgements());
     }
 
-    /// A sweep is over: namespaces for which `keep` is false are gone, and their connections with them. See
-    /// [`Tracker::end_read`] for `ended`.
+    /// Ends a sweep: drops the namespaces for which `keep` is false, with their connections. See [`Tracker::end_read`]
+    /// for `ended`.
     pub fn retain(
         &mut self,
         keep: impl Fn(NsId) -> bool,
@@ -167,18 +167,18 @@ impl Tracker {
         });
     }
 
-    /// Every namespace with its memory, by id.
+    /// Every namespace and its entries, by id.
     pub fn namespaces(&self) -> impl Iterator<Item = (NsId, &NamespaceMemory)> {
         self.namespaces.iter().map(|(&id, memory)| (id, memory))
     }
 
-    /// One namespace's memory.
+    /// The entries of one namespace.
     #[must_use]
     pub fn namespace(&self, id: NsId) -> Option<&NamespaceMemory> {
         self.namespaces.get(&id)
     }
 
-    /// One namespace's memory, for marks.
+    /// The entries of one namespace, to set marks.
     pub fn namespace_mut(&mut self, id: NsId) -> Option<&mut NamespaceMemory> {
         self.namespaces.get_mut(&id)
     }

@@ -1,4 +1,4 @@
-//! The memory of one namespace: its connections, its listeners, and how to find them again.
+//! The memory of one namespace: its connections, its listeners, and the state to find them again.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::owner::NsId;
 use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
 
-/// What the entries of one namespace share: few distinct values for many connections.
+/// The facts that many entries of one namespace share: there are only few distinct values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The local address.
@@ -25,7 +25,7 @@ pub struct Origin {
     pub cgroup: Option<u64>,
 }
 
-/// One namespace: its connections, its listeners, and how to find them again.
+/// One namespace: its connections, its listeners, and the state to find them again.
 #[derive(Debug, Default)]
 pub struct NamespaceMemory {
     id: NsId,
@@ -33,27 +33,27 @@ pub struct NamespaceMemory {
     /// Positions in `entries`, by cookie.
     index: HashTable<u32>,
     origins: Vec<Origin>,
-    /// Sorted when a dump has ended.
+    /// The local endpoints of listeners, sorted at the end of a dump.
     listeners: Vec<(u16, IpAddr)>,
     /// Those of the read before, while a dump is under way.
     listeners_before: Vec<(u16, IpAddr)>,
-    /// Of the last dump, and those that lookups have shown since.
+    /// The half-closed sockets of the last dump, and those that lookups have shown since.
     half_closed: Vec<HalfClosed>,
     /// The number of connections that the last read was the first to show.
     appeared: u64,
-    /// Where the kernel's order says that the next socket is.
+    /// The position at which the next socket is expected, by the kernel's order.
     cursor: usize,
     /// Idle times that ended during the read under way: position and how.
     ended: Vec<(usize, IdleEnd)>,
     awaited: AwaitedAnswers,
-    /// The last read, if it was whole.
+    /// The last read, if it was complete.
     baseline: Option<Baseline>,
     dump: DumpCost,
     /// When a sweep last found it unchanged and read nothing, since the last read.
     unchanged_at: Option<Moment>,
     /// Its `tcp_keepalive_time`, milliseconds.
     default_keepidle: Option<u32>,
-    /// The last sweep could not read it: each connection is as it was last seen.
+    /// The last sweep could not read it, so each connection is as last seen.
     unread: bool,
 }
 
@@ -69,7 +69,7 @@ impl NamespaceMemory {
         self.id
     }
 
-    /// A read begins.
+    /// Begins a read.
     pub(super) fn begin(&mut self, default_keepidle: Option<u32>) {
         self.default_keepidle = default_keepidle;
         self.ended.clear();
@@ -83,33 +83,33 @@ impl NamespaceMemory {
         }
     }
 
-    /// The sweep could not read it, or not to the end: the entries stay as they were last seen.
+    /// Marks that the sweep could not read it, or not completely: the entries stay as last seen.
     pub(super) fn keep_unread(&mut self) {
         self.advance_unchanged();
         self.unread = true;
         self.entries.iter_mut().for_each(|entry| entry.set_seen(true));
     }
 
-    /// Whether the last sweep could not read it: each connection is as it was last seen.
+    /// Whether the last sweep could not read it, so that each connection is as last seen.
     #[must_use]
     pub fn is_unread(&self) -> bool {
         self.unread
     }
 
-    /// A dump begins: it shows all listeners and all half-closed sockets.
+    /// Begins a dump, which shows all listeners and all half-closed sockets.
     pub(super) fn drop_listeners(&mut self) {
         self.listeners_before = std::mem::take(&mut self.listeners);
         self.half_closed.clear();
     }
 
-    /// Leaves the entries as the reads that were skipped would have.
+    /// Updates the entries as the skipped reads would have done.
     pub(super) fn advance_unchanged(&mut self) {
         if let Some(at) = self.unchanged_at.take() {
             self.entries.iter_mut().for_each(|entry| entry.advance_unchanged(at));
         }
     }
 
-    /// One socket of the read, sampled at `now`.
+    /// Adds one socket of the read, sampled at `now`.
     pub(super) fn sample(&mut self, socket: &Socket, now: Moment) {
         match socket.state {
             State::Established => {}
@@ -131,8 +131,8 @@ impl NamespaceMemory {
         }
         let origin = self.intern(Origin { local: socket.local.addr, uid: socket.uid, cgroup: socket.cgroup });
         if self.entries.len() == self.entries.capacity() {
-            // by an eighth, not by doubling: memory is bounded, and growth still costs constant time for each
-            // connection
+            // grows by an eighth and not by doubling, to limit the memory; the time for each connection is still
+            // constant
             self.entries.reserve_exact((self.entries.len() / 8).max(16));
         }
         let at = self.entries.len();
@@ -165,7 +165,7 @@ impl NamespaceMemory {
     }
 
     fn intern(&mut self, origin: Origin) -> u32 {
-        // few and repeated: the newest is the most likely one
+        // there are few distinct origins, and the newest is the most likely one
         let at = self.origins.iter().rposition(|&stored| stored == origin).unwrap_or_else(|| {
             self.origins.push(origin);
             self.origins.len() - 1
@@ -202,7 +202,7 @@ impl NamespaceMemory {
         self.drop_unused_origins();
     }
 
-    /// Drops the origins that no connection has any more.
+    /// Drops the origins of which no connection is left.
     fn drop_unused_origins(&mut self) {
         let mut kept = Vec::new();
         let mut new_positions = vec![None; self.origins.len()];
@@ -217,33 +217,32 @@ impl NamespaceMemory {
         self.origins = kept;
     }
 
-    /// The namespace is gone at `now`, and all its connections with it; see
-    /// [`Tracker::retain`](super::Tracker::retain).
+    /// Ends the namespace and all its connections at `now`. See [`Tracker::retain`](super::Tracker::retain).
     pub(super) fn end_all(&mut self, now: Moment, ended: &mut impl FnMut(&Self, &TrackedConnection, &IdleEnd)) {
         self.advance_unchanged();
         self.entries.iter().for_each(|entry| ended(self, entry, &entry.idle_when_lost(now)));
     }
 
-    /// The last read, if it was whole and the next sweep may skip the namespace.
+    /// The last read, if it was complete and the next sweep may skip the namespace.
     #[must_use]
     pub fn baseline(&self) -> Option<&Baseline> {
         self.baseline.as_ref()
     }
 
-    /// Stores a whole read; see [`Tracker::store_baseline`](super::Tracker::store_baseline).
+    /// Stores a complete read; see [`Tracker::store_baseline`](super::Tracker::store_baseline).
     pub(super) fn store_baseline(&mut self, activity: Activity, at: Moment, dump_cost: Option<Duration>) {
         self.baseline = Some(Baseline { activity, at, next_change: NextChange::default() });
         self.dump = dump_cost.map_or(self.dump, |cost| DumpCost { at, cost });
     }
 
-    /// The next sweep must read the namespace, and what is stored about idle timeouts is void: the policy has changed.
+    /// Applies a changed policy: drops the state about idle timeouts, and makes the next sweep read the namespace.
     pub(super) fn drop_judgements(&mut self) {
         self.baseline = None;
         self.entries.iter_mut().for_each(TrackedConnection::clear_marks);
     }
 
-    /// What a sweep must read of the namespace, whose counters say `activity` at `now`. The last read may be `longest`
-    /// old, and one lookup costs `each`.
+    /// What a sweep must read of the namespace. `activity` are its counters at `now`, `longest` is the highest age of
+    /// the last read, and `each` is the cost of one lookup.
     #[must_use]
     pub fn what_to_read(&self, activity: &Activity, now: Moment, longest: Millis, each: Duration) -> WhatToRead {
         let stored = self.entries.len();
@@ -265,20 +264,20 @@ impl NamespaceMemory {
         })
     }
 
-    /// Whether the last sweep found it unchanged and read nothing: connections are as the last read found them, but for
-    /// the time.
+    /// Whether the last sweep found it unchanged and read nothing. Then the connections are as the last read found
+    /// them, and only older.
     #[must_use]
     pub fn skipped(&self) -> bool {
         self.unchanged_at.is_some()
     }
 
-    /// A sweep found it unchanged at `now`.
+    /// Stores that a sweep found it unchanged at `now`.
     pub(super) fn skip(&mut self, now: Moment) {
         self.unread = false;
         self.unchanged_at = Some(now);
     }
 
-    /// Stores what the judgement of the last read expects.
+    /// Stores the events that the judgement of the last read expects.
     pub fn expect(&mut self, next_change: NextChange) {
         if let Some(baseline) = &mut self.baseline {
             baseline.next_change = next_change;
@@ -290,13 +289,13 @@ impl NamespaceMemory {
         self.entries.iter().filter(|entry| entry.seen())
     }
 
-    /// All entries, those that an incomplete dump did not show included; see [`TrackedConnection::seen`].
+    /// All entries, also those that an incomplete dump did not show. See [`TrackedConnection::seen`].
     #[must_use]
     pub fn entries(&self) -> &[TrackedConnection] {
         &self.entries
     }
 
-    /// All entries, for marks.
+    /// All entries, to set marks.
     pub fn entries_mut(&mut self) -> &mut [TrackedConnection] {
         &mut self.entries
     }
@@ -335,7 +334,7 @@ impl NamespaceMemory {
         origins.chain(self.half_closed.iter().filter_map(|socket| socket.cgroup))
     }
 
-    /// Whether a socket listens on this local endpoint: then the connection was accepted.
+    /// Whether a socket listens on this local endpoint. If so, the connection was accepted.
     #[must_use]
     pub fn listens(&self, local: Endpoint) -> bool {
         listens(&self.listeners, local)
@@ -356,7 +355,7 @@ fn listens(listeners: &[(u16, IpAddr)], local: Endpoint) -> bool {
     on_this_port.any(|&(_, addr)| addr == local.addr || addr.is_unspecified())
 }
 
-/// Cookies are handed out in sequence: one multiplication spreads them over all bits.
+/// The kernel assigns cookies in sequence: one multiplication distributes them over all bits.
 fn hash(cookie: Cookie) -> u64 {
     cookie.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

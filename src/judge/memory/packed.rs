@@ -1,4 +1,4 @@
-//! Numbers in the fewest bytes: an entry of the memory has 96.
+//! Stores numbers in few bytes: an entry of the memory has 96 in all.
 
 use crate::socket::Timer;
 
@@ -7,7 +7,7 @@ use crate::socket::Timer;
 pub struct U24([u8; 3]);
 
 impl U24 {
-    /// Drops what does not fit.
+    /// Drops the bits that do not fit.
     pub fn wrapping(value: u32) -> Self {
         let [a, b, c, _] = value.to_le_bytes();
         Self([a, b, c])
@@ -19,18 +19,18 @@ impl U24 {
         u32::from_le_bytes([a, b, c, 0])
     }
 
-    /// From an earlier value of a counter to this one.
+    /// The difference from an earlier value of a counter to this one.
     pub fn since(self, earlier: Self) -> u32 {
         Self::wrapping(self.get().wrapping_sub(earlier.get())).get()
     }
 }
 
-/// A timer, and retransmissions in a row up to 31.
+/// A timer, and up to 31 consecutive retransmissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimerAndRetransmits(u8);
 
 impl TimerAndRetransmits {
-    /// Three bits for the timer, five for the number.
+    /// The timer has three bits and the number five.
     pub fn new(timer: Timer, retransmits: u8) -> Self {
         Self(timer.idiag().min(7) << 5 | retransmits.min(31))
     }

@@ -1,4 +1,4 @@
-//! What each sample of a socket adds to the memory of its connection.
+//! Updates the memory of a connection with each sample of its socket.
 
 use super::clock::{Moment, Period, Tick, wrap};
 use super::connection::{
@@ -12,12 +12,12 @@ use super::keepidle::{Bounds, Clues, Sample, TimerState, infer};
 use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Socket, TcpInfo, Timer};
 
-/// The host reads a socket some milliseconds after the clock that dates it: a shorter idle time proves nothing.
+/// The host reads a socket some milliseconds after the recorded moment, so a shorter idle time proves nothing.
 const MARGIN_MS: u32 = 500;
 /// By how much a clock must exceed the time between two samples if nothing restarted it.
 const JITTER_MS: u32 = MARGIN_MS / 2;
 impl TrackedConnection {
-    /// The first sample, at `now`. `origin` is its position among the origins of its namespace;
+    /// Makes the entry from the first sample at `now`. `origin` is the position among the origins of the namespace, and
     /// `default_keepidle` is the namespace's `tcp_keepalive_time` in milliseconds.
     pub(super) fn new(socket: &Socket, origin: u32, default_keepidle: Option<u32>, now: Moment) -> Self {
         let mut tracked = Self::blank(socket.cookie, socket.remote, socket.local.port, origin);
@@ -48,7 +48,7 @@ impl TrackedConnection {
         let received = if counts_segments { self.segs_in != before.segs_in } else { !heard_ran_on };
 
         if !received && self.is(EXPIRED) {
-            // the path has dropped its state: what the local side sends is lost until the peer answers
+            // the path has dropped its state: every segment of the local side is lost until the peer answers
             if sent {
                 self.moved = Tick::after(now);
             }
@@ -58,9 +58,9 @@ impl TrackedConnection {
             return None;
         }
         let silence = before.last_silence(now);
-        // Data and answers to our own probes restart a clock. A segment each way that restarted none is a probe of the
-        // peer and its answer, because our own unanswered probes are sent alone. We do not take an idle time that is
-        // too short to measure for one.
+        // Data and answers to our own probes restart a clock. One segment in each direction without a restarted clock
+        // is a probe of the peer and its answer, because nothing is received for our own unanswered probes. An idle
+        // time that is too short to measure does not count.
         let was_idle = before.is(CLOCKS) && before.data_idle.min(before.heard_idle) >= MARGIN_MS;
         if sent && received && clocks_ran_on && was_idle {
             let last = std::mem::replace(&mut self.peer_probe, Tick::after(now));
@@ -78,13 +78,13 @@ impl TrackedConnection {
         Some(before.idle_end(self, by, Some(silence), now))
     }
 
-    /// Copies what the kernel says now.
+    /// Copies the current values of the kernel.
     fn take(&mut self, socket: &Socket, now: Moment) {
         self.sampled_at = wrap(now);
         self.inode = socket.inode;
         self.expires = socket.expires;
         let tcp = &socket.tcp;
-        // the timer's own count is all that a kernel says which sends no tcp_info
+        // a kernel that sends no tcp_info reports only the timer's count
         let of_timer = |is: bool| if is { socket.retransmits } else { 0 };
         let retransmits = tcp.retransmits.unwrap_or(of_timer(socket.timer == Timer::Retransmit));
         self.timer = TimerAndRetransmits::new(socket.timer, retransmits);
@@ -174,14 +174,14 @@ impl TrackedConnection {
     }
 }
 
-/// The payload of a connection, where the kernel counts it.
+/// The payload of a connection, if the kernel counts it.
 #[expect(clippy::cast_possible_truncation, reason = "only differences count")]
 fn totals(tcp: &TcpInfo) -> Option<Totals> {
     tcp.data_segs_out?;
     Some(Totals { sent: tcp.bytes_sent? as u16, received: tcp.bytes_received? as u16 })
 }
 
-/// Since data was sent, since data was received, since anything was acknowledged.
+/// The times since the last sent data, the last received data, and the last received acknowledgement.
 fn clocks(tcp: &TcpInfo) -> Option<[u32; 3]> {
     Some([tcp.last_data_sent?, tcp.last_data_recv?, tcp.last_ack_recv?])
 }

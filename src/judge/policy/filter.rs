@@ -1,4 +1,4 @@
-//! Which connections are shown: a filter in the language of `ss`, and globs over owners.
+//! Selects the connections to show: a filter in the language of `ss`, and globs over owners.
 //!
 //! `sport = :8080 or dport = :8080`, `dst 10.0.0.0/8 and not dport = :443`. `parse` has the grammar.
 
@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use crate::owner::{NsId, Owner};
 use crate::socket::Endpoint;
 
-/// Everything that narrows what an audit shows; it never changes what is judged. The default takes every connection.
+/// Everything that limits what an audit shows. It never changes a verdict. The default selects every connection.
 #[derive(Clone, Debug, Default)]
 pub struct Select {
     /// The expression over tuples.
@@ -39,7 +39,7 @@ impl Select {
         self.netns.as_ref().is_none_or(|ids| ids.contains(&id))
     }
 
-    /// Whether owners decide what is shown.
+    /// Whether the selection depends on owners.
     #[must_use]
     pub fn by_owner(&self) -> bool {
         self.namespace.is_some() || self.pod.is_some() || self.owner.is_some()

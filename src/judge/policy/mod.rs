@@ -1,4 +1,4 @@
-//! What is asked of a connection: the path it takes, how long that path remembers it, and what is not judged at all.
+//! The policy: the paths of connections, their idle timeouts, and the connections that are not judged.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -17,7 +17,7 @@ use crate::socket::Endpoint;
 use filter::Select;
 use node_limits::NodePaths;
 
-/// The idle timeout of a path that nothing is configured for: what AWS's NLB, NAT gateway and conntrack share.
+/// The idle timeout of a path without configuration: AWS's NLB, NAT gateway and conntrack have this one.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(350);
 /// The age from which a connection counts as long-lived.
 pub const DEFAULT_LONG_LIVED: Duration = Duration::from_mins(5);
@@ -25,7 +25,7 @@ pub const DEFAULT_LONG_LIVED: Duration = Duration::from_mins(5);
 /// The longest time between two reads of a namespace that has connections, whatever the idle timeouts.
 const LONGEST_BETWEEN_READS: Duration = Duration::from_mins(2);
 
-/// What lies between the two ends.
+/// The path between the two ends of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     /// Its name, a metric label.
@@ -38,7 +38,7 @@ pub struct Path {
     pub source: LimitSource,
 }
 
-/// What restarts the idle timeout of a path. Ordered from the weaker to the stricter demand on the two ends.
+/// What restarts the idle timeout of a path. The order is from the weaker to the stricter requirement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshedBy {
@@ -69,7 +69,7 @@ pub enum LimitSource {
     Profile,
     /// The node's own settings give it.
     ReadFromNode,
-    /// Nothing gives it: [`DEFAULT_IDLE_TIMEOUT`].
+    /// None of these: it is [`DEFAULT_IDLE_TIMEOUT`].
     #[default]
     Default,
 }
@@ -88,7 +88,7 @@ impl LimitSource {
 }
 
 impl Default for Path {
-    /// The path of connections for which nothing is configured.
+    /// The path of connections without configuration.
     fn default() -> Self {
         Self {
             name: "default".to_owned(),
@@ -155,18 +155,18 @@ pub enum OverdueBy {
     /// The kernel's clocks, in one sweep. They do not show the peer's probes, and `why` says so.
     #[default]
     Clocks,
-    /// An idle time that we have ourselves watched for the whole idle timeout.
+    /// An idle time that we watched for the whole idle timeout.
     Watch,
 }
 
-/// Everything that a judgement depends on besides the facts.
+/// Everything but the facts that a judgement depends on.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// The path of what no rule matches.
+    /// The path of connections that no rule matches.
     pub default_path: Arc<Path>,
     /// First match wins.
     pub rules: Vec<PathRule>,
-    /// Not judged.
+    /// The owners whose connections are not judged.
     pub ignore: Vec<Ignore>,
     /// From this age on a connection is long-lived.
     pub long_lived: Duration,
@@ -176,7 +176,7 @@ pub struct Policy {
     pub overdue_by: OverdueBy,
     /// Which connections are counted and shown.
     pub select: Select,
-    /// How many connections are kept in detail, worst first.
+    /// The number of connections that are kept in detail, worst first.
     pub max_findings: usize,
     /// Whether limits that are read from the node count.
     pub reads_node_limits: bool,
@@ -225,8 +225,8 @@ impl Policy {
     /// The longest time between two reads of a namespace that has connections: a quarter of the shortest idle timeout,
     /// two minutes at most.
     ///
-    /// An option that a program sets on an open connection moves no counter. This bound makes it known long before it
-    /// matters.
+    /// An option that a program sets on an open connection changes no counter. With this bound we notice it long before
+    /// the idle timeout.
     #[must_use]
     pub fn longest_between_reads(&self) -> Duration {
         let shortest = self.paths().map(|path| path.idle_timeout).min().unwrap_or_default();

@@ -9,19 +9,19 @@ use super::RefreshedBy;
 pub struct Profile {
     /// What a user writes: `--profile aws-nlb`.
     pub name: &'static str,
-    /// The idle timeout that it has unless somebody configured another.
+    /// Its default idle timeout.
     pub idle_timeout: Duration,
-    /// What it can be configured to, or `fixed`.
+    /// The range of values that can be configured, or `fixed`.
     pub range: &'static str,
-    /// What the two ends see after it has dropped the connection; `not stated` where the source does not say.
+    /// What the two ends see after it has dropped the connection. `not stated` if the source does not say it.
     pub at_expiry: &'static str,
     /// Where the numbers come from.
     pub source: &'static str,
-    /// What restarts the idle timeout. TCP keepalive protects nothing where only payload does.
+    /// What restarts the idle timeout. If only payload does, TCP keepalive protects nothing.
     pub refreshed_by: RefreshedBy,
 }
 
-/// Every profile, grouped by vendor; those that only payload refreshes come last.
+/// Every profile, grouped by vendor. Those that only payload refreshes come last.
 pub static PROFILES: &[Profile] = &[
     l4("aws-nlb", 350, "60-6000 s; fixed for a TLS listener", "silent, then RST to whoever sends next", AWS_NLB),
     l4("aws-nat-gateway", 350, "fixed", "RST to the inside host that goes on", "AWS VPC, NAT gateway troubleshooting"),
@@ -116,7 +116,7 @@ mod tests {
         for profile in PROFILES {
             assert!(
                 std::ptr::eq(find(profile.name).expect("is in the table"), profile),
-                "{} is there twice",
+                "{} exists twice",
                 profile.name
             );
         }

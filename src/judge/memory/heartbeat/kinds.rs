@@ -1,6 +1,6 @@
-//! The heartbeats that are known: how many bytes of payload one segment carries, one way and the other.
+//! The known heartbeats: the bytes of payload in one segment of each direction.
 
-/// Whose frames they are.
+/// The protocol of the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// PING, which gRPC uses.
@@ -48,12 +48,12 @@ const ASKED: [(u8, u8, Protocol); 17] = [
     (100, 84, Ssh),
 ];
 
-/// A heartbeat as one end sees it.
+/// A heartbeat from the view of one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind(u8);
 
 impl Kind {
-    /// The number of kinds: what is asked and answered is one kind for each end.
+    /// The number of kinds: a request and its answer are one kind for each end.
     pub const COUNT: u8 = 9 + 2 * 17;
 
     /// Every kind.
@@ -79,13 +79,13 @@ impl Kind {
         Self(index)
     }
 
-    /// Its number.
+    /// The number of this kind.
     #[must_use]
     pub fn index(self) -> u8 {
         self.0
     }
 
-    /// Bytes of a segment that is sent, and of one that is received.
+    /// The bytes of a sent segment and of a received one.
     #[must_use]
     pub fn sizes(self) -> (u16, u16) {
         let (one, other, _) = self.entry();
@@ -93,7 +93,7 @@ impl Kind {
         if asks { (one.into(), other.into()) } else { (other.into(), one.into()) }
     }
 
-    /// Whose frames they are.
+    /// The protocol of the frames.
     #[must_use]
     pub fn protocol(self) -> Protocol {
         self.entry().2
@@ -113,14 +113,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_sizes_of_its_own() {
+    fn every_kind_has_different_sizes() {
         assert_eq!(usize::from(Kind::COUNT), EVEN.len() + 2 * ASKED.len());
         let sizes: std::collections::BTreeSet<_> = Kind::all().map(Kind::sizes).collect();
         assert_eq!(sizes.len(), usize::from(Kind::COUNT));
     }
 
     #[test]
-    fn no_pool_that_was_measured_has_the_size_of_a_heartbeat() {
+    fn no_measured_pool_has_the_size_of_a_heartbeat() {
         let pools = [
             // Redis: GET, PING, inline PING, INCR
             (22, 9),

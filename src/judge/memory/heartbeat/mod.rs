@@ -1,7 +1,7 @@
-//! The application's own heartbeats, recognised by size and rhythm: payload itself is never read.
+//! Recognises the application's own heartbeats by size and rhythm. It never reads payload.
 //!
-//! A pool that asks something every 15 s has the rhythm of a heartbeat. What differs is the size: a heartbeat is one
-//! frame each way whose length its protocol fixes, and TLS adds a constant. So a connection has heartbeats if
+//! A pool that sends a query every 15 s has the rhythm of a heartbeat, but not its size. A heartbeat is one frame in
+//! each direction. Its protocol fixes the length, and TLS adds a constant. So a connection has heartbeats if
 //! - its exchanges have the sizes of one of the known [kinds],
 //! - they are regular, and both directions keep pace,
 //! - both were watched for long enough ([`Heartbeats::refresh`]).
@@ -18,20 +18,20 @@ use super::clock::{Millis, Moment};
 use kinds::{Kind, Protocol};
 use rhythm::{Gap, PackedRhythm, Rhythm};
 
-/// Segments this close are one beat, in milliseconds. A sample may see only a part of it.
+/// Segments within this many milliseconds are one beat. A sample may see only a part of it.
 const SAME_BEAT_MS: u32 = 250;
-/// How late a busy program may send its next beat, beside a quarter of a period: milliseconds.
+/// The milliseconds by which a busy program may send a beat late, in addition to a quarter of the period.
 const LATE_MS: u32 = 1000;
-/// Between two samples this number of beats at most: of more, the number alone shows no rhythm.
+/// The highest number of beats between two samples. If there are more, their number does not prove a rhythm.
 const MOST_UNSEEN: u32 = 10;
-/// A watch lasts for this number of gaps at least: fewer have no rhythm.
+/// The lowest number of gaps in a watch: fewer gaps do not prove a rhythm.
 const FEWEST_GAPS: u64 = 10;
 /// Rounds a moment up to a whole second.
 const ALMOST_A_SECOND: Millis = Millis::new(999);
-/// The longest watch that is counted, seconds: half of what 16 bits hold.
+/// The longest counted watch, in seconds: half of the range of 16 bits.
 const LONGEST_WATCH: u16 = 1 << 15;
 
-/// The payload of one connection, from its first byte on; wraps.
+/// The payload of one connection since its first byte. The numbers wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Bytes sent, retransmissions included.
@@ -40,10 +40,10 @@ pub struct Totals {
     pub received: u16,
 }
 
-/// What moved between two samples.
+/// The traffic between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Movement {
-    /// Segments sent with payload; `None` where that is not known.
+    /// Segments sent with payload. `None` if that is not known.
     pub segments_sent: Option<u8>,
     /// Segments received, with payload or without.
     pub segments_received: u32,
@@ -59,27 +59,27 @@ impl Movement {
     }
 }
 
-/// What is stored of one connection's heartbeats.
+/// The stored state of one connection's heartbeats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeartbeatWatch {
     totals: Totals,
-    /// When the watch began, seconds of the monotonic clock; wraps.
+    /// When the watch began, in seconds of the monotonic clock. Wraps around.
     since: u16,
     /// The longest gap.
     longest: Gap,
     rhythm: PackedRhythm,
 }
 
-/// What watching has shown of a connection's heartbeats.
+/// The heartbeats of a connection, as the watch has shown them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeats {
-    /// Whose they are.
+    /// Their protocol.
     pub protocol: Protocol,
     /// The longest gap between two.
     pub longest_gap: Millis,
-    /// For how long nothing but regular heartbeats was seen.
+    /// The time for which only regular heartbeats were seen.
     pub watched: Millis,
-    /// Since payload last moved in either direction.
+    /// The time since the last payload in either direction.
     pub ago: Millis,
 }
 
@@ -96,7 +96,7 @@ impl Heartbeats {
     }
 }
 
-/// Heartbeats that moved between two samples.
+/// The heartbeats between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Beats {
     sent: u16,
@@ -104,13 +104,13 @@ struct Beats {
 }
 
 impl HeartbeatWatch {
-    /// First sight.
+    /// Starts with the first sample.
     #[must_use]
     pub fn new(totals: Totals) -> Self {
         Self { totals, ..Self::default() }
     }
 
-    /// A later sample.
+    /// Adds a later sample.
     pub fn observe(&mut self, totals: Totals, movement: &Movement) {
         let before = std::mem::replace(&mut self.totals, totals);
         let moved = Totals {
@@ -130,7 +130,7 @@ impl HeartbeatWatch {
         }
     }
 
-    /// What was seen; `ago`: since payload moved in either direction.
+    /// The heartbeats that were seen. `ago` is the time since the last payload in either direction.
     #[must_use]
     pub fn heartbeats(&self, ago: Millis, now: Moment) -> Option<Heartbeats> {
         let protocol = self.rhythm.get()?.kind.protocol();
@@ -145,7 +145,7 @@ impl HeartbeatWatch {
         self.rhythm = PackedRhythm::new(Rhythm { kind, balance, short: false });
     }
 
-    /// Regular beats continue the watch; others begin it again.
+    /// Regular beats continue the watch. Other beats start it again.
     fn go_on(&mut self, beats: Beats, movement: &Movement) {
         let Some(rhythm) = self.rhythm.get() else { return };
         let gap = movement.gap();
@@ -161,7 +161,7 @@ impl HeartbeatWatch {
         let late = longest > 0 && bound > (longest / 4).saturating_mul(5).saturating_add(LATE_MS);
         let same_beat = gap < SAME_BEAT_MS.max(longest / 8);
         let short = !same_beat && count == 1 && gap < longest / 20 * 9;
-        // each direction may have its own timer, and get ahead of the other by a beat
+        // each direction may have its own timer, and may be one beat ahead of the other
         let balance = if beats.sent == beats.received { 0 } else { rhythm.balance + difference(beats) };
         if late || uneven || short && rhythm.short || balance.abs() > 1 {
             self.begin(rhythm.kind, 0, Gap::at_least(bound), movement);
@@ -177,7 +177,7 @@ impl HeartbeatWatch {
         }
     }
 
-    /// Other payload moved: the watch stands still meanwhile.
+    /// Counts other payload: the time in which it moved is not part of the watch.
     fn interrupt(&mut self, movement: &Movement) {
         let Some(Rhythm { kind, .. }) = self.rhythm.get() else { return };
         let watched = self.watched(movement.before);
@@ -188,12 +188,12 @@ impl HeartbeatWatch {
     /// The length of the watch until a moment, seconds.
     fn watched(self, until: Moment) -> u16 {
         let passed = seconds(until).wrapping_sub(self.since);
-        // what is more than the longest watch and its next gap has not begun yet
+        // a value above the longest watch and its next gap means that the watch starts in the future
         if passed > u16::MAX / 8 * 7 { 0 } else { passed }
     }
 }
 
-/// How many heartbeats of this kind moved; `None` if anything else did.
+/// The number of heartbeats of this kind. `None` if there was other payload.
 fn beats(kind: Kind, moved: Totals, movement: &Movement) -> Option<Beats> {
     let (out, into) = kind.sizes();
     let (sent, received) = (u16::from(movement.segments_sent?), moved.received / into);
@@ -205,7 +205,7 @@ fn beats(kind: Kind, moved: Totals, movement: &Movement) -> Option<Beats> {
     (all && segments.contains(&movement.segments_received)).then_some(Beats { sent, received })
 }
 
-/// The first heartbeats that are seen, and their kind. One direction alone shows it only where both have the same size.
+/// The first heartbeats that are seen, and their kind. One direction is enough only if both have the same size.
 fn first_beats(moved: Totals, movement: &Movement) -> Option<(Kind, Beats)> {
     let kind = match movement.segments_sent? {
         0 => Kind::even(moved.received),
