@@ -5,5 +5,6 @@
 mod support;
 
 mod crowd;
+mod harm;
 mod limits;
 mod prediction;
