@@ -36,10 +36,15 @@ fn main() -> ExitCode {
     code
 }
 
-/// The error and its causes on one line, without the system's error numbers.
+/// The error and its causes on one line, without numbers of the system's errors. Below wrong usage, indented lines may
+/// point at it.
 fn one_line(error: &anyhow::Error) -> String {
     let causes = error.chain().map(|cause| cause.downcast_ref::<io::Error>().map_or(cause.to_string(), words::reason));
-    escape::line(&causes.collect::<Vec<_>>().join(": ")).into_owned()
+    let text = causes.collect::<Vec<_>>().join(": ");
+    if !error.is::<UsageError>() {
+        return escape::line(&text).into_owned();
+    }
+    text.split("\n  ").map(escape::line).collect::<Vec<_>>().join("\n  ")
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -49,6 +49,17 @@ fn an_error_says_what_where_why_and_what_to_do() {
 }
 
 #[test]
+fn an_error_in_a_filter_points_at_the_word() {
+    let outcome = run(&["audit", "src", "10/8", "and", "dprot", "=", ":443"]);
+    assert_eq!(outcome.status.code(), Some(2));
+    assert_eq!(
+        outcome.stderr,
+        "error: filter: `dprot` is not a term; did you mean `dport`?\n  src 10/8 and dprot = :443\n  \
+         \u{20}            ^^^^^\n"
+    );
+}
+
+#[test]
 fn remedy_without_a_target_lists_them() {
     let stderr = run(&["remedy"]).stderr;
     assert!(stderr.starts_with("error: remedy needs a TARGET: one of ") && stderr.contains("haproxy, "), "{stderr}");
