@@ -71,11 +71,7 @@ impl Consumer for Digest {
     }
 
     fn ended(&self, namespace: NsId) -> Vec<SocketName> {
-        let mut names = self.ends.names(namespace);
-        let unflagged = self.limits.gone(namespace).filter(|gone| !names.iter().any(|name| name.cookie == gone.cookie));
-        let unflagged: Vec<_> = unflagged.collect();
-        names.extend(unflagged);
-        names
+        self.ends.names(namespace)
     }
 
     fn sockets_to_read(&self) -> SocketsToRead {

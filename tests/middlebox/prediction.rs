@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::crowd::Crowd;
 use crate::harm;
-use crate::support::binary::{Agent, Report, Row, run};
+use crate::support::binary::{Agent, Row, run};
 use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::router::{Behaviour, INSIDE, LIMIT, OUTSIDE, Router};
@@ -42,7 +42,7 @@ impl Watcher {
 
     /// Adds what will break now. A socket that is gone later keeps this claim: its own late probe has met the router.
     fn ask(&mut self) {
-        let report = Report::read(&self.agent.page(&format!("/api/v1/report?verdict={}", BREAKS.join(","))));
+        let report = self.agent.report_of(&format!("?verdict={}", BREAKS.join(",")));
         self.breaks.extend(report.connections.iter().map(Row::id));
     }
 

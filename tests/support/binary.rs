@@ -246,7 +246,20 @@ impl Agent {
 
     /// The report of the last sweep.
     pub fn report(&self) -> Report {
-        Report::read(&self.page("/api/v1/report"))
+        self.report_of("")
+    }
+
+    /// The report of the last sweep, for this query. A sweep that is slow on a loaded machine is waited for.
+    pub fn report_of(&self, query: &str) -> Report {
+        let path = format!("/api/v1/report{query}");
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            match self.get(&path) {
+                Some((200, body)) => return Report::read(&body),
+                answer => assert!(Instant::now() < end, "{path}: {answer:?}"),
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Reads the report again and again until `done` returns true or `timeout` has passed. Returns the last report in

@@ -4,7 +4,7 @@
 //! ends without an answer, or with a reset, bounds it from above, if the path is to blame and not the peer. The peer is
 //! not to blame if an older connection to the same endpoint still was answered afterwards.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::memory::{Millis, Moment, NamespaceMemory, TrackedConnection, Tracker}
 use super::policy::{LimitSource, Path, Policy, RefreshedBy};
 use super::report::Direction;
 use crate::owner::NsId;
-use crate::socket::{Cookie, SocketName};
+use crate::socket::Cookie;
 
 mod evidence;
 mod learned;
@@ -32,8 +32,6 @@ const WAIT: Millis = Millis::from_secs(15 * 60);
 
 /// How long the kernel's word on a connection that is gone is waited for.
 const WAIT_FOR_EVENT: Millis = Millis::from_secs(60);
-/// As many connections of a namespace that went are asked for in one sweep.
-const MAX_ASKED: usize = 64;
 
 /// No peer that crashes accepts connections again so soon. What a sample shows of a connection's age is less than it.
 const SOONEST_RETURN: Millis = Millis::from_secs(2);
@@ -69,8 +67,6 @@ struct Break {
     heard: Moment,
     /// When it did not answer.
     unanswered: Moment,
-    /// The socket.
-    name: SocketName,
     state: BreakState,
 }
 
@@ -109,7 +105,6 @@ impl LearnedLimits {
             idle,
             heard: now.minus(tracked.last_heard(now).unwrap_or(Millis::MAX)),
             unanswered: now,
-            name: SocketName { local: memory.local(tracked), remote: tracked.remote(), cookie: tracked.cookie() },
             state,
         };
         match end.by {
@@ -153,12 +148,6 @@ impl LearnedLimits {
             && self.endpoints.get(&endpoint).is_some_and(|evidence| evidence.survived.first() >= Some(&idle))
     }
 
-    /// Connections of a namespace that a read did not show any more and that may have been reset.
-    pub fn gone(&self, id: NsId) -> impl Iterator<Item = SocketName> {
-        let gone = self.breaks.iter().filter(move |((of, _), ended)| *of == id && ended.state == BreakState::Gone);
-        gone.map(|(_, ended)| ended.name).take(MAX_ASKED)
-    }
-
     /// Connections that were reset: one, or all that went in a namespace since `begun`.
     pub fn add_resets(&mut self, resets: &[(NsId, Option<Cookie>)], begun: Moment) {
         for ((id, cookie), ended) in self.breaks.iter_mut().filter(|(_, ended)| ended.state == BreakState::Gone) {
@@ -182,8 +171,9 @@ impl LearnedLimits {
         for (key, ended) in self.breaks.iter().filter(|(_, ended)| ended.state == BreakState::Broken) {
             suspects.entry(ended.endpoint).or_default().push(*key);
         }
+        let remotes: HashSet<IpAddr> = suspects.keys().map(|endpoint| endpoint.remote).collect();
         for (_, memory) in tracker.namespaces() {
-            for tracked in memory.connections() {
+            for tracked in memory.connections().filter(|tracked| remotes.contains(&tracked.remote().addr)) {
                 let (endpoint, _) = endpoint(policy, memory, tracked);
                 let Some(keys) = suspects.get_mut(&endpoint) else { continue };
                 let Some(last_heard) = tracked.last_heard(now) else { continue };
