@@ -1,88 +1,19 @@
 //! `audit --explain` and `audit --compare` on constructed reports: the remedies that they name, and their statements
 //! about a change.
 
-use std::net::{IpAddr, Ipv4Addr};
+#[path = "support/findings.rs"]
+mod findings;
+
 use std::sync::Arc;
 
-use keepalive_auditor::judge::policy::{OverdueBy, Path, RefreshedBy};
-use keepalive_auditor::judge::report::{Direction, Finding, Millis, PeerFacts, Report, Unanswered};
+use findings::{finding, inbound, late, on, pod};
+use keepalive_auditor::judge::policy::{Path, RefreshedBy};
+use keepalive_auditor::judge::report::{Finding, Millis, Report};
 use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
-use keepalive_auditor::owner::{Holder, NsId, Owner, OwnerKind};
+use keepalive_auditor::owner::{Holder, Owner, OwnerKind};
 use keepalive_auditor::show::compare::{self, compare};
 use keepalive_auditor::show::explain::explain;
-use keepalive_auditor::socket::{Cookie, Endpoint, KeepaliveOptions, Timer};
-
-fn pod(name: &str, container: &str) -> Owner {
-    Owner {
-        kind: OwnerKind::Pod,
-        namespace: Some("shop".into()),
-        pod: Some(name.into()),
-        container: Some(container.into()),
-        ..Owner::default()
-    }
-}
-
-/// An exposed outbound connection of `owner` to 10.20.0.5, keepalive off, known by its number.
-fn finding(owner: Owner, number: u16, port: u16) -> Finding {
-    Finding {
-        netns: NsId(1),
-        netns_name: None,
-        owner: Arc::new(owner),
-        local: Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000 + number),
-        remote: Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 20, 0, 5)), port),
-        direction: Direction::Outbound,
-        timer: Timer::None,
-        expires: None,
-        unanswered: Unanswered::default(),
-        last_heard: None,
-        keepalive: Keepalive::Off,
-        keepidle: None,
-        probes_after: None,
-        exact: None,
-        holder: None,
-        data_idle: Some(Millis::from_secs(60)),
-        wire_idle: Some(Millis::from_secs(60)),
-        watched: Millis::ZERO,
-        age: Millis::from_secs(600),
-        waiting_for_reply: false,
-        path: Arc::new(Path { name: "nlb".into(), ..Path::default() }),
-        peer: PeerFacts::default(),
-        heartbeats: None,
-        verdict: Verdict::Exposed,
-        overdue_by: OverdueBy::Clocks,
-        tcp_keepalive_time: Some(7200),
-        uid: 0,
-        inode: u32::from(number),
-        stale: None,
-        cookie: Cookie(u64::from(number)),
-    }
-}
-
-fn inbound(owner: Owner, number: u16, port: u16) -> Finding {
-    let f = finding(owner, number, 0);
-    let (local, remote) = (Endpoint::new(f.local.addr, port), Endpoint::new(f.remote.addr, 40_000 + number));
-    Finding { direction: Direction::Inbound, local, remote, ..f }
-}
-
-fn late(f: Finding) -> Finding {
-    Finding {
-        keepalive: Keepalive::Late,
-        keepidle: Some(Millis::from_secs(7200)),
-        probes_after: Some(Millis::from_secs(7200)),
-        timer: Timer::KeepAlive,
-        ..f
-    }
-}
-
-fn on(f: Finding) -> Finding {
-    Finding {
-        keepalive: Keepalive::On,
-        keepidle: Some(Millis::from_secs(300)),
-        probes_after: Some(Millis::from_secs(300)),
-        verdict: Verdict::Protected,
-        ..f
-    }
-}
+use keepalive_auditor::socket::{Endpoint, KeepaliveOptions};
 
 fn report(findings: Vec<Finding>) -> Report {
     Report { findings, ..Report::default() }
@@ -124,7 +55,7 @@ fn istio_gateway_inbound_is_fixed_downstream() {
         "{text}"
     );
     assert!(
-        text.contains("keepalive-auditor remedy istio-gateway --idle-timeout 5m50s --port 8443 --namespace shop"),
+        text.contains("keepalive-auditor remedy istio-gateway --idle-timeout 350s --port 8443 --namespace shop"),
         "{text}"
     );
 }
@@ -139,7 +70,7 @@ fn a_sidecar_differs_from_a_gateway_by_its_port() {
 fn istio_outbound_is_fixed_upstream_for_the_endpoint() {
     let text = explained(vec![finding(pod("web-0", "istio-proxy"), 1, 5432)], &[(1, "envoy")]);
     assert_eq!(named(&text), ["gloo-mesh", "istio-destination-rule", "istio-mesh"]);
-    let command = "remedy istio-destination-rule --idle-timeout 5m50s --host 10.20.0.5 --port 5432 --namespace shop";
+    let command = "remedy istio-destination-rule --idle-timeout 350s --host 10.20.0.5 --port 5432 --namespace shop";
     assert!(text.contains(command), "{text}");
 }
 

@@ -5,31 +5,27 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result, bail};
 
 pub mod merge;
+mod print;
 mod recording;
 mod selection;
 
-use crate::cli::{AuditArgs, FailOn, Format};
+use crate::cli::{AuditArgs, FailOn};
 use crate::config::AuditConfig;
 use crate::digest::{Digest, Findings, Reads};
 use crate::host::{self, Host};
 use crate::judge::report::Report;
 use crate::judge::verdict::Verdict;
 use crate::record::Recording;
-use crate::show::compare::compare;
 use crate::show::escape;
-use crate::show::explain::explain;
-use crate::show::json::{Document, connection};
-use crate::show::table;
 use recording::FileRecorder;
 
 /// The longest interval between sweeps while `--for` watches. It is enough to notice a probe and its answer.
 const WATCH_STEP: Duration = Duration::from_secs(1);
 
-/// Runs the command. `Ok(true)` if `--fail-on` found something.
+/// Runs the command; `Ok(true)` where `--fail-on` found something, or `--compare` a change that did not take effect.
 pub fn run(config: AuditConfig) -> Result<bool> {
     let AuditConfig { mut config, args } = config;
     let (named, found) = selection::namespaces(&args, &config.paths)?;
@@ -50,7 +46,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         host: Host::new(config.paths),
         recorder: args.record.as_deref().map(|path| recording::create(path, args.force, &config.node)).transpose()?,
         span: args.watch_for.unwrap_or_default(),
-        reads: Reads { options: args.exact, holders: names_programs(&args) },
+        reads: Reads { options: args.exact, holders: print::names_programs(&args) },
     };
     if sweeps.reads.holders {
         sweeps.host.read_command_lines();
@@ -75,7 +71,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
             // clear the screen, cursor home
             write!(out, "\x1b[2J\x1b[H")?;
         }
-        if !is_read(print(&mut out, &args, &mut result).and_then(|()| out.flush()))? {
+        if !is_read(print::print(&mut out, &args, &mut result).and_then(|()| out.flush()))? {
             return Ok(false);
         }
         drop(out);
@@ -84,13 +80,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     }
 }
 
-/// Whether the output names the programs that hold sockets.
-fn names_programs(args: &AuditArgs) -> bool {
-    let json = matches!(args.format, Some(Format::Json | Format::Jsonl));
-    json || args.explain || args.compare.is_some() || args.record.is_some()
-}
-
-/// The result of an audit: the counts, and the connections one by one.
+/// What an audit found: the counts, and the connections one by one.
 struct AuditResult {
     digest: Digest,
     report: Report,
@@ -141,27 +131,19 @@ impl Sweeps {
     }
 }
 
-/// Prints the result. Returns whether `--fail-on` found something.
-fn finish(args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) -> Result<bool> {
+/// Prints what was found; whether `--fail-on` found something, or `--compare` a change that did not take effect.
+fn finish(args: &AuditArgs, result: AuditResult, before: Option<&Report>) -> Result<bool> {
     let failed = args.fail_on.is_some_and(|limit| is_at_least(limit, &result.report));
     let missed = args.fail_on.filter(|_| missed(args, &result.report));
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut written = if before.is_some() { Ok(()) } else { print(&mut out, args, &mut result) };
-    if args.explain || before.is_some() {
-        let report = result.into_report();
-        let advice = match before {
-            Some(before) => compare(before, &report),
-            None => format!("\n{}", explain(&report)?),
-        };
-        written = written.and_then(|()| out.write_all(advice.as_bytes()));
-    }
-    is_read(written.and_then(|()| out.flush()))?;
+    let took_effect = print::all(&mut out, args, result, before)?;
+    is_read(out.flush())?;
     match missed {
         Some(limit) if !failed => bail!(
             "--fail-on {limit} found nothing, but the sweep is incomplete: see the warnings. --allow-incomplete \
              accepts what was read"
         ),
-        _ => Ok(failed),
+        _ => Ok(failed || !took_effect),
     }
 }
 
@@ -180,31 +162,5 @@ fn is_read(written: io::Result<()>) -> Result<bool> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).context("cannot write to stdout"),
-    }
-}
-
-/// Whether to use colour on stdout, by `--color`, `NO_COLOR` and the terminal.
-fn has_color() -> bool {
-    AutoStream::choice(&io::stdout()) != ColorChoice::Never
-}
-
-fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -> io::Result<()> {
-    let (report, found) = result.found();
-    let findings = || found.iter().filter(|finding| args.all || finding.verdict.flagged());
-    match args.format.unwrap_or_default() {
-        format @ (Format::Table | Format::Wide) => {
-            table::write(out, report, findings, table::Options { wide: format == Format::Wide, color: has_color() })
-        }
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, &Document { report, findings })?;
-            writeln!(out)
-        }
-        Format::Jsonl => {
-            for finding in findings() {
-                serde_json::to_writer(&mut *out, &connection(&finding))?;
-                writeln!(out)?;
-            }
-            Ok(())
-        }
     }
 }

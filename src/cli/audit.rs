@@ -10,7 +10,7 @@ use crate::judge::verdict::Verdict;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  Show flagged connections, worst first, and the number of the others:
+  Show what is at risk in groups, worst first; one row per connection with --list:
     keepalive-auditor audit
   Explain why, and print the commands of the remedies that fit:
     keepalive-auditor audit --explain
@@ -24,7 +24,8 @@ Examples:
   Fail a script if a connection is overdue:
     keepalive-auditor audit --fail-on overdue
 
-Exit status: 0 done, 1 something failed, 2 wrong usage or configuration, 3 --fail-on found something.
+Exit status: 0 done, 1 something failed, 2 wrong usage or configuration, 3 --fail-on found something or
+--compare shows that a change did not take effect.
 Words such as `overdue`: keepalive-auditor explain WORD";
 
 /// Flags of `audit`.
@@ -59,9 +60,15 @@ pub struct AuditArgs {
     /// Show every connection, not only flagged ones
     #[arg(short = 'a', long, env = "KEEPALIVE_AUDITOR_ALL", help_heading = "Output")]
     pub all: bool,
-    /// Write a table, wide, json or jsonl [default: table]
+    /// Write groups, table, wide, json or jsonl [default: groups on a terminal, else table]
     #[arg(short = 'o', long, value_name = "FORMAT", env = "KEEPALIVE_AUDITOR_FORMAT", help_heading = "Output")]
     pub format: Option<Format>,
+    /// Show one row per connection, like --format table
+    #[arg(long, env = "KEEPALIVE_AUDITOR_LIST", conflicts_with = "format", help_heading = "Output")]
+    pub list: bool,
+    /// Show every group, even if the screen is too small
+    #[arg(long, env = "KEEPALIVE_AUDITOR_ALL_GROUPS", help_heading = "Output", hide_short_help = true)]
+    pub all_groups: bool,
     /// Show every column, like --format wide
     #[arg(short = 'w', conflicts_with = "format", help_heading = "Output")]
     pub wide: bool,
@@ -143,11 +150,12 @@ pub struct AuditArgs {
 }
 
 /// `audit --format`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// The columns that people need first
-    #[default]
+    /// Connections with the same owner, program, endpoint and cause as one row
+    Groups,
+    /// One row per connection, with the columns that people need first
     Table,
     /// Every column, and why
     Wide,

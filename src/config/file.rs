@@ -45,6 +45,8 @@ pub struct ConfigFile {
     pub(super) filter: Option<String>,
     pub(super) all: bool,
     pub(super) format: Option<Format>,
+    pub(super) list: bool,
+    pub(super) all_groups: bool,
     pub(super) netns: Option<String>,
     pub(super) pid: Option<u32>,
     pub(super) namespace: Option<String>,
@@ -237,7 +239,8 @@ const MAX_GLOB: usize = 1024;
 /// The deepest nesting of braces: the parser is recursive.
 const MAX_NESTING: usize = 8;
 
-pub(super) fn glob(text: &str) -> Result<GlobMatcher, String> {
+/// A glob of a flag, key or query, compiled.
+pub fn glob(text: &str) -> Result<GlobMatcher, String> {
     if text.len() > MAX_GLOB {
         return Err(format!("a glob of {} bytes is too long; at most {MAX_GLOB} are allowed", text.len()));
     }

@@ -17,8 +17,8 @@ use crate::judge::policy::{
     DEFAULT_LONG_LIVED, Ignore, LimitSource, LocalScope, OverdueBy, Path, PathRule, Policy, RefreshedBy,
 };
 use crate::show::metrics::{Detail, Limits};
-pub use file::ConfigFile;
-use file::{DurationText, PathKey, glob, profile};
+pub use file::{ConfigFile, glob};
+use file::{DurationText, PathKey, profile};
 
 /// A wrong flag, environment name or key: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -174,12 +174,11 @@ impl AuditConfig {
         args.owner = args.owner.or_else(|| file.owner.clone());
         args.explain |= file.explain;
         args.compare = args.compare.or_else(|| file.compare.clone());
+        args.all_groups |= file.all_groups;
         if args.wide {
             args.format = Some(Format::Wide);
-        }
-        let flag = if args.explain { "--explain" } else { "--compare" };
-        if (args.explain || args.compare.is_some()) && matches!(args.format, Some(Format::Json | Format::Jsonl)) {
-            return Err(UsageError(format!("{flag} writes prose: it does not go with --format json or jsonl")));
+        } else if args.list || (file.list && args.format.is_none()) {
+            args.format = Some(Format::Table);
         }
         if args.filter.is_empty() {
             args.filter = file.filter.iter().cloned().collect();

@@ -27,6 +27,7 @@ pub mod seccomp;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "no_seccomp.rs"]
 pub mod seccomp;
+pub mod terminal;
 mod thread;
 mod worker;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use globset::{Glob, GlobMatcher};
 use include_dir::{Dir, File, include_dir};
 use serde::{Deserialize, Serialize};
 
@@ -85,16 +86,43 @@ pub enum Helps {
     Late,
 }
 
+/// A glob of names, compiled once: compiling costs more than all the matching.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NameGlob(GlobMatcher);
+
+impl NameGlob {
+    /// Whether it fits every name.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.0.glob().glob() == "*"
+    }
+
+    /// Whether it fits this name.
+    #[must_use]
+    pub fn is_match(&self, name: &str) -> bool {
+        self.0.is_match(name)
+    }
+}
+
+impl TryFrom<String> for NameGlob {
+    type Error = globset::Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Glob::new(&text).map(|glob| Self(glob.compile_matcher()))
+    }
+}
+
 /// Which workloads a remedy is for.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fits {
     /// Globs of container and executable names.
     #[serde(default)]
-    pub names: Vec<String>,
+    pub names: Vec<NameGlob>,
     /// Globs of container and executable names that it is not for.
     #[serde(default)]
-    pub not_names: Vec<String>,
+    pub not_names: Vec<NameGlob>,
     /// Ports of the service endpoint; empty is any.
     #[serde(default)]
     pub ports: Vec<u16>,

@@ -1,21 +1,21 @@
 //! What `--explain` says of a group of connections: the cause, which is true of all of them, and what helps besides the
 //! remedies.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::groups::Group;
 use super::units::Human;
-use crate::judge::cause::{Cause, SystemDefault, probes_after_seconds};
-use crate::judge::report::{Finding, Millis, RefreshedBy};
+use crate::judge::cause::Cause;
+use crate::judge::report::Millis;
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::OwnerKind;
 
 /// The paragraph on the cause. `node` is the node's `tcp_keepalive_time` in seconds.
-pub fn why(cause: Cause, findings: &[&Finding], node: Option<u32>) -> String {
-    let Some(first) = findings.first() else { return String::new() };
-    let (path, limit) = (&first.path.name, first.path.idle_timeout.as_secs_f64());
+pub fn why(cause: Cause, group: &Group, node: Option<u32>) -> String {
+    let Some(first) = group.worst.first() else { return String::new() };
+    let (path, limit) = (&group.path.name, group.path.idle_timeout.as_secs_f64());
     let mut text = match cause {
-        Cause::Unanswered => unanswered(findings),
+        Cause::Unanswered => unanswered(group),
         Cause::PayloadOnly => format!(
             "The path ({path}) counts only data: it drops a connection after {limit} s without data. TCP keepalive \
              does not help there."
@@ -24,24 +24,18 @@ pub fn why(cause: Cause, findings: &[&Finding], node: Option<u32>) -> String {
             "Keepalive is off: the local side never probes, and the path ({path}) drops a connection that is idle for \
              {limit} s."
         ),
-        _ => late(cause, findings, limit),
+        _ => late(cause, group, limit),
     };
-    let idle = |finding: &&Finding| match finding.path.refreshed_by {
-        RefreshedBy::Segment => finding.wire_idle,
-        RefreshedBy::Payload => finding.data_idle,
-    };
-    let longest = |spans: &mut dyn Iterator<Item = Millis>| spans.max().map(|span| span.get() / 1000);
     if cause == Cause::Unanswered {
         // what was sent again and again was on the wire
-        if let Some(seconds) = longest(&mut findings.iter().filter_map(|finding| finding.last_heard)) {
-            put(&mut text, &format!(" Nothing was heard from the peer for up to {seconds} s."));
+        if let Some(heard) = group.last_heard {
+            put(&mut text, &format!(" Nothing was heard from the peer for up to {} s.", heard.get() / 1000));
         }
-    } else if let Some(seconds) = longest(&mut findings.iter().filter_map(idle)) {
-        put(&mut text, &format!(" The longest idle time so far is {seconds} s."));
+    } else if let Some(idle) = group.idle {
+        put(&mut text, &format!(" The longest idle time so far is {} s.", idle.get() / 1000));
     }
-    let waiting = findings.iter().filter(|finding| finding.waiting_for_reply).count();
-    if waiting > 0 {
-        put(&mut text, &format!(" {waiting} sent last and still wait for a reply."));
+    if group.waiting > 0 {
+        put(&mut text, &format!(" {} sent last and still wait for a reply.", group.waiting));
     }
     if matches!(cause, Cause::Unanswered | Cause::PayloadOnly) {
         return text;
@@ -61,10 +55,9 @@ pub fn why(cause: Cause, findings: &[&Finding], node: Option<u32>) -> String {
     text
 }
 
-fn unanswered(findings: &[&Finding]) -> String {
-    let path = findings.first().map_or("", |first| &first.path.name);
-    let blackholed = findings.iter().filter(|finding| finding.verdict == Verdict::Blackholed).count();
-    if blackholed == findings.len() {
+fn unanswered(group: &Group) -> String {
+    let path = &group.path.name;
+    if group.count(Verdict::Blackholed) == group.connections() {
         format!(
             "They were idle for longer than the path ({path}) keeps them, then sent, and nothing is acknowledged: the \
              path has dropped them."
@@ -74,28 +67,21 @@ fn unanswered(findings: &[&Finding]) -> String {
     }
 }
 
-fn late(cause: Cause, findings: &[&Finding], limit: f64) -> String {
-    let path = findings.first().map_or("", |first| &first.path.name);
+fn late(cause: Cause, group: &Group, limit: f64) -> String {
+    let path = &group.path.name;
     let too_late = format!(
         "too late for the path ({path}), which drops a connection that is idle for {limit} s (the kernel's timer may \
          take an eighth more)"
     );
-    let seconds: BTreeSet<u64> = findings.iter().filter_map(|finding| probes_after_seconds(finding)).collect();
-    let after = match (seconds.first(), seconds.last()) {
-        (Some(shortest), Some(longest)) if shortest == longest => format!("{shortest} s"),
-        (Some(shortest), Some(longest)) => format!("{shortest} s to {longest} s"),
-        _ => String::new(),
+    let after = match group.seconds {
+        Some((shortest, longest)) if shortest == longest => format!("{shortest} s"),
+        Some((shortest, longest)) => format!("{shortest} s to {longest} s"),
+        None => String::new(),
     };
     match cause {
         Cause::SystemDefault => {
-            let defaults: Vec<_> = findings.iter().filter_map(|finding| SystemDefault::of(finding)).collect();
-            let is_shown = defaults.iter().all(|default| matches!(default, SystemDefault::Shown(_)));
-            let seconds = defaults.first().map_or(0, |default| default.seconds());
-            let probably = if is_shown { "" } else { "probably " };
-            format!(
-                "Keepalive is on, but its first probe comes after {seconds} s, {probably}the system's default: \
-                 {too_late}."
-            )
+            let probably = if group.is_default_shown { "" } else { "probably " };
+            format!("Keepalive is on, but its first probe comes after {after}, {probably}the system's default: {too_late}.")
         }
         Cause::KeepidleTooLong => format!("Keepalive is on, but its first probe comes after {after}: {too_late}."),
         Cause::KeepintvlTooLong => format!(
@@ -111,16 +97,14 @@ fn late(cause: Cause, findings: &[&Finding], limit: f64) -> String {
 }
 
 /// What helps that is not a remedy of keepalive, line by line.
-pub fn help(cause: Cause, findings: &[&Finding]) -> Vec<String> {
-    let limit = findings.first().map_or(0.0, |first| first.path.idle_timeout.as_secs_f64());
-    let user_timeout = |finding: &&Finding| finding.exact.and_then(|exact| exact.tcp_user_timeout).unwrap_or(0);
+pub fn help(cause: Cause, group: &Group) -> Vec<String> {
+    let limit = group.path.idle_timeout.as_secs_f64();
     match cause {
-        Cause::Unanswered if findings.iter().all(|finding| user_timeout(finding) > 0) => {
-            let longest = Millis::from(findings.iter().map(user_timeout).max().unwrap_or_default());
+        Cause::Unanswered if group.user_timeouts.0 > Millis::ZERO => {
             vec![format!(
                 "TCP_USER_TIMEOUT bounds the hang: it is set, and the kernel ends the connection when what was sent \
                  is not acknowledged for {}.",
-                Human(longest)
+                Human(group.user_timeouts.1)
             )]
         }
         Cause::Unanswered => {

@@ -97,6 +97,26 @@ pub fn compare(before: &Report, after: &Report) -> String {
     paragraphs.collect::<Vec<_>>().join("\n")
 }
 
+/// Whether no change failed, not even in part.
+#[must_use]
+pub fn took_effect(before: &Report, after: &Report) -> bool {
+    changes(before, after).values().all(|change| !matches!(change.effect(), Effect::Failed | Effect::Partly))
+}
+
+impl Effect {
+    /// The JSON value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Took => "took_effect",
+            Self::Partly => "in_part",
+            Self::Failed => "failed",
+            Self::InPlace => "in_place",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
 impl Change {
     /// What the connections opened since say of the change.
     #[must_use]

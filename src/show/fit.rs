@@ -1,10 +1,9 @@
 //! Which remedies fit a flagged connection, by what their data files say of themselves.
 
-use globset::Glob;
-
+use super::units::Limit;
 use crate::judge::report::{Direction, Finding, ServiceEndpoint};
 use crate::judge::verdict::Keepalive;
-use crate::remedy::target::{Helps, Reach, Target};
+use crate::remedy::target::{Helps, NameGlob, Reach, Target};
 
 /// What a remedy is to fix: one connection that stands for its group.
 pub struct Subject<'a> {
@@ -61,7 +60,7 @@ impl Subject<'_> {
         if !(helps && reaches && at_port && owned) || excluded {
             return None;
         }
-        if fits.names.iter().any(|name| name == "*") {
+        if fits.names.iter().any(NameGlob::is_any) {
             // A port of its own says as much as a name.
             Some(if fits.ports.is_empty() { Match::Anything } else { Match::Program })
         } else if matches_any(&fits.names, container) {
@@ -74,7 +73,11 @@ impl Subject<'_> {
     /// The command line that prints a target for this connection: only flags that the target has a use for.
     #[must_use]
     pub fn command(&self, target: &Target) -> String {
-        let budget = humantime::format_duration(self.finding.path.idle_timeout).to_string().replace(' ', "");
+        let limit = self.finding.path.idle_timeout;
+        let budget = match limit.subsec_nanos() {
+            0 => Limit(limit).to_string(),
+            _ => humantime::format_duration(limit).to_string().replace(' ', ""),
+        };
         let mut words = vec![format!("keepalive-auditor remedy {} --idle-timeout {budget}", target.name)];
         let defaults = &target.defaults;
         let names_object = defaults.host.as_ref().is_some_and(|host| !host.contains('.'));
@@ -96,7 +99,6 @@ impl Subject<'_> {
     }
 }
 
-fn matches_any(globs: &[String], name: Option<&str>) -> bool {
-    let Some(name) = name else { return false };
-    globs.iter().any(|glob| Glob::new(glob).is_ok_and(|glob| glob.compile_matcher().is_match(name)))
+fn matches_any(globs: &[NameGlob], name: Option<&str>) -> bool {
+    name.is_some_and(|name| globs.iter().any(|glob| glob.is_match(name)))
 }

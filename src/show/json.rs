@@ -7,6 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+mod groups;
+
 use super::why::Why;
 use super::{limits, node_limits};
 use crate::judge::cause::Cause;
@@ -14,6 +16,8 @@ use crate::judge::report::{
     Contradiction, Finding, LearnedLimit, Millis, NodeLimitFacts, Outcome, Path, Report, Waits,
 };
 use crate::judge::verdict::Verdict;
+
+pub use groups::{Remedies, comparison, explanation};
 
 /// 9999-12-31T23:59:59Z, milliseconds since the Unix epoch.
 const END_OF_9999: u64 = 253_402_300_799_000;
@@ -50,7 +54,9 @@ impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Document<'_
         let ended: BTreeMap<_, _> = ended.map(|(outcome, count)| (outcome.name(), count)).collect();
         map.serialize_entry("flagged_ended", &ended)?;
         map.serialize_entry("truncated", &report.truncated)?;
-        map.serialize_entry("connections", &Connections(&self.findings))?;
+        let remedies = Remedies::all();
+        map.serialize_entry("groups", &groups::list((self.findings)(), &remedies, report.node_tcp_keepalive_time))?;
+        map.serialize_entry("connections", &Connections(&self.findings, &remedies))?;
         map.end()
     }
 }
@@ -127,17 +133,17 @@ fn read_from_node(facts: &NodeLimitFacts) -> Value {
     })
 }
 
-struct Connections<'a, F>(&'a F);
+struct Connections<'a, F>(&'a F, &'a Remedies);
 
 impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Connections<'_, F> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(self.0().map(|finding| connection(finding.borrow())))
+        to.collect_seq(self.0().map(|finding| connection(finding.borrow(), self.1)))
     }
 }
 
 /// One connection.
 #[must_use]
-pub fn connection(finding: &Finding) -> Value {
+pub fn connection(finding: &Finding, remedies: &Remedies) -> Value {
     let owner = &finding.owner;
     let exact = finding.exact.filter(|exact| exact.so_keepalive == Some(true)).and_then(|exact| exact.tcp_keepidle);
     let exact = exact.map(|idle| (f64::from(idle), "exact"));
@@ -186,6 +192,7 @@ pub fn connection(finding: &Finding) -> Value {
         "verdict": finding.verdict.name(),
         "cause": Cause::of(finding).map(Cause::name),
         "why": Why(finding).to_string(),
+        "remedies": remedies.of(finding),
         "process": finding.holder.as_ref().map(|holder| json!({
             "pid": holder.pid,
             "comm": holder.comm,

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::units::{Human, Limit, SsTimer};
+use super::units::{Human, Limit, PlainTimer, SsTimer};
 use super::why::Why;
 use super::{escape, limits, node_limits};
 use crate::judge::report::{Direction, Finding, Millis, Outcome, Report};
@@ -33,14 +33,21 @@ pub(super) struct Column {
     /// Numbers end at the same place.
     number: bool,
     cell: fn(&Finding) -> String,
+    /// The cell of the table for people, where it differs from that of the wide one.
+    plain: Option<fn(&Finding) -> String>,
 }
 
 const fn narrow(title: &'static str, help: &'static str, cell: fn(&Finding) -> String) -> Column {
-    Column { title, help, wide: false, number: false, cell }
+    Column { title, help, wide: false, number: false, cell, plain: None }
 }
 
 const fn wide(title: &'static str, help: &'static str, cell: fn(&Finding) -> String) -> Column {
-    Column { title, help, wide: true, number: false, cell }
+    Column { title, help, wide: true, number: false, cell, plain: None }
+}
+
+/// With another cell in the table for people.
+const fn plain(column: Column, plain: fn(&Finding) -> String) -> Column {
+    Column { plain: Some(plain), ..column }
 }
 
 const fn number(column: Column) -> Column {
@@ -65,11 +72,15 @@ pub(super) const COLUMNS: [Column; 17] = [
     narrow("KEEPALIVE", "What the local side does: on, late, off or unknown.", |finding| {
         finding.keepalive.name().to_owned()
     }),
-    narrow(
-        "TIMER",
-        "The timer that the kernel reports, as `ss -o` writes it: name, time until it fires, and retransmissions or\n\
-         unanswered probes.",
-        |finding| SsTimer(finding).to_string(),
+    plain(
+        narrow(
+            "TIMER",
+            "The timer that the kernel reports. The wide table writes it as `ss -o` does: name, time until it fires, \
+             and\n\
+             retransmissions or unanswered probes.",
+            |finding| SsTimer(finding).to_string(),
+        ),
+        |finding| PlainTimer(finding).to_string(),
     ),
     wide(
         "KEEPIDLE",
@@ -146,7 +157,8 @@ pub fn write<I: Iterator<Item: Borrow<Finding>>>(
 ) -> io::Result<()> {
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| options.wide || !column.wide).collect();
     let cells = |finding: &Finding| -> Vec<String> {
-        columns.iter().map(|column| escape::line(&(column.cell)(finding)).into_owned()).collect()
+        let cell = |column: &&Column| column.plain.filter(|_| !options.wide).unwrap_or(column.cell)(finding);
+        columns.iter().map(|column| escape::line(&cell(column)).into_owned()).collect()
     };
     let mut widths: Vec<usize> = columns.iter().map(|column| column.title.len()).collect();
     let mut any = false;

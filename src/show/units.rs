@@ -56,6 +56,30 @@ impl fmt::Display for SsTimer<'_> {
     }
 }
 
+/// A timer in plain words: `next probe in 3.5s`; `-` for none.
+pub struct PlainTimer<'a>(pub &'a Finding);
+
+impl fmt::Display for PlainTimer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Finding { timer, expires, .. } = self.0;
+        let what = match timer {
+            Timer::None => return f.write_str("-"),
+            Timer::KeepAlive => "next probe",
+            Timer::Retransmit => "retransmission",
+            Timer::Persist => "window probe",
+            other => other.name(),
+        };
+        f.write_str(what)?;
+        if let Some(expires) = expires {
+            write!(f, " in {}", Human(*expires))?;
+        }
+        match self.0.timer_retransmits() {
+            0 => Ok(()),
+            count => write!(f, ", {count} unanswered"),
+        }
+    }
+}
+
 /// A span of time as `ss` writes it: from a minute on without milliseconds, from ten minutes on without seconds.
 struct SsTime(Millis);
 

@@ -5,6 +5,7 @@ mod support;
 
 mod faces;
 mod help;
+mod overview;
 mod small_commands;
 mod usage;
 

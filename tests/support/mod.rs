@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod checks;
+pub mod findings;
 pub mod isolation;
 pub mod metrics;
 pub mod netns;

@@ -1,0 +1,97 @@
+//! What `audit` writes to stdout, in the form that was asked for.
+
+use std::io::{self, IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use anyhow::{Context, Result};
+
+use super::AuditResult;
+use crate::cli::{AuditArgs, Format};
+use crate::host::terminal;
+use crate::judge::report::Report;
+use crate::show::compare::{compare, took_effect};
+use crate::show::explain::explain;
+use crate::show::json::{self, Document, Remedies, connection};
+use crate::show::overview::{Overview, Screen};
+use crate::show::table;
+
+/// The width of groups that go to a file or a pipe.
+const PIPE_WIDTH: usize = 160;
+
+/// The form of the output: groups for a person at a terminal, rows for a pipe.
+pub fn format(args: &AuditArgs) -> Format {
+    let default = if io::stdout().is_terminal() { Format::Groups } else { Format::Table };
+    args.format.unwrap_or(default)
+}
+
+/// Whether what is written names the programs that hold sockets.
+pub fn names_programs(args: &AuditArgs) -> bool {
+    let named = matches!(format(args), Format::Json | Format::Jsonl | Format::Groups);
+    named || args.explain || args.compare.is_some() || args.record.is_some()
+}
+
+/// Writes everything; whether a change that `--compare` shows took effect.
+pub fn all(out: &mut impl Write, args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) -> Result<bool> {
+    let is_json = matches!(format(args), Format::Json | Format::Jsonl);
+    if let Some(before) = before {
+        let report = result.into_report();
+        let text = if is_json { pretty(&json::comparison(before, &report))? } else { compare(before, &report) };
+        write(out, &text)?;
+        return Ok(took_effect(before, &report));
+    }
+    if args.explain && is_json {
+        write(out, &pretty(&json::explanation(&result.into_report())?)?)?;
+        return Ok(true);
+    }
+    if super::is_read(print(out, args, &mut result))? && args.explain {
+        write(out, &format!("\n{}", explain(&result.into_report())?))?;
+    }
+    Ok(true)
+}
+
+fn pretty(value: &serde_json::Value) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n")
+}
+
+fn write(out: &mut impl Write, text: &str) -> Result<()> {
+    super::is_read(out.write_all(text.as_bytes())).map(drop)
+}
+
+/// Whether stdout takes colour, by `--color`, `NO_COLOR` and the terminal.
+pub fn has_color() -> bool {
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+}
+
+/// What the overview is fitted to.
+fn screen(args: &AuditArgs) -> Screen {
+    let size = terminal::size();
+    Screen {
+        width: size.map_or(PIPE_WIDTH, |(columns, _)| columns),
+        height: size.map(|(_, rows)| rows).filter(|_| !args.all_groups),
+        color: has_color(),
+    }
+}
+
+/// Writes the report and its connections.
+pub fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -> io::Result<()> {
+    let (report, found) = result.found();
+    let findings = || found.iter().filter(|finding| args.all || finding.verdict.flagged());
+    match format(args) {
+        Format::Groups => Overview::new(report, found.iter(), args.all).write(out, screen(args)),
+        format @ (Format::Table | Format::Wide) => {
+            table::write(out, report, findings, table::Options { wide: format == Format::Wide, color: has_color() })
+        }
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, &Document { report, findings })?;
+            writeln!(out)
+        }
+        Format::Jsonl => {
+            let remedies = Remedies::all();
+            for finding in findings() {
+                serde_json::to_writer(&mut *out, &connection(&finding, &remedies))?;
+                writeln!(out)?;
+            }
+            Ok(())
+        }
+    }
+}

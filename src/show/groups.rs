@@ -1,0 +1,345 @@
+//! Connections that have the same owner, program, endpoint and cause, as one group. What is said of a group is true of
+//! all its members.
+
+use std::borrow::Borrow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::workload;
+use crate::judge::cause::{Cause, SystemDefault, probes_after_seconds};
+use crate::judge::report::{Direction, Finding, Millis, Path, RefreshedBy, ServiceEndpoint};
+use crate::judge::verdict::{Keepalive, Verdict};
+use crate::owner::{Holder, Owner};
+
+/// As many different values of one property are groups of their own; more become one group.
+const MAX_APART: usize = 4;
+/// The most connections that a group has in detail.
+pub const MAX_SAMPLES: usize = 5;
+
+/// What makes groups of their own, beside owner, program, direction, path, keepalive state and cause.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Split {
+    /// Each verdict.
+    pub verdicts: bool,
+    /// Each endpoint, even if one program has many on one port.
+    pub endpoints: bool,
+}
+
+/// The endpoints of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoints {
+    /// All members have this one.
+    One(ServiceEndpoint),
+    /// Several remote addresses with this port.
+    Port(u16),
+}
+
+/// Connections that need the same change.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// As the table writes the owner, with the workload's name for the pod's.
+    pub workload: String,
+    /// Who opened the connections.
+    pub direction: Direction,
+    /// The listening end.
+    pub endpoints: Endpoints,
+    /// The name of the program, where the sweep read it.
+    pub program: Option<String>,
+    /// The path.
+    pub path: Arc<Path>,
+    /// What the local side does.
+    pub keepalive: Keepalive,
+    /// Why they are flagged; `None` if they are not.
+    pub cause: Option<Cause>,
+    /// After how many seconds a probe may come, where that is the cause: the shortest and the longest.
+    pub seconds: Option<(u64, u64)>,
+    /// How many members have each verdict, in the order of [`Verdict::ALL`].
+    pub verdicts: [usize; Verdict::COUNT],
+    /// The pods.
+    pub pods: BTreeSet<String>,
+    /// The processes.
+    pub processes: BTreeSet<Arc<Holder>>,
+    /// The remote addresses, where there are several.
+    pub addresses: BTreeSet<ServiceEndpoint>,
+    /// The longest idle time that counts on the path.
+    pub idle: Option<Millis>,
+    /// The longest time since the peer was heard.
+    pub last_heard: Option<Millis>,
+    /// The timer of every member shows the system's default itself, where that is the cause.
+    pub is_default_shown: bool,
+    /// The shortest and the longest `TCP_USER_TIMEOUT`; zero where it is off or was not read.
+    pub user_timeouts: (Millis, Millis),
+    /// How many sent last and wait for a reply.
+    pub waiting: usize,
+    /// The worst members.
+    pub worst: Vec<Finding>,
+}
+
+/// What the members of a group share.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    verdict: Option<Verdict>,
+    workload: String,
+    direction: Direction,
+    endpoints: Endpoints,
+    program: Option<String>,
+    /// Number among the processes of one owner that run this program; other pods of the workload have the same numbers.
+    process: usize,
+    path: Arc<Path>,
+    keepalive: Keepalive,
+    cause: Option<Cause>,
+    seconds: Option<u64>,
+}
+
+/// The numbers of the processes, by owner and program.
+#[derive(Default)]
+struct Processes(HashMap<(Arc<Owner>, String), Vec<u32>>);
+
+impl Processes {
+    fn number(&mut self, owner: &Arc<Owner>, holder: &Holder) -> usize {
+        let pids = self.0.entry((Arc::clone(owner), holder.program().to_owned())).or_default();
+        pids.iter().position(|pid| *pid == holder.pid).unwrap_or_else(|| {
+            pids.push(holder.pid);
+            pids.len() - 1
+        })
+    }
+}
+
+/// The groups, worst first and then the largest first. The findings are worst first.
+pub fn groups(findings: impl Iterator<Item: Borrow<Finding>>, split: Split) -> Vec<Group> {
+    let mut processes = Processes::default();
+    let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
+    for finding in findings {
+        let finding = finding.borrow();
+        let key = Key::of(finding, split, &mut processes);
+        match groups.get_mut(&key) {
+            Some(group) => group.add(finding),
+            None => drop(groups.insert(key.clone(), Group::new(key.workload, finding))),
+        }
+    }
+    let mut groups = fold(groups, |key| Key { seconds: None, ..key.clone() });
+    groups = fold(groups, |key| Key { process: 0, ..key.clone() });
+    if !split.endpoints {
+        groups = fold(groups, |key| match key.endpoints {
+            Endpoints::One(ServiceEndpoint::Remote(remote)) => {
+                Key { endpoints: Endpoints::Port(remote.port), ..key.clone() }
+            }
+            _ => key.clone(),
+        });
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|group| (group.verdict(), Reverse(group.connections())));
+    groups
+}
+
+/// Joins the groups that differ only in what `without` takes away, where there are more than a few.
+fn fold(groups: BTreeMap<Key, Group>, without: impl Fn(&Key) -> Key) -> BTreeMap<Key, Group> {
+    let mut counts: BTreeMap<Key, usize> = BTreeMap::new();
+    for key in groups.keys() {
+        *counts.entry(without(key)).or_default() += 1;
+    }
+    let mut folded: BTreeMap<Key, Group> = BTreeMap::new();
+    for (key, group) in groups {
+        let joined = without(&key);
+        let is_joined = counts.get(&joined).is_some_and(|count| *count > MAX_APART);
+        let key = if is_joined { joined } else { key };
+        match folded.get_mut(&key) {
+            Some(other) => other.join(group),
+            None => drop(folded.insert(key, group)),
+        }
+    }
+    folded
+}
+
+impl Key {
+    fn of(finding: &Finding, split: Split, processes: &mut Processes) -> Self {
+        let cause = Cause::of(finding);
+        let holder = finding.holder.as_deref();
+        Self {
+            verdict: (split.verdicts || cause.is_none()).then_some(finding.verdict),
+            workload: workload::of(&finding.owner),
+            direction: finding.direction,
+            endpoints: Endpoints::One(finding.endpoint()),
+            program: holder.map(|holder| holder.program().to_owned()),
+            process: holder.map_or(0, |holder| processes.number(&finding.owner, holder)),
+            path: Arc::clone(&finding.path),
+            keepalive: finding.keepalive,
+            cause,
+            seconds: seconds(finding, cause),
+        }
+    }
+}
+
+/// After how many seconds a probe may come, where that is the cause.
+fn seconds(finding: &Finding, cause: Option<Cause>) -> Option<u64> {
+    let timed = matches!(cause, Some(Cause::SystemDefault | Cause::KeepidleTooLong | Cause::KeepintvlTooLong));
+    let default = SystemDefault::of(finding).map(SystemDefault::seconds);
+    default.or(probes_after_seconds(finding)).filter(|_| timed)
+}
+
+fn user_timeout(finding: &Finding) -> Millis {
+    Millis::from(finding.exact.and_then(|exact| exact.tcp_user_timeout).unwrap_or(0))
+}
+
+/// The idle time that counts on the path of a connection.
+#[must_use]
+pub fn idle(finding: &Finding) -> Option<Millis> {
+    match finding.path.refreshed_by {
+        RefreshedBy::Segment => finding.wire_idle,
+        RefreshedBy::Payload => finding.data_idle,
+    }
+}
+
+impl Group {
+    fn new(workload: String, finding: &Finding) -> Self {
+        let cause = Cause::of(finding);
+        let mut group = Self {
+            workload,
+            direction: finding.direction,
+            endpoints: Endpoints::One(finding.endpoint()),
+            program: finding.holder.as_deref().map(|holder| holder.program().to_owned()),
+            path: Arc::clone(&finding.path),
+            keepalive: finding.keepalive,
+            cause,
+            seconds: None,
+            verdicts: [0; Verdict::COUNT],
+            pods: BTreeSet::new(),
+            processes: BTreeSet::new(),
+            addresses: BTreeSet::new(),
+            idle: None,
+            last_heard: None,
+            is_default_shown: true,
+            user_timeouts: (user_timeout(finding), Millis::ZERO),
+            waiting: 0,
+            worst: Vec::with_capacity(1),
+        };
+        group.add(finding);
+        group
+    }
+
+    fn add(&mut self, finding: &Finding) {
+        self.verdicts[finding.verdict as usize] += 1;
+        if let Some(pod) = &finding.owner.pod
+            && !self.pods.contains(pod)
+        {
+            self.pods.insert(pod.clone());
+        }
+        self.processes.extend(finding.holder.clone());
+        self.addresses.insert(finding.endpoint());
+        self.idle = self.idle.max(idle(finding));
+        self.last_heard = self.last_heard.max(finding.last_heard);
+        self.is_default_shown &= !matches!(SystemDefault::of(finding), Some(SystemDefault::Probable(_)));
+        self.user_timeouts.0 = self.user_timeouts.0.min(user_timeout(finding));
+        self.user_timeouts.1 = self.user_timeouts.1.max(user_timeout(finding));
+        self.waiting += usize::from(finding.waiting_for_reply);
+        if let Some(after) = seconds(finding, self.cause) {
+            self.seconds = join_range(self.seconds, (after, after));
+        }
+        if self.worst.len() < MAX_SAMPLES {
+            self.worst.push(finding.clone());
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        for (sum, more) in self.verdicts.iter_mut().zip(other.verdicts) {
+            *sum += more;
+        }
+        if self.endpoints != other.endpoints
+            && let (Endpoints::One(ServiceEndpoint::Remote(remote)), _) = (self.endpoints, other.endpoints)
+        {
+            self.endpoints = Endpoints::Port(remote.port);
+        }
+        self.pods.extend(other.pods);
+        self.processes.extend(other.processes);
+        self.addresses.extend(other.addresses);
+        self.idle = self.idle.max(other.idle);
+        self.last_heard = self.last_heard.max(other.last_heard);
+        self.is_default_shown &= other.is_default_shown;
+        self.user_timeouts.0 = self.user_timeouts.0.min(other.user_timeouts.0);
+        self.user_timeouts.1 = self.user_timeouts.1.max(other.user_timeouts.1);
+        self.waiting += other.waiting;
+        self.seconds = other.seconds.map_or(self.seconds, |range| join_range(self.seconds, range));
+        self.worst.extend(other.worst);
+        self.worst.sort_by_key(|finding| (finding.verdict, Reverse(idle(finding))));
+        self.worst.truncate(MAX_SAMPLES);
+    }
+
+    /// How many connections it has.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.verdicts.iter().sum()
+    }
+
+    /// How many have this verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.verdicts[verdict as usize]
+    }
+
+    /// The worst verdict of its members.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        Verdict::ALL.into_iter().find(|verdict| self.count(*verdict) > 0).unwrap_or(Verdict::Local)
+    }
+
+    /// Whether the owner is just the program.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        Some(&self.workload) == self.program.as_ref()
+    }
+
+    /// The program and its process, and how many pods there are: `java[27161]`, `postgres, 100 processes`, `envoy, 3
+    /// pods`.
+    #[must_use]
+    pub fn held_by(&self) -> String {
+        let (processes, pods) = (self.processes.len(), self.pods.len());
+        let mut text = self.program.clone().unwrap_or_default();
+        match self.processes.first() {
+            Some(holder) if processes == 1 => text += &format!("[{}]", holder.pid),
+            _ if processes > 1 && processes != pods => text += &format!(", {processes} processes"),
+            _ => {}
+        }
+        if pods > 1 {
+            text += &format!(", {pods} pods");
+        }
+        text.trim_start_matches(", ").to_owned()
+    }
+
+    /// Owner and program: `shop/cart (app) java[27161]`.
+    #[must_use]
+    pub fn who(&self) -> String {
+        let held_by = self.held_by();
+        match (self.is_program(), held_by.is_empty()) {
+            (true, _) => held_by,
+            (_, true) => self.workload.clone(),
+            _ => format!("{} {held_by}", self.workload),
+        }
+    }
+
+    /// The endpoint, or how many remote addresses there are: `10.77.0.30:9000`, `24 addresses:443`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        match self.endpoints {
+            Endpoints::One(endpoint) => endpoint.to_string(),
+            Endpoints::Port(port) => format!("{} addresses:{port}", self.addresses.len()),
+        }
+    }
+
+    /// What the local side does, or what is wrong: `off`, `7200s`, `no answer`.
+    #[must_use]
+    pub fn keepalive(&self) -> String {
+        match (self.cause, self.seconds) {
+            (Some(Cause::Unanswered), _) => "no answer".to_owned(),
+            (Some(Cause::PayloadOnly), _) => "no data".to_owned(),
+            (Some(Cause::ProbeTooLate), _) => "too late".to_owned(),
+            (_, Some((shortest, longest))) if shortest == longest => format!("{shortest}s"),
+            (_, Some((shortest, longest))) => format!("{shortest}-{longest}s"),
+            _ => self.keepalive.name().to_owned(),
+        }
+    }
+}
+
+fn join_range(range: Option<(u64, u64)>, other: (u64, u64)) -> Option<(u64, u64)> {
+    Some(range.map_or(other, |range| (range.0.min(other.0), range.1.max(other.1))))
+}
