@@ -1,23 +1,20 @@
 //! The published results of the agent, and the HTTP paths that serve them.
 
-use std::io::{self, BufWriter};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::answers::{Answers, key};
-use super::wanted::Wanted;
+use super::answers::Answers;
 use crate::config::AgentConfig;
 use crate::digest::Digest;
 use crate::host::own_process;
 use crate::host::privileges::Held;
 use crate::judge::report::Report;
 use crate::logging;
-use crate::show::json::Document;
 use crate::show::metrics::agent::{AgentState, ProcessState, agent_text};
 use crate::show::metrics::{Limits, SweepDurations, View, text};
-use crate::show::page::html;
-use crate::web::{self, Cost, Packed, Packer, Page, Site};
+use crate::web::{self, Cost, Packed, Page, Site};
 
 /// The agent is healthy if the last good sweep is at most this many intervals plus [`SLOWEST`] old.
 const HEALTHY_INTERVALS: u32 = 3;
@@ -25,8 +22,8 @@ const HEALTHY_INTERVALS: u32 = 3;
 const SLOWEST: Duration = Duration::from_secs(30);
 /// The time for which a page that lists connections waits for the end of a sweep.
 const WAIT: Duration = Duration::from_secs(10);
-/// The size of the parts in which a report is compressed.
-const BUFFER: usize = 64 * 1024;
+
+mod pages;
 
 /// The last report, and the other data for the pages.
 pub(super) struct Published {
@@ -267,38 +264,6 @@ impl Published {
         }
     }
 
-    fn report(&self, path: &str, query: &[(String, String)]) -> Page {
-        let wanted = match Wanted::parse(query) {
-            Ok(wanted) => wanted,
-            Err(error) => return Page::text(400, format!("{error}\n")),
-        };
-        self.with_findings(&key(path, query), |report, digest| {
-            let all = digest.findings();
-            let findings = || all.iter().filter(|finding| wanted.includes(finding)).take(wanted.limit);
-            // serde writes JSON in small pieces: if each were compressed alone, the next sweep would wait for seconds
-            let mut out = BufWriter::with_capacity(BUFFER, Packer::new());
-            let written = serde_json::to_writer(&mut out, &Document { report, findings }).map_err(io::Error::from);
-            let packer = written.and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error));
-            match packer.and_then(Packer::finish) {
-                Ok(text) => Page::packed("application/json", text),
-                Err(error) => Page::text(500, format!("cannot write the report: {error}\n")),
-            }
-        })
-    }
-
-    fn overview(&self, path: &str) -> Page {
-        let page = |text: String| match Packed::new(&text) {
-            Ok(text) => Page::packed("text/html; charset=utf-8", text),
-            Err(error) => Page::text(500, format!("cannot write the page: {error}\n")),
-        };
-        if self.state().report.is_none() {
-            return page(html(&self.node, None));
-        }
-        self.with_findings(&key(path, &[]), |report, digest| {
-            page(html(&self.node, Some((report, &mut digest.findings().iter()))))
-        })
-    }
-
     fn health(&self) -> Page {
         let state = self.state();
         let age = state.last.elapsed();
@@ -346,7 +311,7 @@ impl Site for Published {
 
     fn page(&self, path: &str, query: &[(String, String)]) -> Option<Page> {
         Some(match path {
-            "/" => self.overview(path),
+            "/" => self.overview(path, query),
             "/metrics" => self.metrics(),
             "/api/v1/report" => self.report(path, query),
             "/healthz" => self.health(),

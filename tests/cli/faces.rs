@@ -9,7 +9,7 @@ use keepalive_auditor::digest::Digest;
 use keepalive_auditor::judge::policy::Policy;
 use keepalive_auditor::record::{Record, RecordError, replay};
 use keepalive_auditor::show::metrics::{Detail, Limits, SweepDurations, View, text};
-use keepalive_auditor::show::page::html;
+use keepalive_auditor::show::page::{self, Health, html};
 
 use crate::support::binary::run;
 use crate::support::checks::Checks;
@@ -74,7 +74,9 @@ fn no_name_is_markup_or_ends_a_label() {
     .expect("a recording");
     let report = digest.report("node<script>");
     let mut findings = report.findings.iter().cloned();
-    let page = html("node<script>", Some((&report, &mut findings)));
+    let health = Health { is_healthy: true, detail: String::new() };
+    let view = page::View { filter: "\"><script>".into(), verdict: "'><script>".into(), ..page::View::default() };
+    let page = html("node<script>", &view, &health, Some((&report, &mut findings)));
     assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)") && page.contains("forged\\u{1b}"), "{page}");
     assert!(!page.contains("<script") && !page.contains(is_steering), "{page}");
 
