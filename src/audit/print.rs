@@ -1,5 +1,6 @@
 //! What `audit` writes to stdout, in the form that was asked for.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
@@ -77,7 +78,7 @@ pub fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -
     let (report, found) = result.found();
     let findings = || found.iter().filter(|finding| args.all || finding.verdict.flagged());
     match format(args) {
-        Format::Groups => Overview::new(report, found.iter(), args.all).write(out, screen(args)),
+        Format::Groups => Overview::new(Cow::Borrowed(report), found.iter(), args.all).write(out, screen(args)),
         format @ (Format::Table | Format::Wide) => {
             table::write(out, report, findings, table::Options { wide: format == Format::Wide, color: has_color() })
         }

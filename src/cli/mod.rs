@@ -61,7 +61,8 @@ Environment: each flag's variable is KEEPALIVE_AUDITOR_ and its name in upper ca
 configuration file.
 
 Exit status: 0 done (with --fail-on: nothing found), 1 something failed, 2 wrong usage or configuration,
-3 --fail-on found something, or --compare shows that a change did not take effect. Data goes to stdout, logs go to stderr.";
+3 --fail-on found something, or --compare shows that a change did not take effect. Data goes to stdout, logs go to
+stderr.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

@@ -81,7 +81,9 @@ fn late(cause: Cause, group: &Group, limit: f64) -> String {
     match cause {
         Cause::SystemDefault => {
             let probably = if group.is_default_shown { "" } else { "probably " };
-            format!("Keepalive is on, but its first probe comes after {after}, {probably}the system's default: {too_late}.")
+            format!(
+                "Keepalive is on, but its first probe comes after {after}, {probably}the system's default: {too_late}."
+            )
         }
         Cause::KeepidleTooLong => format!("Keepalive is on, but its first probe comes after {after}: {too_late}."),
         Cause::KeepintvlTooLong => format!(

@@ -65,6 +65,26 @@ const FITS: [Fit; 4] = [
     Fit { all_remedies: false, limit: false, whole_names: false },
 ];
 
+/// Rows as lines of text.
+pub struct Lines {
+    /// The titles.
+    pub titles: Vec<String>,
+    /// The lines of each row. The first one begins with the verdict.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Rows as lines of at most this width.
+#[must_use]
+pub fn lines(rows: &[Row], width: usize) -> Lines {
+    let width = width.max(NARROWEST);
+    let one_limit = rows.iter().all(|row| Some(&row.limit) == rows.first().map(|first| &first.limit));
+    let fits = FITS.into_iter().map(|fit| Fit { limit: fit.limit || !one_limit, ..fit });
+    match fits.into_iter().find_map(|fit| Table::fitting(rows, width, fit)) {
+        Some(table) => table.lines(rows),
+        None => stacked(rows, width),
+    }
+}
+
 /// Writes the titles and as many rows as fit into the height; returns how many. `rows` are the first of `total`.
 ///
 /// Where not all fit, one line stays free, to say so.
@@ -75,20 +95,24 @@ pub fn write(
     width: usize,
     height: Option<usize>,
 ) -> io::Result<usize> {
-    let width = width.max(NARROWEST);
-    let one_limit = rows.iter().all(|row| Some(&row.limit) == rows.first().map(|first| &first.limit));
-    let table =
-        FITS.into_iter().find_map(|fit| Table::fitting(rows, width, Fit { limit: fit.limit || !one_limit, ..fit }));
+    let Lines { titles, rows: lines } = lines(rows, width);
+    let each = lines.first().map_or(1, Vec::len);
     // the titles of the second form are a line more
-    let (lines, height) =
-        if table.is_some() { (1, height) } else { (2, height.map(|height| height.saturating_sub(1))) };
-    let room = height.map_or(usize::MAX, |height| height / lines);
-    let shown = if total <= room { total } else { (room * lines).saturating_sub(1) / lines };
+    let height = height.map(|height| height.saturating_sub(titles.len() - 1));
+    let room = height.map_or(usize::MAX, |height| height / each);
+    let shown = if total <= room { total } else { (room * each).saturating_sub(1) / each };
     // a screen that is too small for anything still shows the worst
     let shown = shown.max(1).min(rows.len());
-    match table {
-        Some(table) => table.write(out, &rows[..shown])?,
-        None => stacked(out, &rows[..shown], width)?,
+    for title in titles {
+        writeln!(out, "{title}")?;
+    }
+    for (row, lines) in rows.iter().zip(&lines).take(shown) {
+        for (number, line) in lines.iter().enumerate() {
+            let verdict = if number == 0 { row.verdict } else { "" };
+            let rest = line.strip_prefix(verdict).unwrap_or(line);
+            let style = if number == 0 { row.style } else { Style::new() };
+            writeln!(out, "{style}{verdict}{style:#}{rest}")?;
+        }
     }
     Ok(shown)
 }
@@ -124,30 +148,26 @@ impl Table {
         Some(Self { widths, fit })
     }
 
-    fn write(&self, out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-        self.line(out, Style::new(), &TITLES.map(Cow::Borrowed))?;
-        for row in rows {
+    fn lines(&self, rows: &[Row]) -> Lines {
+        let row = |row: &Row| {
             let mut cells = row.cells(self.fit.all_remedies);
             cells[WHO] = row.who(self.widths[WHO]);
-            self.line(out, row.style, &cells)?;
-        }
-        Ok(())
+            vec![self.line(&cells)]
+        };
+        Lines { titles: vec![self.line(&TITLES.map(Cow::Borrowed))], rows: rows.iter().map(row).collect() }
     }
 
-    fn line(&self, out: &mut impl Write, style: Style, cells: &[Cow<'_, str>; 8]) -> io::Result<()> {
+    fn line(&self, cells: &[Cow<'_, str>; 8]) -> String {
         let mut line = String::new();
         for (at, (cell, width)) in cells.iter().zip(self.widths).enumerate().filter(|(_, (_, width))| *width > 0) {
             let blanks = width.saturating_sub(cell.chars().count());
             let (before, after) = if NUMBERS[at] { (blanks, 0) } else { (0, blanks) };
             line.extend(std::iter::repeat_n(' ', before));
-            if at == 0 {
-                line.push_str(&format!("{style}{cell}{style:#}"));
-            } else {
-                line.push_str(cell);
-            }
+            line.push_str(cell);
             line.extend(std::iter::repeat_n(' ', after + GAP));
         }
-        writeln!(out, "{}", line.trim_end())
+        line.truncate(line.trim_end().len());
+        line
     }
 }
 
@@ -189,26 +209,27 @@ impl Row {
 }
 
 /// Two lines for each row: whose it is, and below what is wrong with it.
-fn stacked(out: &mut impl Write, rows: &[Row], width: usize) -> io::Result<()> {
+fn stacked(rows: &[Row], width: usize) -> Lines {
     let verdicts = rows.iter().map(|row| row.verdict.len()).chain([TITLES[0].len()]).max().unwrap_or_default();
     let numbers = rows.iter().map(|row| row.connections.len()).chain([TITLES[1].len()]).max().unwrap_or_default();
     let left = width.saturating_sub(verdicts + GAP + numbers + GAP);
     let indent = if width < STANDARD { GAP } else { 2 * GAP };
-    writeln!(out, "{:verdicts$}  {:>numbers$}  WHO", TITLES[0], TITLES[1])?;
-    writeln!(out, "{:indent$}ENDPOINT  KEEPALIVE  IDLE/LIMIT  REMEDY", "")?;
-    for row in rows {
-        let Row { style, verdict, connections, endpoint, keepalive, idle, limit, .. } = row;
-        let blanks = verdicts - verdict.len();
-        writeln!(out, "{style}{verdict}{style:#}{:blanks$}  {connections:>numbers$}  {}", "", row.who(left))?;
+    let titles = vec![
+        format!("{:verdicts$}  {:>numbers$}  WHO", TITLES[0], TITLES[1]),
+        format!("{:indent$}ENDPOINT  KEEPALIVE  IDLE/LIMIT  REMEDY", ""),
+    ];
+    let two_lines = |row: &Row| {
+        let Row { verdict, connections, endpoint, keepalive, idle, limit, .. } = row;
         let line = |all| {
             let remedy = if row.remedies.is_empty() { Cow::Borrowed("") } else { row.remedy(all) };
             format!("{:indent$}{endpoint}  {keepalive}  {idle}/{limit}  {remedy}", "").trim_end().to_owned()
         };
-        let line =
-            [true, false].into_iter().map(line).find(|line| line.chars().count() <= width).unwrap_or(line(false));
-        writeln!(out, "{}", cut(&line, width))?;
-    }
-    Ok(())
+        let fitting = [true, false].into_iter().map(line).find(|line| line.chars().count() <= width);
+        let facts = fitting.unwrap_or_else(|| line(false));
+        let who = format!("{verdict:verdicts$}  {connections:>numbers$}  {}", row.who(left));
+        vec![who, cut(&facts, width).into_owned()]
+    };
+    Lines { titles, rows: rows.iter().map(two_lines).collect() }
 }
 
 /// Takes out the middle of a text that is too long: both ends of a name tell it from others.

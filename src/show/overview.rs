@@ -1,17 +1,19 @@
 //! The overview for a person at a terminal: groups of connections, worst first, fitted to the screen.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use anstyle::Style;
 
+use super::advice::{help, why};
 use super::escape;
 use super::explain::{fitting_group, languages};
 use super::groups::{Group, Split, groups};
 use super::layout::{self, Row};
 use super::table::style;
 use super::units::{Human, Limit};
+use super::why::Why;
 use crate::judge::cause::Cause;
 use crate::judge::report::{Direction, Finding, LimitSource, Report};
 use crate::judge::verdict::{Keepalive, Verdict};
@@ -31,7 +33,7 @@ pub struct Screen {
 
 /// A report as groups.
 pub struct Overview<'a> {
-    report: &'a Report,
+    report: Cow<'a, Report>,
     /// Worst first.
     pub groups: Vec<Group>,
     /// Local connections whose ends are in two network namespaces.
@@ -41,7 +43,7 @@ pub struct Overview<'a> {
 
 impl<'a> Overview<'a> {
     /// Of these findings, worst first; with `all` also those that are not flagged.
-    pub fn new<F: Borrow<Finding>>(report: &'a Report, findings: impl Iterator<Item = F>, all: bool) -> Self {
+    pub fn new<F: Borrow<Finding>>(report: Cow<'a, Report>, findings: impl Iterator<Item = F>, all: bool) -> Self {
         let mut local_between_namespaces = 0;
         let shown = findings.filter(|finding| {
             let finding = finding.borrow();
@@ -58,7 +60,7 @@ impl<'a> Overview<'a> {
     /// Writes it.
     pub fn write(&self, out: &mut impl Write, screen: Screen) -> io::Result<()> {
         let mut head = layout::wrap(&self.headline(), screen.width, 0);
-        head.extend(layout::wrap(&counts(self.report), screen.width, 2));
+        head.extend(layout::wrap(&self.counts(), screen.width, 2));
         let mut tail: Vec<String> = self.notes().iter().flat_map(|line| layout::wrap(line, screen.width, 0)).collect();
         tail.extend(layout::side_by_side(&self.hints(), screen.width));
         if screen.height.is_some_and(|height| height < head.len() + tail.len() + 8) {
@@ -92,8 +94,9 @@ impl<'a> Overview<'a> {
     }
 
     /// `50 of 88 connections are at risk · path default drops idle connections after 350s`
-    fn headline(&self) -> String {
-        let report = self.report;
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let report = &*self.report;
         let mut text = match (report.connections, report.flagged()) {
             (0, _) if report.is_blind => return "No connections could be read.".to_owned(),
             (0, _) => return "No established connections.".to_owned(),
@@ -129,9 +132,44 @@ impl<'a> Overview<'a> {
         text
     }
 
+    /// `47 overdue · 3 exposed · 2 local`
+    fn counts(&self) -> String {
+        let report = &self.report;
+        let shown = Verdict::ALL.into_iter().filter(|verdict| report.count(*verdict) > 0);
+        shown.map(|verdict| format!("{} {}", report.count(verdict), verdict.name())).collect::<Vec<_>>().join(" · ")
+    }
+
+    /// The report.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Why a group is flagged, what helps, and the commands that print the remedies, line by line.
+    #[must_use]
+    pub fn details(&self, group: &Group) -> Vec<String> {
+        let mut lines = Vec::new();
+        match (group.cause, group.worst.first()) {
+            (Some(cause), _) => {
+                lines.push(why(cause, group, self.report.node_tcp_keepalive_time));
+                lines.extend(help(cause, group));
+            }
+            (None, Some(worst)) => lines.push(Why(worst).to_string()),
+            (None, None) => {}
+        }
+        if let Some((subject, fitting, known)) = fitting_group(&self.targets, group) {
+            if !known && group.keepalive == Keepalive::Off {
+                lines.push(format!("in its code: keepalive-auditor remedy {}", languages(&self.targets).join(" | ")));
+            }
+            lines.extend(fitting.iter().map(|target| format!("{}: {}", target.name, subject.command(target))));
+        }
+        lines.iter().map(|line| escape::line(line).into_owned()).collect()
+    }
+
     /// What limits the numbers.
-    fn notes(&self) -> Vec<String> {
-        let report = self.report;
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let report = &*self.report;
         let mut notes = Vec::new();
         if report.incomplete {
             let unread = match report.namespaces.failed {
@@ -174,7 +212,9 @@ impl<'a> Overview<'a> {
         hints
     }
 
-    fn row(&self, group: &Group, color: bool) -> Row {
+    /// A group as text.
+    #[must_use]
+    pub fn row(&self, group: &Group, color: bool) -> Row {
         let arrow = if group.direction == Direction::Outbound { '→' } else { '←' };
         Row {
             verdict: group.verdict().name(),
@@ -213,12 +253,6 @@ fn all_well(report: &Report) -> Option<String> {
     let all = well + of(Verdict::Undetermined);
     let is = if all == 1 { "is" } else { "are" };
     (well > 0).then(|| format!("{well} of {} {is} protected", count(all, "long-lived connection")))
-}
-
-/// `47 overdue · 3 exposed · 2 local`
-fn counts(report: &Report) -> String {
-    let shown = Verdict::ALL.into_iter().filter(|verdict| report.count(*verdict) > 0);
-    shown.map(|verdict| format!("{} {}", report.count(verdict), verdict.name())).collect::<Vec<_>>().join(" · ")
 }
 
 /// A glob that selects the owners of a group; `None` where a shell could misread the name.

@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_GOLDENS=1 cargo test --test cli overview` writes the files again; read every line of the difference.
 
+use std::borrow::Cow;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -85,7 +86,7 @@ fn node(cart: &str) -> Report {
 }
 
 fn shown(report: &Report, width: usize, height: Option<usize>, all: bool, color: bool) -> String {
-    written(&Overview::new(report, report.findings.iter(), all), width, height, color)
+    written(&Overview::new(Cow::Borrowed(report), report.findings.iter(), all), width, height, color)
 }
 
 fn written(overview: &Overview<'_>, width: usize, height: Option<usize>, color: bool) -> String {
@@ -153,7 +154,7 @@ fn twenty_thousand_connections_in_three_hundred_namespaces_fit_on_one_screen() {
         Finding { netns: NsId(namespace.into()), ..idle(made, Verdict::Overdue, u64::from(number)) }
     });
     let report = report(findings.collect());
-    let overview = Overview::new(&report, report.findings.iter(), false);
+    let overview = Overview::new(Cow::Borrowed(&report), report.findings.iter(), false);
     let mut checks = Checks::default();
     for (width, height) in [(60, 24), (80, 24), (100, 40), (160, 50), (80, 10), (40, 5)] {
         let text = written(&overview, width, Some(height), false);

@@ -47,7 +47,7 @@ pub(super) fn write(out: &mut String, group: &Group, targets: &[Target], node: O
     match group.cause {
         Some(cause) => {
             let _ = write!(out, "<p>{}</p>", text(&why(cause, group, node)));
-            let lines = help(cause, group.path.idle_timeout.as_secs_f64());
+            let lines = help(cause, group);
             if !lines.is_empty() {
                 let _ = write!(out, "<pre tabindex=\"0\">{}</pre>", text_lines(&lines));
             }
@@ -66,7 +66,8 @@ pub(super) fn write(out: &mut String, group: &Group, targets: &[Target], node: O
 
 fn keepalive(group: &Group) -> String {
     let state = group.keepalive();
-    if state == group.keepalive.name() { format!("keepalive {state}") } else { state }
+    let is_state = state == group.keepalive.name() || group.seconds.is_some();
+    if is_state { format!("keepalive {state}") } else { state }
 }
 
 /// Lines of a preformatted text.
@@ -107,16 +108,16 @@ fn prove(out: &mut String, group: &Group) {
     let audit = format!("keepalive-auditor audit --owner '{owner}'");
     let _ = write!(
         out,
-        "<h3>Prove it</h3><p>Before the change:</p><pre tabindex=\"0\">{0} --record before.jsonl</pre><p>After it, when \
-         new connections are open:</p><pre tabindex=\"0\">{0} --compare before.jsonl</pre>",
+        "<h3>Prove it</h3><p>Before the change:</p><pre tabindex=\"0\">{0} --record before.jsonl</pre>\
+         <p>After it, when new connections are open:</p><pre tabindex=\"0\">{0} --compare before.jsonl</pre>",
         text(&audit),
     );
 }
 
 fn connections(out: &mut String, group: &Group) {
     out.push_str(
-        "<h3>Connections</h3><div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Connections\"><table><thead><tr><th>Local</th><th>Remote</th><th>Timer</th>\
-         <th class=\"n\">Idle</th></tr></thead><tbody>",
+        "<h3>Connections</h3><div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Connections\">\
+         <table><thead><tr><th>Local</th><th>Remote</th><th>Timer</th><th class=\"n\">Idle</th></tr></thead><tbody>",
     );
     for finding in &group.worst {
         let idle = idle(finding).map_or_else(|| "?".to_owned(), |idle| Human(idle).to_string());

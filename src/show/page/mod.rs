@@ -80,8 +80,8 @@ fn head(out: &mut String, health: &Health, report: &Report) {
     let (class, word) = if health.is_healthy { ("ok", "Sweeps are healthy") } else { ("bad", "Sweeps have stopped") };
     let _ = write!(
         out,
-        "<p><strong class=\"{class}\">{word}</strong>: the last one started at <time>{}</time>, took {} ms, and read {} \
-         network namespaces.{}</p>",
+        "<p><strong class=\"{class}\">{word}</strong>: the last one started at <time>{}</time>, took {} ms, and read \
+         {} network namespaces.{}</p>",
         time(report.started_at),
         report.duration.get(),
         report.namespaces.dumped + report.namespaces.looked_up + report.namespaces.skipped + report.namespaces.empty,
@@ -90,8 +90,12 @@ fn head(out: &mut String, health: &Health, report: &Report) {
     if report.is_blind {
         out.push_str("<p class=\"note bad\">Nothing could be read, so the numbers say nothing about this node.</p>");
     } else if report.incomplete {
-        let failed = report.namespaces.failed;
-        let _ = write!(out, "<p class=\"note\">Incomplete: {failed} network namespaces could not be read.</p>");
+        let unread = match report.namespaces.failed {
+            0 => "The last sweep is incomplete.".to_owned(),
+            1 => "The last sweep is incomplete: one network namespace could not be read.".to_owned(),
+            many => format!("The last sweep is incomplete: {many} network namespaces could not be read."),
+        };
+        let _ = write!(out, "<p class=\"note\">{unread}</p>");
     }
     for loss in &report.losses {
         let _ = write!(out, "<p class=\"note\">{}</p>", text(loss));
