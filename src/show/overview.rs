@@ -11,6 +11,7 @@ use super::escape;
 use super::explain::{fitting_group, languages};
 use super::groups::{Group, Split, groups};
 use super::layout::{self, Row};
+use super::limits;
 use super::table::style;
 use super::units::{Human, Limit};
 use super::why::Why;
@@ -170,7 +171,7 @@ impl<'a> Overview<'a> {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let report = &*self.report;
-        let mut notes = Vec::new();
+        let mut notes: Vec<_> = limits::contradictions(report).map(|text| escape::line(&text).into_owned()).collect();
         if report.incomplete {
             let unread = match report.namespaces.failed {
                 0 => String::new(),

@@ -10,8 +10,9 @@ mod view;
 use super::escape::html as text;
 use super::groups::{Group, Split, groups};
 use super::json::time;
-use super::units::Limit;
-use crate::judge::report::{Finding, LimitSource, Path, RefreshedBy, Report};
+use super::limits;
+use super::units::{Human, Limit};
+use crate::judge::report::{Finding, LimitSource, Millis, RefreshedBy, Report};
 use crate::judge::verdict::Verdict;
 use crate::remedy;
 pub use view::{Health, Sort, View};
@@ -72,7 +73,7 @@ fn body(out: &mut String, view: &View, health: &Health, report: &Report, finding
         Sort::Owner => groups.sort_by(|one, other| one.workload.cmp(&other.workload)),
     }
     list(out, report, &groups);
-    paths(out, &report.paths);
+    paths(out, report);
 }
 
 /// When the last sweep was, whether it is healthy, and what limits its numbers.
@@ -97,6 +98,9 @@ fn head(out: &mut String, health: &Health, report: &Report) {
         };
         let _ = write!(out, "<p class=\"note\">{unread}</p>");
     }
+    for sentence in limits::contradictions(report) {
+        let _ = write!(out, "<p class=\"note\">{}</p>", text(&sentence));
+    }
     for loss in &report.losses {
         let _ = write!(out, "<p class=\"note\">{}</p>", text(loss));
     }
@@ -105,7 +109,7 @@ fn head(out: &mut String, health: &Health, report: &Report) {
             out,
             "<p class=\"note\">{} connections are shown as they were up to {} ago.</p>",
             report.stale.connections,
-            super::units::Human(report.stale.age)
+            Human(report.stale.age)
         );
     }
 }
@@ -163,14 +167,19 @@ fn list(out: &mut String, report: &Report, groups: &[Group]) {
     }
 }
 
-/// The paths, their limits, and where these come from.
-fn paths(out: &mut String, paths: &[std::sync::Arc<Path>]) {
+/// The paths, their limits, where these come from, and what was measured of them.
+fn paths(out: &mut String, report: &Report) {
     out.push_str(
         "<h2 id=\"paths\">Paths and their limits</h2><div class=\"scroll\" tabindex=\"0\" role=\"region\" \
          aria-labelledby=\"paths\"><table><thead><tr><th>Path</th><th class=\"n\">Idle \
-         timeout</th><th>Counts</th><th>Source</th></tr></thead><tbody>",
+         timeout</th><th>Counts</th><th>Source</th><th class=\"n\">Longest idle time survived</th><th \
+         class=\"n\">Shortest that broke</th></tr></thead><tbody>",
     );
-    for path in paths {
+    let measured = |span: Option<Millis>| span.map_or_else(|| "not seen".to_owned(), |span| Human(span).to_string());
+    for (at, path) in report.paths.iter().enumerate() {
+        let learned = report.learned.get(at);
+        let survived = measured(learned.and_then(|learned| learned.survived));
+        let broken = measured(learned.and_then(|learned| learned.broken).map(|(shortest, _)| shortest));
         let counts = match path.refreshed_by {
             RefreshedBy::Segment => "any segment",
             RefreshedBy::Payload => "only payload",
@@ -182,7 +191,11 @@ fn paths(out: &mut String, paths: &[std::sync::Arc<Path>]) {
             LimitSource::Default => "assumed: nothing is configured",
         };
         let (name, limit) = (text(&path.name), Limit(path.idle_timeout));
-        let _ = write!(out, "<tr><td>{name}</td><td class=\"n\">{limit}</td><td>{counts}</td><td>{source}</td></tr>");
+        let _ = write!(
+            out,
+            "<tr><td>{name}</td><td class=\"n\">{limit}</td><td>{counts}</td><td>{source}</td>\
+             <td class=\"n\">{survived}</td><td class=\"n\">{broken}</td></tr>"
+        );
     }
     out.push_str("</tbody></table></div>");
 }
