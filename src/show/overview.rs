@@ -11,10 +11,10 @@ use super::escape;
 use super::explain::{fitting_group, languages};
 use super::groups::{Group, Split, groups};
 use super::layout::{self, Row};
-use super::limits;
 use super::table::style;
 use super::units::{Human, Limit};
 use super::why::Why;
+use super::{limits, node_limits};
 use crate::judge::cause::Cause;
 use crate::judge::report::{Direction, Finding, LimitSource, Report};
 use crate::judge::verdict::{Keepalive, Verdict};
@@ -109,7 +109,7 @@ impl<'a> Overview<'a> {
             (all, 1) => format!("1 of {all} connections is at risk"),
             (all, flagged) => format!("{flagged} of {all} connections are at risk"),
         };
-        let paths: Vec<_> = report
+        let mut paths: Vec<_> = report
             .paths
             .iter()
             .map(|path| {
@@ -117,6 +117,7 @@ impl<'a> Overview<'a> {
                 format!("{} {}{assumed}", escape::line(&path.name), Limit(path.idle_timeout))
             })
             .collect();
+        paths.dedup();
         match &paths[..] {
             [] => {}
             [_] => {
@@ -172,6 +173,7 @@ impl<'a> Overview<'a> {
     pub fn notes(&self) -> Vec<String> {
         let report = &*self.report;
         let mut notes: Vec<_> = limits::contradictions(report).map(|text| escape::line(&text).into_owned()).collect();
+        notes.extend(node_limits::notes(report));
         if report.incomplete {
             let unread = match report.namespaces.failed {
                 0 => String::new(),

@@ -10,8 +10,8 @@ mod view;
 use super::escape::html as text;
 use super::groups::{Group, Split, groups};
 use super::json::time;
-use super::limits;
 use super::units::{Human, Limit};
+use super::{limits, node_limits};
 use crate::judge::report::{Finding, LimitSource, Millis, RefreshedBy, Report};
 use crate::judge::verdict::Verdict;
 use crate::remedy;
@@ -101,7 +101,8 @@ fn head(out: &mut String, health: &Health, report: &Report) {
     for sentence in limits::contradictions(report) {
         let _ = write!(out, "<p class=\"note\">{}</p>", text(&sentence));
     }
-    for loss in &report.losses {
+    let notes = node_limits::notes(report);
+    for loss in report.losses.iter().chain(&notes) {
         let _ = write!(out, "<p class=\"note\">{}</p>", text(loss));
     }
     if report.stale.connections > 0 {
