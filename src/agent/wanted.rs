@@ -6,6 +6,7 @@ use crate::judge::policy::filter::Select;
 use crate::judge::policy::filter::facts::{Judged, Subject};
 use crate::judge::report::Finding;
 use crate::judge::verdict::Verdict;
+use crate::owner::Holder;
 use crate::show::groups::idle;
 use crate::show::page::{Sort, View};
 use crate::words;
@@ -53,13 +54,12 @@ impl Wanted {
         let mut rest = Vec::new();
         for (name, value) in query.iter().filter(|(_, value)| !value.trim().is_empty()) {
             match name.as_str() {
-                "sort" => match Sort::ALL.into_iter().find(|sort| sort.name() == value) {
-                    Some(sort) => view.sort = sort,
-                    None => {
-                        let known = Sort::ALL.map(Sort::name);
-                        view.error = Some(format!("sort: `{value}` is not an order{}", words::suggest(value, known)));
-                    }
-                },
+                "sort" => {
+                    let known = Sort::ALL.map(Sort::name);
+                    let unknown = || format!("sort: `{value}` is not an order{}", words::suggest(value, known));
+                    let sort = Sort::ALL.into_iter().find(|sort| sort.name() == value).ok_or_else(unknown);
+                    view.error = sort.map(|sort| view.sort = sort).err().or(view.error);
+                }
                 "refresh" => match value.parse() {
                     Ok(seconds) => view.refresh = seconds,
                     Err(_) => view.error = Some(format!("refresh: `{value}` is not a number of seconds")),
@@ -106,7 +106,7 @@ fn subject(finding: &Finding) -> Subject<'_> {
     Subject {
         judged: Some(judged),
         owner: Some(&finding.owner),
-        program: finding.holder.as_deref().map(|holder| holder.program()),
+        program: finding.holder.as_deref().map(Holder::program),
     }
 }
 

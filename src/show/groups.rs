@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::workload;
@@ -234,7 +235,7 @@ impl Group {
         self.user_timeouts.1 = self.user_timeouts.1.max(user_timeout(finding));
         self.waiting += usize::from(finding.waiting_for_reply);
         if let Some(after) = seconds(finding, self.cause) {
-            self.seconds = join_range(self.seconds, (after, after));
+            self.seconds = Some(join_range(self.seconds, (after, after)));
         }
         if self.worst.len() < MAX_SAMPLES {
             self.worst.push(finding.clone());
@@ -259,7 +260,7 @@ impl Group {
         self.user_timeouts.0 = self.user_timeouts.0.min(other.user_timeouts.0);
         self.user_timeouts.1 = self.user_timeouts.1.max(other.user_timeouts.1);
         self.waiting += other.waiting;
-        self.seconds = other.seconds.map_or(self.seconds, |range| join_range(self.seconds, range));
+        self.seconds = other.seconds.map(|range| join_range(self.seconds, range)).or(self.seconds);
         self.worst.extend(other.worst);
         self.worst.sort_by_key(|finding| (finding.verdict, Reverse(idle(finding))));
         self.worst.truncate(MAX_SAMPLES);
@@ -296,12 +297,16 @@ impl Group {
         let (processes, pods) = (self.processes.len(), self.pods.len());
         let mut text = self.program.clone().unwrap_or_default();
         match self.processes.first() {
-            Some(holder) if processes == 1 => text += &format!("[{}]", holder.pid),
-            _ if processes > 1 && processes != pods => text += &format!(", {processes} processes"),
+            Some(holder) if processes == 1 => {
+                let _ = write!(text, "[{}]", holder.pid);
+            }
+            _ if processes > 1 && processes != pods => {
+                let _ = write!(text, ", {processes} processes");
+            }
             _ => {}
         }
         if pods > 1 {
-            text += &format!(", {pods} pods");
+            let _ = write!(text, ", {pods} pods");
         }
         text.trim_start_matches(", ").to_owned()
     }
@@ -340,6 +345,6 @@ impl Group {
     }
 }
 
-fn join_range(range: Option<(u64, u64)>, other: (u64, u64)) -> Option<(u64, u64)> {
-    Some(range.map_or(other, |range| (range.0.min(other.0), range.1.max(other.1))))
+fn join_range(range: Option<(u64, u64)>, other: (u64, u64)) -> (u64, u64) {
+    range.map_or(other, |range| (range.0.min(other.0), range.1.max(other.1)))
 }

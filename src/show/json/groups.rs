@@ -9,7 +9,7 @@ use super::{SCHEMA, seconds};
 use crate::judge::cause::Cause;
 use crate::judge::report::{Direction, Finding, Report, ServiceEndpoint};
 use crate::judge::verdict::{Keepalive, Verdict};
-use crate::owner::OwnerKind;
+use crate::owner::{Holder, OwnerKind};
 use crate::remedy::target::Target;
 use crate::remedy::{self, RemedyError};
 use crate::show::advice::{help, why};
@@ -50,7 +50,7 @@ impl Remedies {
             ServiceEndpoint::Remote(endpoint) => endpoint.port,
             ServiceEndpoint::Local(port) => port,
         };
-        let program = finding.holder.as_deref().map(|holder| holder.program());
+        let program = finding.holder.as_deref().map(Holder::program);
         let owner = &finding.owner;
         let program_name = program.map(str::to_owned);
         let kind = (owner.kind, owner.container.clone(), finding.direction, port, program_name, finding.keepalive);

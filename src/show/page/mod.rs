@@ -45,10 +45,10 @@ pub fn html(
         None => out.push_str("<p>The first sweep has not finished yet.</p></header><main>"),
         Some((report, findings)) => body(&mut out, view, health, report, findings),
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
         "</main><footer class=\"muted\"><p>keepalive-auditor {} · <a href=\"/metrics\">metrics</a> · <a \
-         href=\"/api/v1/report{}\">report (JSON)</a> · <a href=\"/healthz\">health</a></p></footer></body></html>\n",
+         href=\"/api/v1/report{}\">report (JSON)</a> · <a href=\"/healthz\">health</a></p></footer></body></html>",
         env!("CARGO_PKG_VERSION"),
         text(&view.report_query()),
     );
