@@ -55,7 +55,6 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
     libc::SYS_reboot,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
@@ -87,9 +86,11 @@ const REFUSED_HERE: &[libc::c_long] = &[
     libc::SYS_lchown,
     libc::SYS_iopl,
     libc::SYS_ioperm,
+    libc::SYS_kexec_file_load,
 ];
+/// `kexec_file_load`, whose number libc lacks for musl.
 #[cfg(not(target_arch = "x86_64"))]
-const REFUSED_HERE: &[libc::c_long] = &[];
+const REFUSED_HERE: &[libc::c_long] = &[294];
 
 /// Calls that open a file, and the number of the argument with the flags.
 #[cfg(target_arch = "x86_64")]
