@@ -51,6 +51,7 @@ fn main() {
             for all in ["connections", "namespaces", "memory", "scrape", "start", "steady"] {
                 inside(&[all]);
             }
+            inside(&["steady", "10", "250"]);
         }
         words => inside(words),
     }

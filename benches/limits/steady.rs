@@ -48,7 +48,7 @@ pub fn measure(span: Duration, active: usize) {
     row(
         &format!("3 the agent's CPU, {active} of {NAMESPACES} namespaces active, of one core"),
         100.0 * used / seconds,
-        0.5,
+        if active == 0 { 0.5 } else { 0.3 },
         "%",
     );
 }

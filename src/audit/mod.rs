@@ -42,8 +42,10 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         selection::check(&args, &named, &result.digest, &result.report)?;
         return finish(&args, result, before.as_ref());
     }
+    // a recording holds all counters: what is made of it may compare them
+    let is_single = args.watch.is_none() && args.watch_for.is_none() && args.record.is_none();
     let mut sweeps = Sweeps {
-        host: Host::new(config.paths),
+        host: if is_single { Host::new(config.paths).for_single_sweep() } else { Host::new(config.paths) },
         recorder: args.record.as_deref().map(|path| recording::create(path, args.force, &config.node)).transpose()?,
         span: args.watch_for.unwrap_or_default(),
         reads: Reads { options: args.exact, holders: print::names_programs(&args) },

@@ -5,7 +5,7 @@
 //!
 //! `snmp` is read each time. `netstat` costs three times as much, so it is read again when `snmp` changed. The cost of
 //! a sysctl grows with the number of namespaces, because the kernel keeps all entries of one name in one chain: it is
-//! read in every sixteenth sweep.
+//! read in every sixteenth sweep. A single sweep reads no `netstat`.
 
 use std::collections::HashMap;
 use std::{fs, io};
@@ -20,11 +20,19 @@ const ALL_EVERY: u64 = 16;
 #[derive(Debug, Default)]
 pub struct Reader {
     sweep: u64,
+    /// There is no later sweep to compare with: it reads only what one judgement needs.
+    is_single: bool,
     /// Each namespace's counters, and the sweep that read them.
     known: HashMap<NsId, (Counters, u64)>,
 }
 
 impl Reader {
+    /// For a single sweep.
+    #[must_use]
+    pub fn single() -> Self {
+        Self { is_single: true, ..Self::default() }
+    }
+
     /// Begins a sweep. Drops the namespaces that the last one did not read.
     pub fn begin_sweep(&mut self) {
         let last = self.sweep;
@@ -35,6 +43,12 @@ impl Reader {
     /// The counters of the thread's current namespace, and why some could not be read. Each may be missing. Then those
     /// that show changed connections are missing, and the others have their last known values.
     pub fn read(&mut self, id: NsId) -> (Counters, Option<io::Error>) {
+        if self.is_single {
+            return match snmp() {
+                Ok(counters) => (sysctls(counters, None), None),
+                Err(error) => (Counters::default(), Some(error)),
+            };
+        }
         let known = self.known.get(&id).map(|&(known, _)| known);
         let is_due = self.sweep.wrapping_add(id.0).is_multiple_of(ALL_EVERY);
         match read_again(known, is_due) {
@@ -162,5 +176,13 @@ mod tests {
         reader.begin_sweep();
         reader.begin_sweep();
         assert!(reader.known.is_empty(), "a namespace that was not read is dropped");
+    }
+
+    #[test]
+    fn a_single_sweep_reads_what_its_judgement_needs() {
+        let (read, failed) = Reader::single().read(NsId(1));
+        assert!(failed.is_none(), "{failed:?}");
+        assert!(read.curr_estab.is_some() && read.tcp_keepalive_time.is_some(), "{read:?}");
+        assert_eq!((read.keepalive_probes, read.abort_on_timeout), (None, None), "these are compared with later ones");
     }
 }

@@ -97,6 +97,12 @@ impl Host {
         }
     }
 
+    /// Reads only what one judgement needs, because no sweep follows.
+    #[must_use]
+    pub fn for_single_sweep(self) -> Self {
+        Self { counters: counters::Reader::single(), ..self }
+    }
+
     /// Runs one sweep on a new thread. If that thread cannot start, the sweep reads nothing and reports a loss.
     ///
     /// An error or a panic of the consumer ends the sweep with an error.

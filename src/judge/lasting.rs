@@ -29,15 +29,18 @@ pub fn lasts(
         Keepalive::Off => None,
         Keepalive::Unknown => Some(Millis::ZERO),
     };
+    let expiry = criteria.idle(facts).map(|idle| {
+        let by_watching = criteria.refreshed_by == RefreshedBy::Segment && criteria.overdue_by == OverdueBy::Watch;
+        let watched = if by_watching { until(criteria.idle_timeout, facts.watched) } else { Millis::ZERO };
+        until(criteria.idle_timeout, idle).max(watched)
+    });
     let verdict = match verdict {
         Verdict::Blackholed | Verdict::Unanswered | Verdict::Undetermined => Some(Millis::ZERO),
         Verdict::AppProtected => facts.heartbeats.map(|heartbeats| until(criteria.idle_timeout / 2, heartbeats.ago)),
+        // the path may drop a connection that is not long-lived yet: what it sends after that is lost
+        Verdict::Young if !facts.expired => expiry.into_iter().chain([until(criteria.long_lived, facts.age)]).min(),
         Verdict::Young => Some(until(criteria.long_lived, facts.age)),
-        Verdict::Exposed => criteria.idle(facts).map(|idle| {
-            let by_watching = criteria.refreshed_by == RefreshedBy::Segment && criteria.overdue_by == OverdueBy::Watch;
-            let watched = if by_watching { until(criteria.idle_timeout, facts.watched) } else { Millis::ZERO };
-            until(criteria.idle_timeout, idle).max(watched)
-        }),
+        Verdict::Exposed => expiry,
         Verdict::PeerProtected => facts.peer_probes.map(|probes| until(criteria.idle_timeout, probes.ago)),
         Verdict::Overdue | Verdict::Protected | Verdict::Local => None,
     };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepalive_auditor::judge::policy::{LocalScope, Path, PathRule, Policy, RefreshedBy};
+use keepalive_auditor::judge::report::{Counts, Direction, Tally};
 use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::NsId;
 use keepalive_auditor::socket::Endpoint;
@@ -130,7 +131,8 @@ const PAYLOAD_PORT: u16 = 8443;
 fn two_paths() -> Policy {
     let path = Arc::new(Path {
         name: "proxy".to_owned(),
-        idle_timeout: Duration::from_mins(1),
+        // longer than every KEEPINTVL of these scenes: one that is too long shows up to a quarter of the limit later
+        idle_timeout: Duration::from_mins(2),
         refreshed_by: RefreshedBy::Payload,
         ..Path::default()
     });
@@ -168,6 +170,13 @@ fn hang() -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
     )
 }
 
+/// What was counted, without the longest idle time: a skipping agent takes that of a connection that probes from the
+/// last read.
+fn counted(counts: &Counts) -> BTreeMap<Direction, Tally> {
+    let without = |tally: &Tally| Tally { flagged_wire_idle_max: None, ..tally.clone() };
+    counts.tallies.iter().map(|((_, direction), tally)| (*direction, without(tally))).collect()
+}
+
 #[test]
 fn every_verdict_is_found_in_the_sweep_that_a_dump_would_find_it_in() {
     let scene = (vec(kind(), 1..6), some_time(40), prop::option::of(hang()), some_time(20), lookup_cost());
@@ -181,7 +190,7 @@ fn every_verdict_is_found_in_the_sweep_that_a_dump_would_find_it_in() {
         for (at, (pause, happens)) in before.iter().chain(hang.iter().flatten()).chain(&after).enumerate() {
             node.pass(*pause, happens);
             let (truth, report) = (thorough.sweep_all(&node.namespaces), skipping.sweep_all(&node.namespaces));
-            prop_assert_eq!(&truth.tallies, &report.tallies, "sweep {}", at);
+            prop_assert_eq!(counted(&truth), counted(&report), "sweep {}", at);
             prop_assert_eq!(truth.verdicts, report.verdicts);
             let sums = seen.get();
             seen.set(std::array::from_fn(|verdict| sums[verdict] + truth.verdicts[verdict]));
