@@ -23,7 +23,7 @@ pub enum Traffic {
     None,
     /// A request and an answer of this many bytes every second.
     EachSecond(usize),
-    /// A request some seconds before the limit, and another some seconds before the end.
+    /// A request some seconds before each limit, and another just before the end.
     Recent,
 }
 
@@ -95,7 +95,7 @@ impl Crowd {
     }
 
     /// Lets the applications go on until `end`. Those of [`Traffic::Recent`] speak at these moments.
-    pub fn live(&mut self, recent: [Instant; 2], end: Instant) {
+    pub fn live(&mut self, recent: [Instant; 3], end: Instant) {
         let done = AtomicBool::new(false);
         let (mut busy, mut once): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
         for member in &mut self.0 {

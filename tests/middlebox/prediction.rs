@@ -18,7 +18,7 @@ use crate::support::socket::{Id, Keepalive};
 /// and the agents have watched it.
 const IDLE: Duration = Duration::from_secs(17);
 /// Some connections are used this long after the start: each time before the limit.
-const RECENT: [Duration; 2] = [Duration::from_secs(6), Duration::from_secs(13)];
+const RECENT: [Duration; 3] = [Duration::from_secs(6), Duration::from_secs(11), Duration::from_secs(16)];
 /// The verdicts that say that the next use breaks.
 const BREAKS: [&str; 3] = ["overdue", "blackholed", "unanswered"];
 
