@@ -1,9 +1,9 @@
-//! Who wants to hear of idle times that ended: the histogram of silences, and the limits that are measured.
+//! Counts idle times that ended: in the histogram, and in the limits that are measured.
 
-use crate::judge::assess::silence_keepalive;
+use crate::judge::assess::idle_time_keepalive;
 use crate::judge::limits::LearnedLimits;
 use crate::judge::memory::idle::IdleEnd;
-use crate::judge::memory::{Moment, NamespaceMemory, SHORTEST_SILENCE, TrackedConnection};
+use crate::judge::memory::{Moment, NamespaceMemory, SHORTEST_IDLE_TIME, TrackedConnection};
 use crate::judge::policy::Policy;
 use crate::judge::report::Totals;
 use crate::owner::NsId;
@@ -21,7 +21,7 @@ impl<'a> IdleEnds<'a> {
     pub fn of(self, id: NsId) -> impl FnMut(&NamespaceMemory, &TrackedConnection, &IdleEnd) + use<'a> {
         let Self { policy, totals, limits, now } = self;
         move |memory, tracked, end| {
-            count_silence(policy, totals, now, memory, tracked, end);
+            count_idle_time(policy, totals, now, memory, tracked, end);
             limits.add(policy, (id, memory), tracked, end, now);
         }
     }
@@ -29,11 +29,11 @@ impl<'a> IdleEnds<'a> {
     /// Of namespaces that are gone: they say nothing of a path.
     pub fn of_lost(self) -> impl FnMut(&NamespaceMemory, &TrackedConnection, &IdleEnd) + use<'a> {
         let Self { policy, totals, now, .. } = self;
-        move |memory, tracked, end| count_silence(policy, totals, now, memory, tracked, end)
+        move |memory, tracked, end| count_idle_time(policy, totals, now, memory, tracked, end)
     }
 }
 
-fn count_silence(
+fn count_idle_time(
     policy: &Policy,
     totals: &mut Totals,
     now: Moment,
@@ -41,9 +41,9 @@ fn count_silence(
     tracked: &TrackedConnection,
     end: &IdleEnd,
 ) {
-    if end.silence >= SHORTEST_SILENCE
-        && let Some(keepalive) = silence_keepalive(policy, memory, tracked, now)
+    if end.idle_time >= SHORTEST_IDLE_TIME
+        && let Some(keepalive) = idle_time_keepalive(policy, memory, tracked, now)
     {
-        totals.silences.count(keepalive, end.silence);
+        totals.idle_times.count(keepalive, end.idle_time);
     }
 }

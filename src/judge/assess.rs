@@ -246,7 +246,7 @@ fn finding(
 /// The keepalive state of a connection whose idle time has ended, by traffic or a close. `None` if it is not
 /// long-lived.
 #[must_use]
-pub fn silence_keepalive(
+pub fn idle_time_keepalive(
     policy: &Policy,
     memory: &NamespaceMemory,
     tracked: &TrackedConnection,

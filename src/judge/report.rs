@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::ends::{Outcome, Outcomes};
+use super::idle_times::IdleTimeHistogram;
 pub use super::limits::{Contradiction, LearnedLimit, PeerEndpoint};
 use super::memory::Moment;
 pub use super::memory::heartbeat::Heartbeats;
@@ -12,7 +13,6 @@ pub use super::memory::heartbeat::kinds::Protocol as HeartbeatsOf;
 pub use super::memory::{Millis, PeerProbes, Unanswered, Waits};
 pub use super::policy::node_limits::Cloud;
 pub use super::policy::{LimitSource, OverdueBy, Path, RefreshedBy};
-use super::silence::SilenceHistogram;
 use super::verdict::{Keepalive, Verdict};
 use crate::owner::{Holder, NsId, Owner};
 use crate::socket::{Cookie, Endpoint, KeepaliveOptions, Timer};
@@ -238,8 +238,8 @@ pub struct Totals {
     pub failures: BTreeMap<&'static str, u64>,
     /// The issues in the search for owners, by kind.
     pub owner_issues: BTreeMap<String, u64>,
-    /// The silences that ended.
-    pub silences: SilenceHistogram,
+    /// The idle times that ended.
+    pub idle_times: IdleTimeHistogram,
     /// The flagged connections that ended.
     pub ended: EndedTotals,
 }

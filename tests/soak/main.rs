@@ -40,15 +40,15 @@ fn soak(span: Duration) {
     let mut oracle = Oracle::new();
     let start = Instant::now();
     let before = Usage::of(&agent);
-    let (mut asked, mut told) = (Instant::now(), Instant::now());
+    let (mut asked, mut reported) = (Instant::now(), Instant::now());
     while start.elapsed() < span {
         fleet.run_due();
         if asked.elapsed() > Duration::from_millis(700) {
             asked = Instant::now();
             oracle.check(&agent.report(), &fleet);
         }
-        if told.elapsed() > Duration::from_secs(60) {
-            told = Instant::now();
+        if reported.elapsed() > Duration::from_mins(1) {
+            reported = Instant::now();
             println!("{:>5} s: {oracle}", start.elapsed().as_secs());
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -116,7 +116,7 @@ impl Oracle {
                 }
             }
             (Some((_, latest)), verdict) => {
-                // The silence is watched from the sweep after its beginning on: the rule allows it one idle timeout
+                // The idle time is watched from the sweep after its beginning on: the rule allows it one idle timeout
                 // later.
                 if from > latest.max(began) + INTERVAL + LIMIT + INTERVAL + SLACK {
                     self.fail("missed overdue", about());
@@ -142,7 +142,7 @@ impl Oracle {
                     Kind::PeerKept => verdict == "peer_protected" || !old,
                     Kind::Masked => verdict == "undetermined",
                     Kind::Switched => verdict == "protected" || !settled,
-                    // After a silence it takes two probes to know that they come in time.
+                    // After an idle time it takes two probes to know that they come in time.
                     Kind::PeerSwitched => verdict == "peer_protected" || !trusted,
                     Kind::Idle | Kind::Late => false,
                 };

@@ -8,7 +8,7 @@ use super::packed::{TimerAndRetransmits, U24};
 use crate::socket::{Cookie, Endpoint, Timer};
 
 /// Shorter idle times are not counted: they are very frequent, and no middlebox drops a connection so soon.
-pub const SHORTEST_SILENCE: Millis = Millis::from_secs(30);
+pub const SHORTEST_IDLE_TIME: Millis = Millis::from_secs(30);
 
 /// The state of the keepalive timer. It is kept across samples in which another timer masks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -294,7 +294,7 @@ impl TrackedConnection {
     }
 
     /// The wire idle time at the last sample. `now` may be any later moment.
-    pub(super) fn last_silence(&self, now: Moment) -> Millis {
+    pub(super) fn last_idle_time(&self, now: Moment) -> Millis {
         self.wire_idle(self.sampled_at(now)).unwrap_or_default()
     }
 

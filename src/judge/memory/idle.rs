@@ -32,8 +32,8 @@ pub enum EndedBy {
 pub struct IdleEnd {
     /// How it ended.
     pub by: EndedBy,
-    /// What counts as an ended silence: see [`Tracker::end_read`](super::Tracker::end_read). None where none ended.
-    pub silence: Millis,
+    /// What counts as an ended idle time: see [`Tracker::end_read`](super::Tracker::end_read). None where none ended.
+    pub idle_time: Millis,
     /// Since the last segment of any kind.
     pub on_wire: IdleTime,
     /// Since the last payload; none where no payload ended it.
@@ -51,7 +51,7 @@ pub struct IdleTime {
 
 impl IdleEnd {
     fn is_long(&self) -> bool {
-        self.silence.max(self.on_wire.at_most).max(self.of_payload.at_most) >= SHORTEST_IDLE
+        self.idle_time.max(self.on_wire.at_most).max(self.of_payload.at_most) >= SHORTEST_IDLE
     }
 }
 
@@ -91,7 +91,7 @@ impl AwaitedAnswers {
 
 impl TrackedConnection {
     /// The idle time that ended between this sample and `after`, which is a later one of the same socket.
-    pub(super) fn idle_end(&self, after: &Self, by: EndedBy, silence: Option<Millis>, now: Moment) -> IdleEnd {
+    pub(super) fn idle_end(&self, after: &Self, by: EndedBy, idle_time: Option<Millis>, now: Moment) -> IdleEnd {
         let before = self.sampled_at(now);
         let elapsed = now.since(before);
         // Only its payload shows when the local side sent, or last sent it again.
@@ -106,7 +106,7 @@ impl TrackedConnection {
         let of_payload = payload.and_then(|_| Some(bounds(self.data_idle(before)?, self.data_idle(now)?)));
         IdleEnd {
             by,
-            silence: silence.unwrap_or_default(),
+            idle_time: idle_time.unwrap_or_default(),
             on_wire: bounds(self.watched_idle(before, elapsed), self.wire_idle(now).unwrap_or_default()),
             of_payload: of_payload.unwrap_or_default(),
         }
@@ -114,12 +114,12 @@ impl TrackedConnection {
 
     /// The idle time that ends because the connection is gone at `now`.
     pub(super) fn idle_at_close(&self, now: Moment) -> IdleEnd {
-        self.idle_end(self, EndedBy::Close, Some(self.last_silence(now)), now)
+        self.idle_end(self, EndedBy::Close, Some(self.last_idle_time(now)), now)
     }
 
     /// The idle time that ends because its namespace is gone at `now`.
     pub(super) fn idle_when_lost(&self, now: Moment) -> IdleEnd {
-        IdleEnd { by: EndedBy::Loss, silence: self.last_silence(now), ..IdleEnd::default() }
+        IdleEnd { by: EndedBy::Loss, idle_time: self.last_idle_time(now), ..IdleEnd::default() }
     }
 
     /// For how long nothing was on the wire, so far as we know of the peer's probes: no clock shows those before the

@@ -24,7 +24,7 @@ use crate::owner::{Holder, NsId};
 use crate::socket::{KeepaliveOptions, Socket};
 use baseline::Activity;
 pub use clock::{Millis, Moment};
-pub use connection::{KeepaliveTimer, LastSample, PeerProbes, SHORTEST_SILENCE, TrackedConnection, Unanswered};
+pub use connection::{KeepaliveTimer, LastSample, PeerProbes, SHORTEST_IDLE_TIME, TrackedConnection, Unanswered};
 pub use half_closed::{HalfClosed, Waits};
 use idle::IdleEnd;
 pub use namespace::{NamespaceMemory, Origin};

@@ -202,7 +202,7 @@ impl NamespaceMemory {
         self.drop_unused_origins();
     }
 
-    /// Drops the origins of which no connection is left.
+    /// Drops the origins that no connection uses.
     fn drop_unused_origins(&mut self) {
         let mut kept = Vec::new();
         let mut new_positions = vec![None; self.origins.len()];

@@ -57,7 +57,7 @@ impl TrackedConnection {
         if !received && !sent && (counts_segments || clocks_ran_on) {
             return None;
         }
-        let silence = before.last_silence(now);
+        let idle_time = before.last_idle_time(now);
         // Data and answers to our own probes restart a clock. One segment in each direction without a restarted clock
         // is a probe of the peer and its answer, because nothing is received for our own unanswered probes. An idle
         // time that is too short to measure does not count.
@@ -75,7 +75,7 @@ impl TrackedConnection {
             self.set(EXPIRED | STALE, false);
         }
         let by = if received { EndedBy::Answer } else { EndedBy::Send };
-        Some(before.idle_end(self, by, Some(silence), now))
+        Some(before.idle_end(self, by, Some(idle_time), now))
     }
 
     /// Copies the current values of the kernel.

@@ -61,7 +61,7 @@ impl Select {
         self.filter.as_ref().is_none_or(|filter| filter.eval(local(), remote(), &Subject::default()) != Some(false))
     }
 
-    /// Whether a connection is shown, of which this is known. What is not known does not fit.
+    /// Whether a connection with these facts is shown. A fact that is not known does not fit.
     #[must_use]
     pub fn takes_judged<'a>(
         &self,
@@ -158,7 +158,7 @@ impl Op {
 }
 
 impl Filter {
-    /// Whether a connection with these ends fits, of which nothing else is known.
+    /// Whether a connection fits if only its two ends are known.
     #[must_use]
     pub fn matches(&self, local: Endpoint, remote: Endpoint) -> bool {
         self.eval(local, remote, &Subject::default()) == Some(true)

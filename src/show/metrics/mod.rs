@@ -14,8 +14,8 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
+use crate::judge::idle_times::{BUCKETS, IdleTimes};
 use crate::judge::report::{LearnedLimit, Millis, Outcome, Path, Report};
-use crate::judge::silence::{BUCKETS, Silences};
 use crate::judge::verdict::{Keepalive, Verdict};
 use exposition::{Buckets, Values, family, float, histogram, seconds};
 use families::Family;
@@ -131,7 +131,7 @@ fn sweep(report: &Report, dropped: u64) -> Vec<MetricFamily> {
     let ended = Outcome::ALL.into_iter().zip(report.totals.ended.node);
     let outcomes = ended.map(|(outcome, count)| (outcome.name().to_owned(), float(count)));
     vec![
-        silences(report),
+        idle_times(report),
         by(&families::IDLE_TIMEOUT_SECONDS, idle_timeouts(report)),
         by(&families::PATH_IDLE_SURVIVED_SECONDS, learned(report, |learned| learned.survived, Ord::max)),
         by(&families::PATH_IDLE_BROKEN_SECONDS, learned(report, |learned| Some(learned.broken?.0), Ord::min)),
@@ -199,18 +199,18 @@ fn path_info(report: &Report) -> Vec<(Values, f64)> {
     paths.into_iter().map(|values| (values.to_vec(), 1.0)).collect()
 }
 
-fn silences(report: &Report) -> MetricFamily {
+fn idle_times(report: &Report) -> MetricFamily {
     #[expect(clippy::cast_precision_loss, reason = "bucket bounds are small")]
     let bounds: Vec<f64> = BUCKETS.iter().map(|&bound| bound as f64).collect();
     let series = Keepalive::ALL
         .into_iter()
-        .zip(&report.totals.silences.0)
-        .filter(|(_, silences)| **silences != Silences::default())
-        .map(|(keepalive, silences)| Buckets {
+        .zip(&report.totals.idle_times.0)
+        .filter(|(_, idle_times)| **idle_times != IdleTimes::default())
+        .map(|(keepalive, idle_times)| Buckets {
             values: Values::from([keepalive.name().to_owned()]),
-            counts: &silences.counts,
+            counts: &idle_times.counts,
             bounds: &bounds,
-            sum: silences.sum,
+            sum: idle_times.sum,
         });
     histogram(&families::SILENCE_SECONDS, series.collect())
 }

@@ -8,7 +8,7 @@ pub const BUCKETS: [u64; 15] = [30, 60, 120, 180, 240, 300, 350, 600, 900, 1200,
 
 /// The ended idle times of connections with one keepalive state. Counts only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Silences {
+pub struct IdleTimes {
     /// The number in each bucket, not cumulative. The last bucket is for all longer ones.
     pub counts: [u64; BUCKETS.len() + 1],
     /// Their sum in seconds.
@@ -17,15 +17,15 @@ pub struct Silences {
 
 /// The ended idle times by keepalive state, in the order of [`Keepalive::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SilenceHistogram(pub [Silences; Keepalive::COUNT]);
+pub struct IdleTimeHistogram(pub [IdleTimes; Keepalive::COUNT]);
 
-impl SilenceHistogram {
+impl IdleTimeHistogram {
     /// Counts one idle time that has ended.
-    pub fn count(&mut self, keepalive: Keepalive, silence: Millis) {
-        let silences = &mut self.0[keepalive as usize];
-        let bucket = BUCKETS.partition_point(|&bound| Millis::from_secs(bound) < silence);
-        silences.counts[bucket] += 1;
-        silences.sum += silence.as_secs_f64();
+    pub fn count(&mut self, keepalive: Keepalive, idle_time: Millis) {
+        let idle_times = &mut self.0[keepalive as usize];
+        let bucket = BUCKETS.partition_point(|&bound| Millis::from_secs(bound) < idle_time);
+        idle_times.counts[bucket] += 1;
+        idle_times.sum += idle_time.as_secs_f64();
     }
 }
 
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn an_idle_time_counts_in_the_bucket_whose_bound_it_does_not_exceed() {
-        let mut histogram = SilenceHistogram::default();
+        let mut histogram = IdleTimeHistogram::default();
         for ms in [30_000, 350_000, 350_001, 500_000_000] {
             histogram.count(Keepalive::Off, Millis::new(ms));
         }
