@@ -33,7 +33,7 @@ async function looks(width, colorScheme) {
     const started = Date.now();
     await page.goto(url);
     const took = Date.now() - started;
-    assert.ok(took < 1000 * (process.env.CI_SLOWER ?? 3), `loaded after ${took} ms`);
+    assert.ok(took < 8000, `loaded after ${took} ms by an unoptimized build`);
     for (const state of ["closed", "open"]) {
         if (state === "open") {
             await page.locator("summary").first().click();
@@ -65,7 +65,8 @@ async function works() {
     await page.keyboard.type("dport = :5432");
     await page.keyboard.press("Enter");
     await page.waitForURL(/filter=dport/);
-    assert.equal(await groups(), 1);
+    const shown = await page.locator("details.group summary").allInnerTexts();
+    assert.ok(shown.length > 0 && shown.every((line) => line.includes(":5432")), `${shown}`);
     assert.equal(await page.getByLabel("Filter, as in ss").inputValue(), "dport = :5432");
 
     const summary = page.locator("summary").first();
