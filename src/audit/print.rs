@@ -80,7 +80,9 @@ pub fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -
     match format(args) {
         Format::Groups => Overview::new(Cow::Borrowed(report), found.iter(), args.all).write(out, screen(args)),
         format @ (Format::Table | Format::Wide) => {
-            table::write(out, report, findings, table::Options { wide: format == Format::Wide, color: has_color() })
+            let terminal = io::stdout().is_terminal();
+            let options = table::Options { wide: format == Format::Wide, color: has_color(), terminal };
+            table::write(out, report, findings, options)
         }
         Format::Json => {
             serde_json::to_writer_pretty(&mut *out, &Document { report, findings })?;

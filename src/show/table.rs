@@ -19,6 +19,8 @@ pub struct Options {
     pub wide: bool,
     /// Verdicts in colour.
     pub color: bool,
+    /// For a person at a terminal: a pipe gets the timer as `ss -o` writes it.
+    pub terminal: bool,
 }
 
 /// The most owners whose half-closed sockets the summary names.
@@ -33,7 +35,7 @@ pub(super) struct Column {
     /// Numbers end at the same place.
     number: bool,
     cell: fn(&Finding) -> String,
-    /// The cell of the table for people, where it differs from that of the wide one.
+    /// The cell for a person at a terminal, where it differs.
     plain: Option<fn(&Finding) -> String>,
 }
 
@@ -45,7 +47,7 @@ const fn wide(title: &'static str, help: &'static str, cell: fn(&Finding) -> Str
     Column { title, help, wide: true, number: false, cell, plain: None }
 }
 
-/// With another cell in the table for people.
+/// With another cell for a person at a terminal.
 const fn plain(column: Column, plain: fn(&Finding) -> String) -> Column {
     Column { plain: Some(plain), ..column }
 }
@@ -75,9 +77,9 @@ pub(super) const COLUMNS: [Column; 17] = [
     plain(
         narrow(
             "TIMER",
-            "The timer that the kernel reports. The wide table writes it as `ss -o` does: name, time until it fires, \
-             and\n\
-             retransmissions or unanswered probes.",
+            "The timer that the kernel reports. Pipes and the wide table get it as `ss -o` writes it: name, time until \
+             it fires,\n\
+             and retransmissions or unanswered probes.",
             |finding| SsTimer(finding).to_string(),
         ),
         |finding| PlainTimer(finding).to_string(),
@@ -157,7 +159,9 @@ pub fn write<I: Iterator<Item: Borrow<Finding>>>(
 ) -> io::Result<()> {
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| options.wide || !column.wide).collect();
     let cells = |finding: &Finding| -> Vec<String> {
-        let cell = |column: &&Column| column.plain.filter(|_| !options.wide).unwrap_or(column.cell)(finding);
+        let cell = |column: &&Column| {
+            column.plain.filter(|_| options.terminal && !options.wide).unwrap_or(column.cell)(finding)
+        };
         columns.iter().map(|column| escape::line(&cell(column)).into_owned()).collect()
     };
     let mut widths: Vec<usize> = columns.iter().map(|column| column.title.len()).collect();

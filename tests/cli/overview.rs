@@ -117,7 +117,7 @@ fn each_overview_is_its_golden_file() {
             // a list is not fitted: a pipe has no width
             let mut out = Vec::new();
             let flagged = || report.findings.iter().filter(|finding| finding.verdict.flagged());
-            let options = table::Options { wide, color: false };
+            let options = table::Options { wide, color: false, terminal: true };
             table::write(&mut out, &report, flagged, options).expect("a String takes everything");
             compare(format!("list-{name}"), String::from_utf8(out).expect("UTF-8"));
         }
