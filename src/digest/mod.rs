@@ -198,9 +198,7 @@ impl Digest {
                 for (id, owner) in cgroups {
                     self.owners.cgroups.insert(*id, Arc::new(owner.clone()));
                 }
-                for (inode, owner) in inodes {
-                    self.owners.inodes.insert(*inode, Arc::new(owner.clone()));
-                }
+                self.owners.add_holders(inodes);
                 for (kind, count) in issues {
                     let total = self.totals.owner_issues.entry(kind.clone()).or_default();
                     *total = total.saturating_add(*count);

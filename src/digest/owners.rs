@@ -1,7 +1,9 @@
 //! Stores the owners from all sources, and chooses between two names for one socket.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
 
 use crate::judge::groups::OwnerOf;
 use crate::judge::memory::Tracker;
@@ -40,13 +42,27 @@ impl KnownOwners {
         self.cgroups.retain(|id, _| needed.contains(id));
         if !self.inodes.is_empty() {
             let connections = tracker.namespaces().flat_map(|(_, memory)| memory.connections());
-            let open: BTreeSet<_> = connections.map(|tracked| tracked.inode).collect();
+            let inodes = connections.map(|tracked| tracked.inode);
+            let open: HashSet<_> = inodes.filter(|inode| self.inodes.contains_key(inode)).collect();
             self.inodes.retain(|inode, _| open.contains(inode));
         }
     }
 }
 
 impl KnownOwners {
+    /// Stores the holders of sockets. Holders that are alike become one owner, so that comparing them costs nothing.
+    pub fn add_holders(&mut self, holders: &BTreeMap<u32, Owner>) {
+        let mut distinct: BTreeSet<Arc<Owner>> = BTreeSet::new();
+        for (inode, holder) in holders {
+            let owner = distinct.get(holder).cloned().unwrap_or_else(|| {
+                let owner = Arc::new(holder.clone());
+                distinct.insert(owner.clone());
+                owner
+            });
+            self.inodes.insert(*inode, owner);
+        }
+    }
+
     /// Every owner that is known.
     pub fn all(&self) -> impl Iterator<Item = &Owner> {
         self.cgroups.values().chain(self.inodes.values()).chain(self.namespaces.values()).map(|owner| &**owner)
@@ -84,6 +100,10 @@ impl OwnerOf for KnownOwners {
             _ => namespace,
         };
         best.cloned().unwrap_or_default()
+    }
+
+    fn knows_inode(&self, inode: u32) -> bool {
+        self.inodes.contains_key(&inode)
     }
 
     fn by_inode(&self, namespace: NsId, cgroup: Option<u64>) -> bool {

@@ -18,17 +18,27 @@ pub trait OwnerOf {
     fn owner(&self, namespace: NsId, cgroup: Option<u64>, inode: u32) -> Arc<Owner>;
     /// Whether the inodes of these sockets give better owners than their namespace and cgroup.
     fn by_inode(&self, namespace: NsId, cgroup: Option<u64>) -> bool;
+    /// Whether a holder of this inode is known. Without one, all sockets of a namespace and cgroup have one owner.
+    fn knows_inode(&self, inode: u32) -> bool;
 }
 
 /// The owners of one namespace's connections.
 pub(super) struct Groups<'a> {
     all: Vec<Group<'a>>,
-    /// Positions in `all`, by origin. `None` if only inodes name owners.
-    by_origin: Vec<Option<usize>>,
+    /// By origin.
+    by_origin: Vec<OfOrigin>,
     id: NsId,
     memory: &'a NamespaceMemory,
     policy: &'a Policy,
     owners: &'a dyn OwnerOf,
+}
+
+/// The group of the connections from one origin.
+struct OfOrigin {
+    /// Its position in `all`.
+    at: usize,
+    /// Only for sockets whose holder is not known: a known one may be another owner.
+    if_unknown: bool,
 }
 
 /// The connections of one owner.
@@ -59,9 +69,9 @@ type FlaggedKey = (Option<ServiceEndpoint>, *const Path, Verdict);
 impl<'a> Groups<'a> {
     pub fn new(id: NsId, memory: &'a NamespaceMemory, policy: &'a Policy, owners: &'a dyn OwnerOf) -> Self {
         let mut groups = Self { all: Vec::new(), by_origin: Vec::new(), id, memory, policy, owners };
-        let by_origin = memory.origins().iter().map(|origin| {
-            let one = !owners.by_inode(id, origin.cgroup);
-            one.then(|| groups.position(owners.owner(id, origin.cgroup, 0)))
+        let by_origin = memory.origins().iter().map(|origin| OfOrigin {
+            at: groups.position(owners.owner(id, origin.cgroup, 0)),
+            if_unknown: owners.by_inode(id, origin.cgroup),
         });
         groups.by_origin = by_origin.collect();
         groups
@@ -81,18 +91,20 @@ impl<'a> Groups<'a> {
 
     /// The group of a connection.
     pub fn of(&mut self, tracked: &TrackedConnection) -> &mut Group<'a> {
-        let at = if let Some(&Some(at)) = self.by_origin.get(tracked.origin()) {
-            at
-        } else {
-            let cgroup = self.memory.origin(tracked).cgroup;
-            self.position(self.owners.owner(self.id, cgroup, tracked.inode))
+        let at = match self.by_origin.get(tracked.origin()) {
+            Some(of) if !of.if_unknown || !self.owners.knows_inode(tracked.inode) => of.at,
+            _ => {
+                let cgroup = self.memory.origin(tracked).cgroup;
+                self.position(self.owners.owner(self.id, cgroup, tracked.inode))
+            }
         };
         &mut self.all[at]
     }
 
     /// Adds the counts to the tallies of the node. Returns the owner of each origin, if origins name owners.
     pub fn pour_into(self, tallies: &mut BTreeMap<(Arc<Owner>, Direction), Tally>) -> Vec<Option<Arc<Owner>>> {
-        let by_origin = self.by_origin.iter().map(|&at| Some(self.all[at?].owner.clone())).collect();
+        let owner = |of: &OfOrigin| (!of.if_unknown).then(|| self.all[of.at].owner.clone());
+        let by_origin = self.by_origin.iter().map(owner).collect();
         for group in self.all {
             for (direction, counts) in [Direction::Inbound, Direction::Outbound].into_iter().zip(group.counts) {
                 if counts.by_state.iter().flatten().any(|&count| count > 0) {

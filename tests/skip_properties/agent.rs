@@ -120,4 +120,8 @@ impl OwnerOf for Nobody {
     fn by_inode(&self, _: NsId, _: Option<u64>) -> bool {
         false
     }
+
+    fn knows_inode(&self, _: u32) -> bool {
+        false
+    }
 }
