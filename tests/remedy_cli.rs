@@ -71,11 +71,45 @@ fn the_lists_go_to_stdout() {
     assert!(stdout(&profiles).contains("\naws-nlb "), "{}", stdout(&profiles));
 }
 
+fn recording(case: &str) -> String {
+    format!("{}/tests/sweeps/{case}/sweep.jsonl", env!("CARGO_MANIFEST_DIR"))
+}
+
 #[test]
-fn prose_does_not_go_with_json() {
-    for flags in [&["--explain"][..], &["--compare", "before.jsonl"][..]] {
-        let output = run(&[&["audit", "--format", "json"], flags].concat());
-        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""));
-        assert!(stderr(&output).contains(flags[0]), "{}", stderr(&output));
+fn an_explanation_has_a_json_form() {
+    let output = run(&[
+        "audit",
+        "--replay",
+        &recording("keepalive-off"),
+        "--long-lived",
+        "1ms",
+        "--explain",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let document: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("one document");
+    let group = &document["groups"][0];
+    assert_eq!((&document["flagged"], &group["cause"]), (&1.into(), &"keepalive_off".into()), "{document}");
+    assert!(group["remedies"].as_array().is_some_and(|remedies| !remedies.is_empty()), "{document}");
+}
+
+#[test]
+fn a_comparison_ends_with_3_where_a_change_did_not_take_effect_in_either_form() {
+    for (before, after, status, took_effect) in [
+        ("keepalive-off", "keepidle-60s", 0, Some(true)),
+        ("keepalive-off", "keepalive-default", 3, Some(false)),
+        // no connection is new: nothing shows whether the change works
+        ("keepalive-off", "keepalive-off", 0, None),
+        ("keepidle-60s", "keepidle-60s", 0, None),
+    ] {
+        let (before, after) = (recording(before), recording(after));
+        let compare = ["audit", "--replay", &after, "--compare", &before];
+        let output = run(&[&compare[..], &["--format", "json"]].concat());
+        assert_eq!(output.status.code(), Some(status), "{before} {after}: {}", stderr(&output));
+        let document: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("one document");
+        assert_eq!(document["took_effect"], serde_json::json!(took_effect), "{before} {after}: {document}");
+        let output = run(&compare);
+        assert_eq!(output.status.code(), Some(status), "{before} {after}: {}", stderr(&output));
     }
 }

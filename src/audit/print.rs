@@ -31,14 +31,14 @@ pub fn names_programs(args: &AuditArgs) -> bool {
     named || args.explain || args.compare.is_some() || args.record.is_some()
 }
 
-/// Writes everything; whether a change that `--compare` shows took effect.
+/// Writes everything. False if `--compare` shows a change that did not take effect.
 pub fn all(out: &mut impl Write, args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) -> Result<bool> {
     let is_json = matches!(format(args), Format::Json | Format::Jsonl);
     if let Some(before) = before {
         let report = result.into_report();
         let text = if is_json { pretty(&json::comparison(before, &report))? } else { compare(before, &report) };
         write(out, &text)?;
-        return Ok(took_effect(before, &report));
+        return Ok(took_effect(before, &report) != Some(false));
     }
     if args.explain && is_json {
         write(out, &pretty(&json::explanation(&result.into_report())?)?)?;

@@ -97,10 +97,16 @@ pub fn compare(before: &Report, after: &Report) -> String {
     paragraphs.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether no change failed, not even in part.
+/// Whether every change took effect. `None` if no new connection shows it.
 #[must_use]
-pub fn took_effect(before: &Report, after: &Report) -> bool {
-    changes(before, after).values().all(|change| !matches!(change.effect(), Effect::Failed | Effect::Partly))
+pub fn took_effect(before: &Report, after: &Report) -> Option<bool> {
+    let changes = changes(before, after);
+    let effects = || changes.values().map(Change::effect);
+    if effects().any(|effect| matches!(effect, Effect::Failed | Effect::Partly)) {
+        return Some(false);
+    }
+    let is_shown = !changes.is_empty() && effects().all(|effect| effect != Effect::Unseen);
+    is_shown.then_some(true)
 }
 
 impl Effect {

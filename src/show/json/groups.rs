@@ -13,7 +13,7 @@ use crate::owner::{Holder, OwnerKind};
 use crate::remedy::target::Target;
 use crate::remedy::{self, RemedyError};
 use crate::show::advice::{help, why};
-use crate::show::compare::{Effect, changes};
+use crate::show::compare::{changes, took_effect};
 use crate::show::explain::{fitting_group, languages};
 use crate::show::fit::{Subject, fitting};
 use crate::show::groups::{Group, Split, groups};
@@ -155,7 +155,6 @@ fn details(subject: &Subject<'_>, target: &Target) -> Value {
 #[must_use]
 pub fn comparison(before: &Report, after: &Report) -> Value {
     let changes = changes(before, after);
-    let failed = changes.values().any(|change| matches!(change.effect(), Effect::Failed | Effect::Partly));
     let changes = changes.iter().map(|((workload, direction, endpoint), change)| {
         json!({
             "workload": workload,
@@ -174,7 +173,7 @@ pub fn comparison(before: &Report, after: &Report) -> Value {
         "schema": SCHEMA,
         "node": after.node,
         "version": env!("CARGO_PKG_VERSION"),
-        "took_effect": !failed,
+        "took_effect": took_effect(before, after),
         "changes": changes.collect::<Vec<_>>(),
     })
 }
