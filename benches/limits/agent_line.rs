@@ -12,6 +12,12 @@ use keepalive_auditor::judge::report::Report;
 
 use crate::measure::{Cpu, cost};
 
+/// The cgroup v2 tree of a hybrid host. Without it the holders of all sockets would be looked up there, and the result
+/// would not hold for other hosts.
+pub fn unified() -> Option<PathBuf> {
+    Some(PathBuf::from("/sys/fs/cgroup/unified")).filter(|tree| tree.is_dir())
+}
+
 /// The state that an agent keeps between sweeps.
 pub struct Line {
     host: Host,
@@ -23,7 +29,12 @@ impl Line {
     /// flagged ones cost more than young ones. Nothing is skipped. Everything else has its default.
     pub fn over(directories: &[&str]) -> Self {
         let netns_dir = directories.iter().map(PathBuf::from).collect();
-        let common = Common { long_lived: Some(Duration::from_millis(1)), netns_dir, ..Common::default() };
+        let common = Common {
+            long_lived: Some(Duration::from_millis(1)),
+            netns_dir,
+            cgroup_root: unified(),
+            ..Common::default()
+        };
         let config =
             AgentConfig::new(&common, &AgentArgs::default(), &ConfigFile::default()).expect("defaults are valid");
         Self { host: Host::new(config.config.paths), digest: Digest::new(Arc::new(config.config.policy)) }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use keepalive_auditor::wire::inet_diag::Request;
 
-use crate::agent_line::Line;
+use crate::agent_line::{Line, unified};
 use crate::load::{NETNS, Node};
 use crate::measure::{Cpu, Runs, cost, cost_of};
 use crate::raw;
@@ -59,9 +59,16 @@ fn compare(node: &Node) -> Compared {
         compared.raw.add(raw_cost(near, &[Request::BothFamilies]));
         compared.ours.add(line.sweep().0);
         compared.ss.add(near.enter(|| cost_of(Command::new("ss").arg("-tnoi"))));
-        compared.audit.add(cost_of(&mut command(&["audit", "--long-lived", "1ms"])));
+        compared.audit.add(cost_of(&mut audit()));
     }
     compared
+}
+
+/// An audit on a host with cgroup v2.
+fn audit() -> Command {
+    let mut audit = command(&["audit", "--long-lived", "1ms"]);
+    audit.args(unified().map(|tree| ["--cgroup-root".into(), tree.into_os_string()]).into_iter().flatten());
+    audit
 }
 
 /// The cost of the raw loop in a namespace.
