@@ -135,9 +135,9 @@ def ip(*arguments):
     subprocess.run(["ip", *arguments], check=True)
 
 
-def auditor(*arguments):
+def auditor(*arguments, status=0):
     done = subprocess.run([AUDITOR, *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode != 0:
+    if done.returncode != status:
         raise AssertionError(f"{arguments} ended with {done.returncode}: {done.stderr}")
     return done.stdout
 
