@@ -1,7 +1,5 @@
 //! Computes how long a verdict holds if the only traffic is the local side's keepalive probes.
 
-use std::time::Duration;
-
 use super::memory::Millis;
 use super::policy::{OverdueBy, RefreshedBy};
 use super::verdict::{Criteria, Facts, Keepalive, Verdict};
@@ -21,7 +19,7 @@ pub fn lasts(
         // retransmissions and probes without a route change no counter, and become unanswered by time alone
         return Some(Millis::ZERO);
     }
-    let until = |limit: Duration, passed| Millis::from(limit).saturating_sub(passed);
+    let until = |limit: Millis, passed| limit.saturating_sub(passed);
     let timer = match keepalive {
         Keepalive::On if keepidle_is_final => None,
         // the next time the timer fires, KEEPIDLE may turn out longer, or a probe ends the idle time
@@ -36,7 +34,7 @@ pub fn lasts(
     });
     let verdict = match verdict {
         Verdict::Blackholed | Verdict::Unanswered | Verdict::Undetermined => Some(Millis::ZERO),
-        Verdict::AppProtected => facts.heartbeats.map(|heartbeats| until(criteria.idle_timeout / 2, heartbeats.ago)),
+        Verdict::AppProtected => facts.heartbeats.map(|heartbeats| until(criteria.idle_timeout.half(), heartbeats.ago)),
         // the path may drop a connection that is not long-lived yet: what it sends after that is lost
         Verdict::Young if !facts.expired => expiry.into_iter().chain([until(criteria.long_lived, facts.age)]).min(),
         Verdict::Young => Some(until(criteria.long_lived, facts.age)),

@@ -1,7 +1,5 @@
 //! Computes the keepalive state and the verdict of one connection from its facts.
 
-use std::time::Duration;
-
 use super::memory::heartbeat::Heartbeats;
 use super::memory::keepidle::SAME_MS;
 use super::memory::{KeepaliveTimer, Millis, PeerProbes, Unanswered};
@@ -168,11 +166,11 @@ impl Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Criteria {
     /// The shortest time after which a middlebox on the path drops an idle connection.
-    pub idle_timeout: Duration,
+    pub idle_timeout: Millis,
     /// What restarts that time.
     pub refreshed_by: RefreshedBy,
     /// From this age on a connection is long-lived.
-    pub long_lived: Duration,
+    pub long_lived: Millis,
     /// What makes a connection overdue.
     pub overdue_by: OverdueBy,
 }
@@ -194,9 +192,9 @@ impl Criteria {
     #[must_use]
     pub fn new(path: &Path, policy: &Policy) -> Self {
         Self {
-            idle_timeout: path.idle_timeout,
+            idle_timeout: path.idle_timeout.into(),
             refreshed_by: path.refreshed_by,
-            long_lived: policy.long_lived,
+            long_lived: policy.long_lived.into(),
             overdue_by: policy.overdue_by,
         }
     }
@@ -204,7 +202,7 @@ impl Criteria {
     /// Whether an idle time has reached the idle timeout.
     #[must_use]
     pub fn reached(&self, idle: Millis) -> bool {
-        idle >= self.idle_timeout.into()
+        idle >= self.idle_timeout
     }
 
     /// The time since something last refreshed the path.
@@ -270,20 +268,21 @@ fn is_lost(facts: &Facts) -> bool {
 /// The timer wheel fires late by up to an eighth of the timeout (measured: KEEPIDLE 140 s probes after 155 s). Only
 /// KEEPIDLE × 9/8 below the idle timeout is in time.
 #[must_use]
-pub fn in_time(keepidle: impl Into<Millis>, idle_timeout: Duration) -> bool {
-    u128::from(keepidle.into().get()) * 9 < idle_timeout.as_millis() * 8
+pub fn in_time(keepidle: impl Into<Millis>, idle_timeout: impl Into<Millis>) -> bool {
+    u128::from(keepidle.into().get()) * 9 < u128::from(idle_timeout.into().get()) * 8
 }
 
 /// The local side's keepalive by the path's idle timeout.
 #[must_use]
-pub fn keepalive(idle_timeout: Duration, facts: &Facts) -> Keepalive {
+pub fn keepalive(idle_timeout: impl Into<Millis>, facts: &Facts) -> Keepalive {
+    let idle_timeout = idle_timeout.into();
     match facts.timer {
         KeepaliveTimer::Unknown => Keepalive::Unknown,
         KeepaliveTimer::Off => Keepalive::Off,
         KeepaliveTimer::Armed => {
             let late = |span: Millis| !in_time(span, idle_timeout);
             let idle = facts.wire_idle.filter(|_| !facts.probing || facts.expired).unwrap_or_default();
-            let reached = idle >= idle_timeout.into();
+            let reached = idle >= idle_timeout;
             // the idle time at a timer that is due is not a bound: the timer may fire late, or try again
             let next = facts.next_probe.filter(|&next| next > SAME_MS.into()).map(|next| next.saturating_add(idle));
             let bounds = [facts.keepidle, facts.probes_after, next];
@@ -310,7 +309,7 @@ pub fn judge(criteria: &Criteria, keepalive: Keepalive, facts: &Facts) -> Verdic
         Verdict::PeerProtected
     } else if criteria.app_protects(facts) {
         Verdict::AppProtected
-    } else if facts.age < criteria.long_lived.into() {
+    } else if facts.age < criteria.long_lived {
         Verdict::Young
     } else if criteria.has_expired(facts) {
         Verdict::Overdue

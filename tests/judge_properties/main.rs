@@ -83,7 +83,7 @@ prop_compose! {
         overdue_by in prop::sample::select(vec![OverdueBy::Clocks, OverdueBy::Watch]),
         refreshed_by in prop::sample::select(vec![RefreshedBy::Segment, RefreshedBy::Payload]),
     ) -> Criteria {
-        Criteria { idle_timeout: LIMIT, refreshed_by, long_lived: LONG_LIVED, overdue_by }
+        Criteria { idle_timeout: LIMIT.into(), refreshed_by, long_lived: LONG_LIVED.into(), overdue_by }
     }
 }
 

@@ -310,9 +310,9 @@ proptest! {
             schedule[at].1.push(Action::Vanishes(after));
         }
         let criteria = Criteria {
-            idle_timeout: limit,
+            idle_timeout: limit.into(),
             refreshed_by: RefreshedBy::Segment,
-            long_lived: Duration::from_secs(1),
+            long_lived: Millis::from_secs(1),
             overdue_by: OverdueBy::Watch,
         };
         let mut wrong = None;
@@ -343,9 +343,9 @@ proptest! {
         let mut wrong = None;
         let mut watching_since = None;
         let criteria = Criteria {
-            idle_timeout: limit,
+            idle_timeout: limit.into(),
             refreshed_by: RefreshedBy::Segment,
-            long_lived: Duration::from_secs(1),
+            long_lived: Millis::from_secs(1),
             overdue_by: OverdueBy::Watch,
         };
         follow(&mut connection, &schedule, |connection, tracked, now| {

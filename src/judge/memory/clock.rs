@@ -50,6 +50,12 @@ impl Millis {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// Half of this span.
+    #[must_use]
+    pub const fn half(self) -> Self {
+        Self(self.0 / 2)
+    }
+
     /// This span times `times`, or the longest span.
     #[must_use]
     pub const fn saturating_mul(self, times: u64) -> Self {

@@ -9,8 +9,6 @@
 //! Other payload proves nothing and disproves nothing: the time in which it moves does not count as watched. A pool
 //! never begins a watch.
 
-use std::time::Duration;
-
 pub mod kinds;
 mod rhythm;
 
@@ -87,11 +85,12 @@ impl Heartbeats {
     /// Whether they keep a path with this idle timeout fresh: no gap is longer than half of it, and they were watched
     /// for all of it.
     #[must_use]
-    pub fn refresh(&self, idle_timeout: Duration) -> bool {
+    pub fn refresh(&self, idle_timeout: impl Into<Millis>) -> bool {
+        let idle_timeout = idle_timeout.into();
         let longest_watch = Millis::from_secs(LONGEST_WATCH.into());
-        let enough = Millis::from(idle_timeout).min(longest_watch).max(self.longest_gap.saturating_mul(FEWEST_GAPS));
+        let enough = idle_timeout.min(longest_watch).max(self.longest_gap.saturating_mul(FEWEST_GAPS));
         self.longest_gap > Millis::ZERO
-            && self.longest_gap.max(self.ago) <= Millis::from(idle_timeout / 2)
+            && self.longest_gap.max(self.ago) <= idle_timeout.half()
             && self.watched >= enough
     }
 }
