@@ -61,7 +61,10 @@ impl Consumer for Digest {
             nameless.select_nth_unstable(MAX_NAMELESS);
             nameless.truncate(MAX_NAMELESS);
         }
-        nameless.into_iter().map(|(_, inode)| inode).filter(|inode| *inode != 0).collect()
+        // a holder is the same for as long as the socket exists; only its container's name may come later
+        let is_named = |inode: &u32| self.owners.inodes.get(inode).is_some_and(|owner| owner.is_named());
+        let inodes = nameless.into_iter().map(|(_, inode)| inode);
+        inodes.filter(|inode| *inode != 0 && !is_named(inode)).collect()
     }
 
     fn flagged(&self, namespace: NsId) -> Vec<Cookie> {
