@@ -11,6 +11,7 @@ use crate::cli::AuditArgs;
 use crate::digest::Digest;
 use crate::host::HostPaths;
 use crate::host::netns::{self, Found};
+use crate::host::privileges;
 use crate::judge::report::Report;
 use crate::owner::{NsId, Owner};
 use crate::small_file;
@@ -59,7 +60,7 @@ fn of_process(pid: u32, procfs: &Path) -> Result<NsId> {
         Ok(id) => Ok(id),
         Err(_) if !process.exists() => bail!("there is no process {pid} in {}", procfs.display()),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            bail!("cannot read {}: CAP_SYS_PTRACE is missing, run as root", path.display())
+            bail!("cannot read {}. {}", path.display(), privileges::advice(privileges::READ_PROCESSES))
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }

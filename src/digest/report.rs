@@ -5,17 +5,13 @@ use std::collections::BTreeMap;
 use super::Digest;
 use crate::judge::report::{Counts, Finding, Report};
 use crate::owner::{NsId, Owner, OwnerKind};
-use crate::record::LossReason;
 
 impl Digest {
     /// A sentence that says why the last sweep did not read this namespace. `None` if it did.
     #[must_use]
     pub fn why_unread(&self, id: NsId) -> Option<String> {
         match self.sweep.unread.get(&id) {
-            Some(loss) if loss.reason == LossReason::Permission => {
-                Some("permission denied. CAP_SYS_ADMIN is missing: run as root".to_owned())
-            }
-            Some(loss) => self.sweep.failures.get(loss.reason.name()).cloned(),
+            Some(loss) => Some(loss.detail.clone()),
             None => (!self.sweep.read.contains(&id)).then(|| "this network namespace is gone".to_owned()),
         }
     }

@@ -11,6 +11,7 @@ use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::fds::HeldSocket;
+use super::privileges;
 use crate::socket::KeepaliveOptions;
 
 /// Reads the sockets of one process.
@@ -77,7 +78,7 @@ pub(super) fn reason(error: &io::Error, procfs: &Path) -> String {
         // it cannot be lowered while the system runs
         "kernel.yama.ptrace_scope is 3, which forbids it even to root; boot with 2 or lower".to_owned()
     } else {
-        "CAP_SYS_PTRACE is missing; run as root".to_owned()
+        privileges::advice(privileges::READ_PROCESSES)
     }
 }
 
@@ -126,7 +127,7 @@ mod tests {
         let yama = tree.path().join("sys/kernel/yama");
         std::fs::create_dir_all(&yama).unwrap();
         let say = |errno: Errno| reason(&errno.into(), tree.path());
-        assert!(say(Errno::PERM).contains("CAP_SYS_PTRACE"));
+        assert!(say(Errno::PERM).contains(&privileges::advice(privileges::READ_PROCESSES)));
         std::fs::write(yama.join("ptrace_scope"), "3\n").unwrap();
         assert!(say(Errno::PERM).contains("ptrace_scope is 3"));
         assert!(say(Errno::NOSYS).contains("Linux 5.6"));

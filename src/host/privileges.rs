@@ -18,6 +18,12 @@ const NEEDED: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
 ];
 
+/// What entering a namespace takes that was found through another user's process.
+pub const ENTER: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_PTRACE);
+
+/// What reading another user's process takes.
+pub const READ_PROCESSES: CapabilitySet = CapabilitySet::SYS_PTRACE;
+
 /// Keeps only the capabilities that sweeps need, for this thread and those that it starts, and prevents it from gaining
 /// others by executing a program. Returns the held capabilities.
 ///
@@ -36,6 +42,24 @@ pub fn reduce() -> io::Result<Held> {
     Ok(NEEDED.map(|(capability, name)| kept.contains(capability).then_some(name)))
 }
 
+/// What to do about a refused permission: run as root if one of these capabilities is missing, else look for what
+/// refuses although this process has them.
+pub(crate) fn advice(needed: CapabilitySet) -> String {
+    advice_to(capabilities(None).map_or(CapabilitySet::empty(), |held| held.effective), needed)
+}
+
+fn advice_to(held: CapabilitySet, needed: CapabilitySet) -> String {
+    let lacks = |one: CapabilitySet| needed.contains(one) && !held.contains(one);
+    let missing: Vec<_> = NEEDED.iter().filter(|(one, _)| lacks(*one)).map(|(_, name)| *name).collect();
+    match missing.as_slice() {
+        [] => "This process has the capabilities for it, so a security module refuses, or the other side belongs \
+               to a user namespace outside its own"
+            .to_owned(),
+        [one] => format!("{one} is missing: run as root"),
+        all => format!("{} are missing: run as root", all.join(" and ")),
+    }
+}
+
 /// Drops every capability of the calling thread and of those that it starts.
 pub fn drop_for_this_thread() -> io::Result<()> {
     let none = CapabilitySet::empty();
@@ -45,6 +69,20 @@ pub fn drop_for_this_thread() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_advice_names_what_is_missing_and_nothing_that_is_held() {
+        let (admin, ptrace) = (CapabilitySet::SYS_ADMIN, CapabilitySet::SYS_PTRACE);
+        let cases = [
+            (CapabilitySet::empty(), admin | ptrace, "CAP_SYS_ADMIN and CAP_SYS_PTRACE are missing: run as root"),
+            (admin, admin | ptrace, "CAP_SYS_PTRACE is missing: run as root"),
+            (ptrace, admin, "CAP_SYS_ADMIN is missing: run as root"),
+        ];
+        for (held, needed, advice) in cases {
+            assert_eq!(advice_to(held, needed), advice);
+        }
+        assert!(!advice_to(admin | ptrace, admin | ptrace).contains("root"), "it may be root already");
+    }
 
     /// The lines of this thread's `status` with its capabilities.
     fn status(key: &str) -> u64 {

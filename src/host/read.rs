@@ -4,7 +4,7 @@ use super::clock::{clock, cpu_time};
 use super::ends::Events;
 use super::failure::{self, Unread};
 use super::netns::{self, Found};
-use super::{Host, counters, diag, lookup};
+use super::{Host, counters, diag, lookup, privileges};
 use crate::owner::NsId;
 use crate::record::{Consumer, Loss, Namespace, ReadMode, Record, WhatToRead};
 use crate::socket::SocketName;
@@ -138,9 +138,5 @@ fn entering(name: &str, error: &std::io::Error) -> String {
     if failure::reason(error) != crate::record::LossReason::Permission {
         return format!("{name}: {error}");
     }
-    format!(
-        "{name}: permission denied. CAP_SYS_ADMIN is missing (and CAP_SYS_PTRACE, for namespaces that are found \
-         through another \
-         user's process): run as root"
-    )
+    format!("{name}: permission denied. {}", privileges::advice(privileges::ENTER))
 }

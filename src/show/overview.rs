@@ -179,8 +179,7 @@ impl<'a> Overview<'a> {
                 0 => String::new(),
                 failed => format!(", {} could not be read", count(failed, "network namespace")),
             };
-            let as_root = if report.failures.contains_key("permission") { ", and run as root" } else { "" };
-            notes.push(format!("incomplete{unread}: see the warnings{as_root}"));
+            notes.push(format!("incomplete{unread}: see the warnings"));
         }
         if report.stale.namespaces > 0 {
             let age = Human(report.stale.age);

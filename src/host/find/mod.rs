@@ -11,7 +11,7 @@ use std::{fs, io};
 use super::failure::{self, is_gone, reason, sentence};
 use super::netns::{self, Found, parse_link};
 use super::worker::Worker;
-use super::{HostPaths, names};
+use super::{HostPaths, names, privileges};
 use crate::owner::NsId;
 use crate::record::{Loss, LossReason};
 
@@ -185,9 +185,9 @@ impl Finder {
         let directories: Vec<_> = self.mounts.iter().map(|(directory, _)| directory.display().to_string()).collect();
         format!(
             "cannot read {what}: it is not audited unless it is mounted in {} or shared with a process that can be \
-             read. \
-             Run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+             read. {}",
             directories.join(" or "),
+            privileges::advice(privileges::ENTER),
         )
     }
 
