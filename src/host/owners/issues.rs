@@ -73,8 +73,8 @@ impl fmt::Display for OwnerIssue {
             }
             Self::FdTables => {
                 "the file descriptors of some processes cannot be read, so their sockets are named by their network \
-                 namespace alone: run as root with CAP_SYS_PTRACE, and where processes have other users with \
-                 CAP_DAC_READ_SEARCH"
+                 namespace alone: reading them takes CAP_SYS_PTRACE, and CAP_DAC_READ_SEARCH where processes have \
+                 other users"
             }
             Self::Cri => {
                 "the container runtime does not answer on --cri-endpoint: names come from the log directories alone"
