@@ -1,6 +1,7 @@
 //! Exit codes, logging, dispatch.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 use keepalive_auditor::cli::remedy::RemedyArgs;
-use keepalive_auditor::cli::{self, Cli, ColorWhen, Command, Common, ListFormat, LogFormat};
+use keepalive_auditor::cli::{self, Cli, ColorWhen, Command, Common, FromEnvironment, ListFormat, LogFormat, Refused};
 use keepalive_auditor::config::{AgentSource, AuditConfig, Config, ConfigFile, UsageError};
 use keepalive_auditor::host::privileges;
 use keepalive_auditor::logging::{self, Reader, print_error};
@@ -23,28 +24,56 @@ const USAGE: u8 = 2;
 const FOUND: u8 = 3;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
+const TIP: Style = AnsiColor::Green.on_default();
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let cli = Cli::read(&arguments).unwrap_or_else(|error| error.exit());
+    let (cli, from_environment) = match Cli::read(&arguments) {
+        Ok(read) => read,
+        Err(Refused::Shown(help)) => help.exit(),
+        Err(Refused::Wrong { message, variable }) => {
+            explain_error(&message, variable.as_slice());
+            return ExitCode::from(USAGE);
+        }
+    };
     let code = run(cli).unwrap_or_else(|error| {
-        let style = if AutoStream::choice(&io::stderr()) == ColorChoice::Never { Style::new() } else { ERROR };
-        print_error(&format!("{style}error:{style:#} {}", one_line(&error)));
+        let message = one_line(&error);
+        let variables = FromEnvironment::at_fault(&from_environment, &message);
+        explain_error(&message, &variables);
         ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
     });
     logging::finish();
     code
 }
 
+/// Prints what is wrong, then what to do about it.
+fn explain_error(message: &str, variables: &[String]) {
+    let is_plain = AutoStream::choice(&io::stderr()) == ColorChoice::Never;
+    let [error, tip] = [ERROR, TIP].map(|style| if is_plain { Style::new() } else { style });
+    // lines that point at the word at fault belong to the problem
+    let (message, pointer) = message.split_once("\n  ").map_or((message, ""), |(first, rest)| (first, rest));
+    let (problem, advice) = words::split_advice(message);
+    let mut text = format!("{error}error:{error:#} {}", escape::line(problem));
+    for line in pointer.split("\n  ").filter(|line| !line.is_empty()) {
+        let _ = write!(text, "\n  {}", escape::line(line));
+    }
+    let sources = variables.iter().map(|name| format!("the value is that of the environment variable {name}"));
+    for advice in advice.map(str::to_owned).into_iter().chain(sources) {
+        let _ = write!(text, "\n  {tip}tip:{tip:#} {}", escape::line(&advice));
+    }
+    print_error(&text);
+}
+
 /// The error and its causes on one line, without numbers of the system's errors. Below wrong usage, indented lines may
 /// point at it.
 fn one_line(error: &anyhow::Error) -> String {
-    let causes = error.chain().map(|cause| cause.downcast_ref::<io::Error>().map_or(cause.to_string(), words::reason));
-    let text = causes.collect::<Vec<_>>().join(": ");
-    if !error.is::<UsageError>() {
-        return escape::line(&text).into_owned();
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.downcast_ref::<io::Error>().map_or_else(|| cause.to_string(), words::reason);
+        causes.push(text);
     }
-    text.split("\n  ").map(escape::line).collect::<Vec<_>>().join("\n  ")
+    let text = causes.join(": ");
+    if error.is::<UsageError>() { text } else { text.replace('\n', "\\n") }
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -113,7 +142,7 @@ fn print_remedy(common: &Common, args: RemedyArgs, file: &ConfigFile) -> anyhow:
         let names: Vec<_> = remedy::list()?.into_iter().map(|target| target.name).collect();
         let names = names.join(", ");
         let message =
-            format!("remedy needs a TARGET: one of {names} (`keepalive-auditor remedy --list` describes them)");
+            format!("remedy needs a TARGET; valid are {names} (`keepalive-auditor remedy --list` describes them)");
         return Err(UsageError::new(message).into());
     }
     let refused = |error: remedy::RemedyError| UsageError::new(error.to_string());
@@ -145,5 +174,10 @@ fn start_logging(config: &Config, default_level: &str, reader: Reader) -> Result
         // what cannot be dropped is not held
         let _ = privileges::drop_for_this_thread();
     })
-    .map_err(UsageError::new)
+    .map_err(UsageError::new)?;
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, near) in cli::similar_variables(set) {
+        tracing::warn!("the environment variable {} has no meaning{near}", escape::line(&name));
+    }
+    Ok(())
 }

@@ -34,10 +34,43 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     }
 }
 
-/// The same, or all known words where none is near.
+/// A problem with the nearest words, as [`did_you_mean`] writes them, and the command that lists all words.
+#[must_use]
+pub fn with_list(problem: &str, near: &str, list: &str) -> String {
+    if near.is_empty() { format!("{problem}; {list}") } else { format!("{problem}{near} ({list})") }
+}
+
+/// The nearest words, or all known words where none is near.
 pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     let near = did_you_mean(word, known.clone());
     if near.is_empty() { format!("; valid are {}", known.into_iter().collect::<Vec<_>>().join(", ")) } else { near }
+}
+
+/// How an advice begins. It follows the problem after `; `.
+const ADVICE: [&str; 15] = [
+    "did you mean",
+    "valid are",
+    "names seen are",
+    "write ",
+    "use ",
+    "name ",
+    "see ",
+    "run ",
+    "let ",
+    "give ",
+    "take ",
+    "load ",
+    "copy ",
+    "raise ",
+    "`",
+];
+
+/// An error's problem, and its advice.
+#[must_use]
+pub fn split_advice(message: &str) -> (&str, Option<&str>) {
+    let mut breaks = message.match_indices("; ");
+    let advice = breaks.find(|(at, _)| ADVICE.iter().any(|start| message[at + 2..].starts_with(start)));
+    advice.map_or((message, None), |(at, _)| (&message[..at], Some(&message[at + 2..])))
 }
 
 /// Why the system refused: in lower case and without the error's number.
@@ -48,6 +81,7 @@ pub fn reason(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         io::ErrorKind::AddrInUse => "the address is in use".to_owned(),
+        io::ErrorKind::InvalidData if error.to_string().contains("valid UTF-8") => "it is not text in UTF-8".to_owned(),
         _ => {
             let text = error.to_string();
             let text = text.split(" (os error").next().unwrap_or_default();
@@ -73,6 +107,14 @@ mod tests {
         assert_eq!(did_you_mean("", [""; 0]), "");
         assert_eq!(suggest("pod_sysctl", known), "; did you mean `pod-sysctl`?");
         assert_eq!(suggest("xyz", known), "; valid are haproxy, nginx, pod-sysctl");
+    }
+
+    #[test]
+    fn the_advice_follows_the_problem() {
+        let split = |message| split_advice(message);
+        assert_eq!(split("no such word; did you mean `a`?"), ("no such word", Some("did you mean `a`?")));
+        assert_eq!(split("bad; write x; did you mean `y`?"), ("bad", Some("write x; did you mean `y`?")));
+        assert_eq!(split("cannot read a; b: no such file"), ("cannot read a; b: no such file", None));
     }
 
     #[test]

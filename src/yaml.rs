@@ -32,6 +32,9 @@ pub fn parse<T: DeserializeOwned + Default>(text: &str) -> Result<T, String> {
 /// The parser's message in the words of this program. What is not known here stays as it is.
 fn plain(message: &str) -> String {
     let expected = message.split_once(", expected ").map(|(_, list)| list.trim_start_matches("one of "));
+    if let (Some(kind), true) = (expected, message.starts_with("invalid type: ")) {
+        return format!("not {kind}");
+    }
     let known = expected.unwrap_or_default().split([',', ' ']).map(|word| word.trim_matches('`'));
     let known: Vec<&str> = known.filter(|word| !word.is_empty() && *word != "or").collect();
     let quoted = |prefix: &str| message.strip_prefix(prefix).and_then(|rest| rest.split('`').next());
@@ -42,6 +45,35 @@ fn plain(message: &str) -> String {
     } else if let Some(key) = quoted("missing field `") {
         format!("the key `{key}` is missing")
     } else {
-        message.to_owned()
+        of_shape(message).map_or_else(|| message.to_owned(), str::to_owned)
     }
+}
+
+/// What the parser says of a value of the wrong kind, or of the file as a whole.
+fn of_shape(message: &str) -> Option<&'static str> {
+    if let Some(kind) = message.strip_prefix("invalid ") {
+        return match kind.chars().next()? {
+            'u' | 'i' if kind[1..].parse::<u8>().is_ok() || kind.ends_with("size") => {
+                Some("not a whole number; write digits only")
+            }
+            'f' if kind[1..].parse::<u8>().is_ok() => Some("not a number; write one like 10"),
+            'b' if kind.starts_with("bool") => Some("neither true nor false; write one of them"),
+            _ => None,
+        };
+    }
+    let of_start = [
+        ("expected sequence", "not a list; write [a, b], or one line `- a` for each"),
+        ("expected mapping", "not a mapping; write lines of `key: value`"),
+        ("expected string scalar", "not one value; write a text or a number"),
+        ("expected scalar", "not one value; write a text or a number"),
+        ("cannot deserialize null", "no value; write one, or leave the key out"),
+        ("cannot deserialize tagged", "a tag such as !x is not allowed; write the value alone"),
+        ("unsupported tag", "a tag such as !x is not allowed; write the value alone"),
+        ("multiple YAML documents", "a second document begins; write one document"),
+        ("unexpected end", "the file ends too early; see whether it was copied whole"),
+        ("input is not valid UTF-8", "the file is not text in UTF-8"),
+        ("budget breached", "the file is too large or too deeply nested"),
+        ("alias", "an alias (*name) is wrong or used too often; write the value itself"),
+    ];
+    of_start.into_iter().find(|(start, _)| message.starts_with(start)).map(|(_, plain)| plain)
 }

@@ -20,7 +20,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
             merged.read(BufReader::new(File::open(path).with_context(failed)?))
         };
         if reports.with_context(failed)? == 0 {
-            bail!("{}: the file has no report", failed());
+            bail!("{}: the file has no report; write one with `audit --format json`", failed());
         }
     }
     match stdout().write_all(merged.table(args.explain).as_bytes()) {

@@ -42,6 +42,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         selection::check(&args, &named, &result.digest, &result.report)?;
         return finish(&args, result, before.as_ref());
     }
+    selection::procfs(&config.paths.roots.procfs)?;
     // a recording holds all counters: what is made of it may compare them
     let is_single = args.watch.is_none() && args.watch_for.is_none() && args.record.is_none();
     let mut sweeps = Sweeps {
@@ -124,7 +125,7 @@ impl Sweeps {
             let left = self.span.saturating_sub(start.elapsed());
             digest.set_reads(if left.is_zero() { self.reads } else { Reads::default() });
             let mut to = Recording::new(digest, self.recorder.as_mut());
-            host::on_own_thread(|| self.host.sweep_into(&mut to)).context("cannot sweep")?;
+            host::on_own_thread(|| self.host.sweep_into(&mut to)).map_err(recording::plain).context("cannot sweep")?;
             if left.is_zero() {
                 return Ok(());
             }
@@ -142,8 +143,8 @@ fn finish(args: &AuditArgs, result: AuditResult, before: Option<&Report>) -> Res
     is_read(out.flush())?;
     match missed {
         Some(limit) if !failed => bail!(
-            "--fail-on {limit} found nothing, but the sweep is incomplete: see the warnings. --allow-incomplete \
-             accepts what was read"
+            "--fail-on {limit} found nothing, but the sweep is incomplete; see the warnings, or accept what was read \
+             with --allow-incomplete"
         ),
         _ => Ok(failed || !took_effect),
     }

@@ -24,7 +24,7 @@ pub fn create(path: &Path, force: bool, node: &str) -> Result<FileRecorder> {
     let file = open_new(path, force).with_context(|| format!("cannot create the recording {}", path.display()))?;
     tracing::warn!("the recording {} will hold addresses and names of this machine", path.display());
     let header = Header::new(host::kernel_release(), node.to_owned(), host::wall_clock());
-    Ok(Recorder::new(BufWriter::new(file), &header)?)
+    Recorder::new(BufWriter::new(file), &header).map_err(plain)
 }
 
 fn open_new(path: &Path, force: bool) -> Result<File> {
@@ -57,8 +57,17 @@ pub fn read(policy: &Arc<Policy>, path: &Path, to: &str) -> Result<(Digest, Stri
         digest.feed(&record);
         Ok::<(), RecordError>(())
     })
+    .map_err(plain)
     .with_context(failed)?;
     Ok((digest, header.node))
+}
+
+/// The error of a recording. One of the system is passed on as such, so that it is reported in plain words.
+pub fn plain(error: RecordError) -> anyhow::Error {
+    match error {
+        RecordError::Io(error) => error.into(),
+        error => error.into(),
+    }
 }
 
 #[cfg(test)]

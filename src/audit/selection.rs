@@ -1,7 +1,7 @@
 //! Finds the network namespaces that the user names on the command line, and checks that the sweep found them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -17,12 +17,26 @@ use crate::owner::{NsId, Owner};
 use crate::small_file;
 use crate::words::did_you_mean;
 
+/// The most names that an error lists.
+const MAX_NAMES: usize = 5;
+
 /// A network namespace that the user named, with its name for errors.
 pub struct Named {
     /// The flag and its value.
     pub flag: String,
     /// The namespace.
     pub id: NsId,
+}
+
+/// Checks that the procfs is there: without it a sweep finds nothing, which would look like good news.
+pub fn procfs(procfs: &Path) -> Result<()> {
+    let path = procfs.to_owned();
+    match small_file::aside(move || path.metadata()).and_then(|metadata| metadata) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("--path.procfs {}: no such folder; name the one where procfs is mounted", procfs.display())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The namespaces that `--netns` and `--pid` name, and the paths to enter them.
@@ -69,8 +83,17 @@ fn of_process(pid: u32, procfs: &Path) -> Result<NsId> {
 fn mount(name: &str, folders: &[PathBuf]) -> Result<PathBuf> {
     let candidates: Vec<PathBuf> =
         if name.contains('/') { vec![name.into()] } else { folders.iter().map(|folder| folder.join(name)).collect() };
-    if let Some(path) = candidates.iter().find(|path| path.exists()) {
-        return Ok(path.clone());
+    for path in candidates.iter().filter(|path| path.symlink_metadata().is_ok()) {
+        match path.metadata() {
+            Ok(_) => return Ok(path.clone()),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                bail!(
+                    "cannot read {}: permission denied, because CAP_SYS_PTRACE is missing; run as root",
+                    path.display()
+                )
+            }
+            Err(_) => {}
+        }
     }
     let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
     let known = folders.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
@@ -78,7 +101,10 @@ fn mount(name: &str, folders: &[PathBuf]) -> Result<PathBuf> {
     bail!(
         "there is no such network namespace (searched {}){}",
         looked.join(", "),
-        did_you_mean(name, known.iter().map(String::as_str))
+        match did_you_mean(name, known.iter().map(String::as_str)) {
+            near if near.is_empty() => "; see `ip netns list`".to_owned(),
+            near => near,
+        }
     )
 }
 
@@ -111,6 +137,16 @@ fn found<'a, I: Iterator<Item = Cow<'a, str>>>(
         return Ok(());
     }
     let seen = report.connections + report.not_shown + report.ignored;
-    let names: Vec<_> = names().collect();
-    bail!("no connection matches {flag} {value} ({seen} seen){}", did_you_mean(value, names.iter().map(|name| &**name)))
+    let names: BTreeSet<_> = names().collect();
+    let known = || names.iter().map(|name| &**name);
+    let near = match (did_you_mean(value, known()), names.len()) {
+        (near, _) if !near.is_empty() => near,
+        (_, 0) => String::new(),
+        (_, all) => {
+            let some: Vec<_> = known().take(MAX_NAMES).collect();
+            let rest = if all > some.len() { format!(" and {} more", all - some.len()) } else { String::new() };
+            format!("; names seen are {}{rest}", some.join(", "))
+        }
+    };
+    bail!("no connection matches {flag} {value} ({seen} seen){near}")
 }

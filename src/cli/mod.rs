@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 mod agent;
 mod audit;
 mod duration;
+mod errors;
 mod parse;
 mod print;
 pub mod remedy;
@@ -18,6 +19,7 @@ use crate::{small_file, words};
 pub use agent::{AgentArgs, MetricsDetail, listen_address};
 pub use audit::{AuditArgs, FailOn, Format};
 pub use duration::duration;
+pub use parse::{FromEnvironment, Refused, similar_variables};
 pub use print::{completions, man};
 use remedy::RemedyArgs;
 
@@ -316,5 +318,6 @@ pub fn profile_name(name: &str) -> Result<String, String> {
     if profiles::find(name).is_some() {
         return Ok(name.to_owned());
     }
-    Err(format!("no such profile{} (`keepalive-auditor profiles` lists all)", words::did_you_mean(name, known)))
+    let near = words::did_you_mean(name, known);
+    Err(words::with_list("no such profile", &near, "`keepalive-auditor profiles` lists all"))
 }

@@ -257,7 +257,18 @@ pub fn glob(text: &str) -> Result<GlobMatcher, String> {
     }
     Glob::new(text)
         .map(|glob| glob.compile_matcher())
-        .map_err(|error| format!("`{text}` is not a glob: {}", error.kind()))
+        .map_err(|error| format!("`{text}` is not a glob: {}", problem(error.kind())))
+}
+
+fn problem(kind: &globset::ErrorKind) -> String {
+    match kind {
+        globset::ErrorKind::UnclosedClass => "a `[` is not closed; write [[] for the character itself".to_owned(),
+        globset::ErrorKind::UnclosedAlternates => "a `{` is not closed; write [{] for the character itself".to_owned(),
+        globset::ErrorKind::UnopenedAlternates => "a `}` has no `{`; write [}] for the character itself".to_owned(),
+        globset::ErrorKind::DanglingEscape => "it ends with a backslash; write it twice".to_owned(),
+        globset::ErrorKind::InvalidRange(first, last) => format!("the range {first}-{last} is empty"),
+        _ => "it is too complex".to_owned(),
+    }
 }
 
 pub(super) fn profile(name: &str) -> Result<&'static Profile, String> {
@@ -300,7 +311,17 @@ impl ConfigFile {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, UsageError> {
-        yaml::parse(text).map_err(|error| UsageError::new(format!("{}: {error}", path.display())))
+        let wrong = |error: String| UsageError::new(format!("{}: {error}", path.display()));
+        let file: Self = yaml::parse(text).map_err(wrong)?;
+        match file.paths.iter().enumerate().find(|(_, path)| path.idle_timeout.is_none() && path.profile.0.is_empty()) {
+            Some((at, path)) => {
+                let name = &path.name;
+                Err(wrong(format!(
+                    "key paths[{at}]: the path `{name}` has no limit; write an idle_timeout or a profile"
+                )))
+            }
+            None => Ok(file),
+        }
     }
 }
 

@@ -135,7 +135,7 @@ fn strictest(profiles: &[&Profile]) -> RefreshedBy {
 fn rule(key: &PathKey) -> Result<PathRule, String> {
     let profiles: Vec<_> = key.profile.0.iter().map(|name| name.0).collect();
     let (idle_timeout, source) = shortest(&profiles, value(key.idle_timeout))
-        .ok_or_else(|| format!("paths: the path `{}` needs an idle_timeout or a profile", key.name))?;
+        .ok_or_else(|| format!("paths: the path `{}` has no limit; write an idle_timeout or a profile", key.name))?;
     let refreshed_by = key.refreshed_by.unwrap_or_else(|| strictest(&profiles));
     Ok(PathRule {
         cidrs: key.cidrs.iter().map(|cidr| cidr.0).collect(),

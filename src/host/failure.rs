@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::owner::NsId;
 use crate::record::{Consumer, Loss, LossReason, Record};
+use crate::words;
 
 /// The reason behind an error.
 pub(super) fn reason(error: &io::Error) -> LossReason {
@@ -47,7 +48,7 @@ fn advice(reason: LossReason) -> &'static str {
 
 /// `cannot ACTION WHAT: ERROR. ADVICE`
 pub(super) fn sentence(action: &str, what: impl Display, error: &io::Error) -> String {
-    format!("cannot {action} {what}: {error}{}", advice(reason(error)))
+    format!("cannot {action} {what}: {}{}", words::reason(error), advice(reason(error)))
 }
 
 /// A loss without a known namespace.
@@ -58,7 +59,7 @@ pub(super) fn loss(action: &str, what: impl Display, error: &io::Error) -> Loss 
 /// A sweep that could not start.
 pub(super) fn no_thread(error: &io::Error) -> Loss {
     let reason = LossReason::Thread;
-    let detail = format!("cannot start the sweep's thread: {error}{}", advice(reason));
+    let detail = format!("cannot start the sweep's thread: {}{}", words::reason(error), advice(reason));
     Loss { unlisted: true, ..Loss::new(None, reason, detail) }
 }
 

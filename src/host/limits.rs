@@ -12,6 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::owner::NsId;
 use crate::record::NodeFacts;
 use crate::wire::genl;
+use crate::words;
 
 /// They are read again after this many sweeps.
 const EVERY: u64 = 16;
@@ -46,7 +47,9 @@ fn read(host: NsId) -> NodeFacts {
         facts.ipvs_services = services_in(&services);
         match ipvs_timeout() {
             Ok(timeout) => facts.ipvs_tcp_timeout = timeout,
-            Err(error) => facts.unread.push(format!("cannot read the timeouts of IPVS (CAP_NET_ADMIN): {error}")),
+            Err(error) => facts
+                .unread
+                .push(format!("cannot read the timeouts of IPVS (CAP_NET_ADMIN): {}", words::reason(&error))),
         }
     }
     facts

@@ -55,8 +55,8 @@ fn advice_to(held: CapabilitySet, needed: CapabilitySet) -> String {
         [] => "This process has the capabilities for it, so a security module refuses, or the other side belongs \
                to a user namespace outside its own"
             .to_owned(),
-        [one] => format!("{one} is missing: run as root"),
-        all => format!("{} are missing: run as root", all.join(" and ")),
+        [one] => format!("{one} is missing; run as root"),
+        all => format!("{} are missing; run as root", all.join(" and ")),
     }
 }
 
@@ -74,9 +74,9 @@ mod tests {
     fn the_advice_names_what_is_missing_and_nothing_that_is_held() {
         let (admin, ptrace) = (CapabilitySet::SYS_ADMIN, CapabilitySet::SYS_PTRACE);
         let cases = [
-            (CapabilitySet::empty(), admin | ptrace, "CAP_SYS_ADMIN and CAP_SYS_PTRACE are missing: run as root"),
-            (admin, admin | ptrace, "CAP_SYS_PTRACE is missing: run as root"),
-            (ptrace, admin, "CAP_SYS_ADMIN is missing: run as root"),
+            (CapabilitySet::empty(), admin | ptrace, "CAP_SYS_ADMIN and CAP_SYS_PTRACE are missing; run as root"),
+            (admin, admin | ptrace, "CAP_SYS_PTRACE is missing; run as root"),
+            (ptrace, admin, "CAP_SYS_ADMIN is missing; run as root"),
         ];
         for (held, needed, advice) in cases {
             assert_eq!(advice_to(held, needed), advice);

@@ -8,6 +8,7 @@ use super::{Host, counters, diag, lookup, privileges};
 use crate::owner::NsId;
 use crate::record::{Consumer, Loss, Namespace, ReadMode, Record, WhatToRead};
 use crate::socket::SocketName;
+use crate::words;
 
 /// The highest number of ended connections of one namespace that one sweep looks up.
 const MAX_LOOKED_UP: usize = 512;
@@ -136,7 +137,7 @@ pub(super) fn consume_events<C: Consumer>(namespace: NsId, events: Events, to: &
 /// The rest of the sentence "cannot enter network namespace".
 fn entering(name: &str, error: &std::io::Error) -> String {
     if failure::reason(error) != crate::record::LossReason::Permission {
-        return format!("{name}: {error}");
+        return format!("{name}: {}", words::reason(error));
     }
     format!("{name}: permission denied. {}", privileges::advice(privileges::ENTER))
 }

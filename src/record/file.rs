@@ -15,30 +15,28 @@ const MAX_LINE: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The file could not be read or written.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A line is not a record.
-    #[error("line {line}: not a record of a keepalive-auditor recording: {source}")]
+    #[error("line {line}: not a record of a keepalive-auditor recording; record again")]
     Syntax {
         /// The line, counted from 1.
         line: u64,
-        /// What JSON says.
-        source: serde_json::Error,
     },
     /// A second header: two recordings in one file.
     #[error("line {0}: a second header; a file holds one recording, so take them apart first")]
     SecondHeader(u64),
     /// The file starts with something else.
-    #[error("line 1: not a keepalive-auditor recording (it must start with a header record)")]
+    #[error("line 1: not a keepalive-auditor recording, which starts with a header; `audit --record FILE` writes one")]
     Foreign,
     /// Written by a newer version of the program.
-    #[error("the recording has version {0}; this program reads up to version {VERSION}. Use a newer keepalive-auditor")]
+    #[error("the recording has version {0}; this program reads up to version {VERSION}; use a newer keepalive-auditor")]
     Newer(u32),
     /// Written on a machine with another byte order.
     #[error("the recording was made on a {0}-endian machine; replay it on one of the same byte order")]
     ByteOrder(String),
     /// The file ends inside a sweep, or without its end record.
-    #[error("the recording has no end: it was cut off after line {0}. Record it again, or copy it whole")]
+    #[error("the recording has no end: it was cut off after line {0}; copy it whole, or record again")]
     Truncated(u64),
     /// Something follows the end record.
     #[error("line {0}: something follows the end of the recording; a file holds one recording")]
@@ -160,7 +158,7 @@ pub fn replay<E: From<RecordError>>(
             Err(_) if header.is_none() => return Err(RecordError::Foreign.into()),
             // a last line without its newline means that the file was truncated
             Err(_) if line.last() != Some(&b'\n') => return Err(RecordError::Truncated(number - 1).into()),
-            Err(source) => return Err(RecordError::Syntax { line: number, source }.into()),
+            Err(_) => return Err(RecordError::Syntax { line: number }.into()),
         };
         if ended && !matches!(record, Record::Header(_)) {
             return Err(RecordError::BeyondEnd(number).into());

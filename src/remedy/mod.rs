@@ -91,12 +91,11 @@ pub enum RemedyError {
     /// An idle timeout that no whole second fits below.
     #[error(
         "no keepalive protects a path that drops idle connections after {0:?}: the kernel counts whole seconds and \
-         its timer \
-         fires up to an eighth late"
+         its timer fires up to an eighth late; raise the path's idle timeout"
     )]
     NoRoom(Duration),
     /// A number that the kernel would refuse.
-    #[error("invalid value {value} for --{flag}: the kernel accepts {range}")]
+    #[error("invalid value {value} for --{flag}; use what the kernel accepts, {range}")]
     OutOfRange {
         /// The flag without its dashes.
         flag: &'static str,
@@ -106,7 +105,7 @@ pub enum RemedyError {
         range: &'static str,
     },
     /// A name that no API would accept.
-    #[error("invalid value `{value}` for --{flag}: write {expected}")]
+    #[error("invalid value `{value}` for --{flag}; write {expected}")]
     Malformed {
         /// The flag without its dashes.
         flag: &'static str,

@@ -10,9 +10,11 @@ use crate::judge::report::Outcome;
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::words;
 
+const LIST: &str = "`keepalive-auditor explain` lists all";
+
 /// A word that is none of the output's.
 #[derive(Debug, thiserror::Error)]
-#[error("no word `{word}` to explain{suggestion} (`keepalive-auditor explain` lists all)")]
+#[error("{}", words::with_list(&format!("no word `{word}` to explain"), suggestion, LIST))]
 pub struct UnknownWord {
     word: String,
     suggestion: String,

@@ -93,8 +93,11 @@ struct Row {
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     /// What was read is not JSON, or not a report.
-    #[error("not a report in JSON (`audit --format json` writes them): {0}")]
-    NotAReport(#[from] serde_json::Error),
+    #[error("not a report in JSON; `audit --format json` writes them")]
+    NotAReport,
+    /// The file cannot be read.
+    #[error(transparent)]
+    Io(std::io::Error),
     /// A report of another program version.
     #[error("the report of {node} has schema {schema}, and this version reads schema 1")]
     Schema {
@@ -121,7 +124,10 @@ impl Merged {
     pub fn read(&mut self, from: impl Read) -> Result<usize, MergeError> {
         let mut reports = 0;
         for document in serde_json::Deserializer::from_reader(from).into_iter::<Document>() {
-            let document = document?;
+            let document = document.map_err(|error| match error.io_error_kind() {
+                Some(_) => MergeError::Io(error.into()),
+                None => MergeError::NotAReport,
+            })?;
             if document.schema != super::json::SCHEMA {
                 return Err(MergeError::Schema { node: document.node, schema: document.schema });
             }

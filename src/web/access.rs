@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::web_config::Rules;
 use crate::small_file::{self, Stamp};
+use crate::words;
 
 /// How long a request waits for the check.
 const WAIT: Duration = Duration::from_millis(100);
@@ -65,7 +66,7 @@ impl Access {
     pub fn load(path: &Path) -> Result<Self, String> {
         let file = path.to_owned();
         let rules = small_file::aside(move || Rules::read(&file)).unwrap_or_else(|error| {
-            Err(format!("cannot read the web configuration file {}: {error}", path.display()))
+            Err(format!("cannot read the web configuration file {}: {}", path.display(), words::reason(&error)))
         })?;
         let rules = Arc::new(Mutex::new(Arc::new(rules)));
         let is_current = Arc::new(AtomicBool::new(true));

@@ -11,10 +11,10 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::rustls::{Error, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use crate::small_file::{self, Stamp};
-use crate::yaml;
+use crate::{words, yaml};
 
 /// bcrypt hashes by user.
 pub(super) type Users = BTreeMap<String, Hash>;
@@ -104,14 +104,15 @@ impl Rules {
     /// Reads the file, certificates and key. The error names file, line and key.
     pub fn read(path: &Path) -> Result<Self, String> {
         let mut files = vec![(path.to_owned(), small_file::stamp(path))];
-        let text = small_file::read(path)
-            .map_err(|error| format!("cannot read the web configuration file {}: {error}", path.display()))?;
+        let text = small_file::read(path).map_err(|error| {
+            format!("cannot read the web configuration file {}: {}", path.display(), words::reason(&error))
+        })?;
         let wrong = |error: String| format!("{}: {error}", path.display());
         let file: File = yaml::parse(&text).map_err(wrong)?;
         if file.tls_server_config.is_none() && file.basic_auth_users.is_empty() {
             return Err(wrong(
-                "it has neither tls_server_config nor basic_auth_users: it would protect nothing. Leave out \
-                 --web.config.file to serve everybody in plain text"
+                "it has neither tls_server_config nor basic_auth_users, so it would protect nothing; write one of \
+                 them, or leave out --web.config.file to serve everybody in plain text"
                     .to_owned(),
             ));
         }
@@ -164,11 +165,15 @@ impl TlsKeys {
                 let about_ca = |error: String| ("client_ca_file", error);
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(file).map_err(about_ca)? {
-                    roots.add(certificate).map_err(|error| about_ca(about(file, error)))?;
+                    roots
+                        .add(certificate)
+                        .map_err(|_| about_ca(about(file, "TLS cannot use one of its certificates")))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), default_provider().into());
                 let verifier = verifier.allow_unauthenticated().build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| about_ca(about(file, error)))?)
+                builder.with_client_cert_verifier(
+                    verifier.map_err(|_| about_ca(about(file, "it has no CA that TLS can use")))?,
+                )
             }
         };
         let chain = certificates(&self.cert_file).map_err(|error| ("cert_file", error))?;
@@ -177,7 +182,11 @@ impl TlsKeys {
         });
         let mut config =
             builder.with_single_cert(chain, key.map_err(|error| ("key_file", error))?).map_err(|error| {
-                ("key_file", format!("{} and {}: {error}", self.cert_file.display(), self.key_file.display()))
+                let reason = match error {
+                    Error::InconsistentKeys(_) => "the key does not belong to the certificate",
+                    _ => "TLS cannot use this certificate and key",
+                };
+                ("key_file", format!("{} and {}: {reason}", self.cert_file.display(), self.key_file.display()))
             })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
@@ -188,19 +197,19 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = pem(file)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match all.map_err(|error| not_pem(file, &error))? {
-        none if none.is_empty() => Err(about(file, "there is no certificate in it")),
+        none if none.is_empty() => Err(about(file, "there is no certificate in it; write one in PEM")),
         all => Ok(all),
     }
 }
 
 fn pem(file: &Path) -> Result<String, String> {
-    small_file::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+    small_file::read(file).map_err(|error| format!("cannot read {}: {}", file.display(), words::reason(&error)))
 }
 
 fn not_pem(file: &Path, error: &pem::Error) -> String {
     match error {
-        pem::Error::NoItemsFound => about(file, "there is no PEM block of this kind in it"),
-        other => about(file, format!("it is not PEM: {other:?}")),
+        pem::Error::NoItemsFound => about(file, "there is no PEM block of this kind in it; write one"),
+        _ => about(file, "it is damaged, or not PEM"),
     }
 }
 

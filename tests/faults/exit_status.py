@@ -51,7 +51,7 @@ def cases():
 
 
 # These name something, or somebody, that is not there or cannot be entered: no flag accepts that.
-NAMED = ("--pod", "--namespace", "--netns=", "--pid")
+NAMED = ("--pod", "--namespace", "--netns=", "--pid", "--path.procfs=/nope")
 
 
 def main(binary):
