@@ -7,7 +7,8 @@ use std::time::Duration;
 use keepalive_auditor::remedy::{self, RemedyError, Rendered, Request};
 use serde_json::{Value, json};
 
-const TARGETS: [&str; 25] = [
+const TARGETS: [&str; 26] = [
+    "c",
     "envoy-cluster",
     "envoy-gateway",
     "envoy-listener",
@@ -285,6 +286,7 @@ fn configuration_that_is_not_yaml_is_printed_word_for_word() {
     }
     has("redis", "tcp-keepalive 300");
     has("postgresql", "tcp_keepalives_idle = 300");
+    has("c", "int on = 1, idle = 300, interval = 20, probes = 4;");
     has("go", "Idle:     300 * time.Second,");
     let libpq =
         "host=db.example.com port=5432 keepalives=1 keepalives_idle=300 keepalives_interval=20 keepalives_count=4\n";

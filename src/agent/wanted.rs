@@ -6,7 +6,6 @@ use crate::judge::policy::filter::Select;
 use crate::judge::policy::filter::facts::{Judged, Subject};
 use crate::judge::report::Finding;
 use crate::judge::verdict::Verdict;
-use crate::owner::Holder;
 use crate::show::groups::idle;
 use crate::show::page::{Sort, View};
 use crate::words;
@@ -103,11 +102,7 @@ fn subject(finding: &Finding) -> Subject<'_> {
         idle: idle(finding),
         age: finding.age,
     };
-    Subject {
-        judged: Some(judged),
-        owner: Some(&finding.owner),
-        program: finding.holder.as_deref().map(Holder::program),
-    }
+    Subject { judged: Some(judged), owner: Some(&finding.owner), holder: finding.holder.as_deref() }
 }
 
 fn not_a_verdict(name: &str) -> String {

@@ -10,7 +10,7 @@ use crate::judge::memory::baseline::Activity;
 use crate::judge::memory::{Millis, Moment, Tracker};
 use crate::judge::policy::Policy;
 use crate::judge::report::{PodCounters, Totals};
-use crate::owner::NsId;
+use crate::owner::{NsId, OwnerKind};
 use crate::record::{Counters, HeldSockets, Loss, LossReason, Namespace, NodeFacts, ReadMode, Record};
 use crate::wire::inet_diag::{Message, Messages};
 
@@ -209,6 +209,7 @@ impl Digest {
                     self.tracker.add_holder(&Arc::new(holder.clone()), inodes);
                 }
             }
+            Record::Unheld(inodes) => self.tracker.add_unheld(inodes),
             Record::Options { options, missing } => {
                 self.tracker.add_options(options.iter().map(|(inode, options)| (*inode, *options)));
                 self.sweep.losses.extend(missing.clone());
@@ -241,6 +242,7 @@ impl Digest {
                 name: namespace.name.as_deref().map(Arc::from),
                 tcp_keepalive_time: counters.tcp_keepalive_time,
                 conntrack: counters.conntrack_established.map(|seconds| Duration::from_secs(seconds.into())),
+                is_host: None,
             },
         );
         if namespace.read == ReadMode::Skip {
@@ -337,6 +339,14 @@ impl Digest {
         self.totals.sweeps += 1;
         self.owners.resolve(&self.tracker);
         self.adopt_node_limits();
+        for (id, facts) in &mut self.sweep.namespaces {
+            facts.is_host = match (self.node.host, self.owners.namespaces.get(id).map(|owner| owner.kind)) {
+                (Some(host), _) => Some(host == *id),
+                (None, Some(OwnerKind::Host)) => Some(true),
+                (None, Some(OwnerKind::Pod)) => Some(false),
+                (None, _) => None,
+            };
+        }
         self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now);
         let with_connections = self.assessment.counts().tallies.keys();
         ends::expire(&mut self.totals.ended, &self.tracker, now, with_connections);

@@ -23,6 +23,8 @@ const MAX_ARGV0: u64 = 4096;
 pub struct FoundHolders {
     /// Processes that hold the sockets, each with the inodes that it holds.
     pub holders: Vec<HeldSockets>,
+    /// Sockets that none of the processes that could be read holds.
+    pub unheld: Vec<u32>,
     /// Options by socket inode.
     pub options: BTreeMap<u32, KeepaliveOptions>,
     /// Options that could not be read because the kernel refused.
@@ -66,6 +68,12 @@ pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, files: &mut Worker) ->
             found.holders.push(HeldSockets { holder, inodes: held });
         }
     });
+    if end.unread.failed == 0 {
+        // a socket of which only the options could not be read has a holder
+        let held: BTreeSet<u32> = found.holders.iter().flat_map(|held| &held.inodes).copied().collect();
+        found.unheld = missing.iter().filter(|inode| wanted.holders.contains(inode)).copied().collect();
+        found.unheld.retain(|inode| !held.contains(inode));
+    }
     let unread = missing.iter().filter(|inode| wanted.options.contains(inode)).count();
     if unread > 0 {
         (found.loss, found.missing) = explain(procfs, unread, wanted.options.len(), refused, end.unread);
@@ -112,9 +120,9 @@ pub(super) fn holder(pid: u32, folder: BorrowedFd<'_>) -> Holder {
     Holder {
         pid,
         comm: printable(read(folder, "comm").unwrap_or_default().trim_end_matches('\n')),
-        argv0: String::new(),
         // an executable that was replaced while it runs
         exe: exe.map(|exe| printable(exe.strip_suffix(" (deleted)").unwrap_or(exe))).unwrap_or_default(),
+        ..Holder::default()
     }
 }
 

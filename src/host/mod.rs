@@ -168,10 +168,13 @@ impl Host {
         if wanted.is_empty() {
             return Ok(());
         }
-        let holders::FoundHolders { holders, options, loss, missing } =
+        let holders::FoundHolders { holders, unheld, options, loss, missing } =
             holders::find(&self.paths.roots.procfs, &wanted, &mut self.command_lines);
         if !holders.is_empty() {
             to.consume(&Record::Holders(holders))?;
+        }
+        if !unheld.is_empty() {
+            to.consume(&Record::Unheld(unheld))?;
         }
         if !wanted.options.is_empty() {
             to.consume(&Record::Options { options, missing })?;

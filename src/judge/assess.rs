@@ -28,6 +28,8 @@ pub struct NamespaceFacts {
     pub tcp_keepalive_time: Option<u32>,
     /// The limit of its conntrack, where that follows connections.
     pub conntrack: Option<Duration>,
+    /// Whether it is the host's. `None` if the sweep did not find out which one that is.
+    pub is_host: Option<bool>,
 }
 
 /// The judgement of one sweep: its counts, which connections are the worst, and what the memory must store before the
@@ -104,7 +106,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
                     age: judgement.facts.age,
                 }),
                 owner: Some(group.owner()),
-                program: tracker.holder(tracked.inode).map(|holder| holder.program()),
+                holder: tracker.holder(tracked.inode).map(|holder| &**holder),
             };
             let ends = || (memory.local(tracked), tracked.remote());
             let shown = group.selected && policy.select.takes_judged(ends, known);
@@ -224,6 +226,8 @@ fn finding(
         probes_after: facts.probes_after,
         exact: assessor.tracker.options(tracked.inode).copied(),
         holder: assessor.tracker.holder(tracked.inode).cloned(),
+        is_holder_sought: assessor.tracker.is_holder_sought(tracked.inode),
+        host_network: namespace.and_then(|namespace| namespace.is_host),
         data_idle: facts.data_idle,
         wire_idle: facts.wire_idle,
         last_heard: facts.last_heard,

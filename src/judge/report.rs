@@ -102,6 +102,10 @@ pub struct Finding {
     pub exact: Option<KeepaliveOptions>,
     /// The process that holds the socket, if it was requested and found.
     pub holder: Option<Arc<Holder>>,
+    /// The sweep searched for that process. If it found none, no process that could be read holds the socket.
+    pub is_holder_sought: bool,
+    /// Whether the socket is in the host's network namespace. `None` if the sweep did not find out which one that is.
+    pub host_network: Option<bool>,
     /// The time since the last payload byte.
     pub data_idle: Option<Millis>,
     /// The time since the last known segment.

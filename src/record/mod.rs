@@ -7,7 +7,7 @@
 //! 1. [`Record::Sweep`];
 //! 2. for each namespace a [`Record::Namespace`], its [`Record::Datagram`]s and one [`Record::ReadEnd`]; then a
 //!    [`Record::Ends`] and [`Record::Destroyed`], where flagged connections have ended;
-//! 3. any number of [`Record::Owners`], [`Record::Holders`] and [`Record::Options`];
+//! 3. any number of [`Record::Owners`], [`Record::Holders`], [`Record::Unheld`] and [`Record::Options`];
 //! 4. [`Record::SweepEnd`].
 //!
 //! A [`Record::Loss`] may come anywhere: it reports something that could not be read.
@@ -107,6 +107,8 @@ pub enum Record<'a> {
     },
     /// The processes that hold sockets.
     Holders(Vec<HeldSockets>),
+    /// The inodes of sockets that no process holds, of those that could be read.
+    Unheld(Vec<u32>),
     /// The actual socket options (`--exact`).
     Options {
         /// Options by socket inode.

@@ -1,5 +1,6 @@
 //! Configuration that turns keepalive on, for every program in which it can be turned on.
 
+pub mod fits;
 pub mod keepalive;
 pub mod location;
 pub mod target;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use globset::{Glob, GlobMatcher};
 use include_dir::{Dir, File, include_dir};
 use serde::{Deserialize, Serialize};
 
 use super::RemedyError;
-use crate::owner::OwnerKind;
+use super::fits::Fits;
 use crate::words;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/remedy/targets");
@@ -34,9 +33,15 @@ pub struct Target {
     pub takes_effect: String,
     /// What to know before using it.
     pub caveat: String,
-    /// Which workloads `audit --explain` names it for.
+    /// The connections that it is offered for.
     #[serde(default)]
     pub fits: Fits,
+    /// It changes the code of programs in one language. It is offered where the language is not known.
+    #[serde(default)]
+    pub is_language: bool,
+    /// It is offered only where no configuration of the program helps.
+    #[serde(default)]
+    pub is_last_resort: bool,
     /// What stands in for flags that were not given.
     #[serde(default)]
     pub defaults: Defaults,
@@ -84,54 +89,8 @@ pub enum Helps {
     Off,
     /// A keepalive timer that probes too late.
     Late,
-}
-
-/// A glob of names, compiled once: compiling costs more than all the matching.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct NameGlob(GlobMatcher);
-
-impl NameGlob {
-    /// Whether it fits every name.
-    #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.0.glob().glob() == "*"
-    }
-
-    /// Whether it fits this name.
-    #[must_use]
-    pub fn is_match(&self, name: &str) -> bool {
-        self.0.is_match(name)
-    }
-}
-
-impl TryFrom<String> for NameGlob {
-    type Error = globset::Error;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Glob::new(&text).map(|glob| Self(glob.compile_matcher()))
-    }
-}
-
-/// Which workloads a remedy is for.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fits {
-    /// Globs of container and executable names.
-    #[serde(default)]
-    pub names: Vec<NameGlob>,
-    /// Globs of container and executable names that it is not for.
-    #[serde(default)]
-    pub not_names: Vec<NameGlob>,
-    /// Ports of the service endpoint; empty is any.
-    #[serde(default)]
-    pub ports: Vec<u16>,
-    /// Ports of the service endpoint that it is not for.
-    #[serde(default)]
-    pub not_ports: Vec<u16>,
-    /// Kinds of owner; empty is any.
-    #[serde(default)]
-    pub kinds: Vec<OwnerKind>,
+    /// A keepalive timer that probes too late because its times are the system's default.
+    Default,
 }
 
 /// What stands in for flags that were not given.
@@ -162,7 +121,11 @@ impl fmt::Display for Target {
             Reach::Outbound => "outbound connections",
             Reach::Both => "inbound and outbound connections",
         };
-        let helps = if self.helps.contains(&Helps::Off) { "off and late" } else { "late only, never off" };
+        let helps = match (self.helps.contains(&Helps::Off), self.helps.contains(&Helps::Late)) {
+            (true, _) => "off and late",
+            (false, true) => "late only, never off",
+            (false, false) => "late only, with the system's default times",
+        };
         writeln!(f, "{}", self.name)?;
         writeln!(f, "    {}", self.description)?;
         writeln!(f, "    fixes:  {side}, {direction}; keepalive {helps}")?;

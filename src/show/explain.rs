@@ -3,12 +3,13 @@
 
 use super::advice::{help, put, why};
 use super::escape;
-use super::fit::{Subject, fitting};
+use super::fit::Subject;
 use super::groups::{Group, Split, groups};
 use crate::judge::cause::Cause;
 use crate::judge::report::{Direction, Report};
 use crate::judge::verdict::{Keepalive, Verdict};
-use crate::remedy::target::{Reach, Side, Target};
+use crate::remedy::fits::Fitting;
+use crate::remedy::target::Target;
 use crate::remedy::{self, RemedyError};
 
 /// The explanation, for stdout.
@@ -61,36 +62,29 @@ fn needs_keepalive(group: &Group) -> bool {
         && matches!(group.keepalive, Keepalive::Off | Keepalive::Late)
 }
 
-/// The remedies that fit a group, best first, with the connection that they are asked for; and whether one of them is
-/// particular to the program.
-pub(super) fn fitting_group<'t, 'g>(
-    targets: &'t [Target],
-    group: &'g Group,
-) -> Option<(Subject<'g>, Vec<&'t Target>, bool)> {
+/// The remedies that fit a group, with the connection that they are asked for.
+pub(super) fn fitting_group<'t, 'g>(targets: &'t [Target], group: &'g Group) -> Option<(Subject<'g>, Fitting<'t>)> {
     let finding = group.worst.first().filter(|_| needs_keepalive(group))?;
-    let subject = Subject { finding, program: group.program.as_deref(), keepalive: group.keepalive };
-    let (targets, known) = fitting(targets, &subject);
-    Some((subject, targets, known))
+    let subject = Subject { finding, keepalive: group.keepalive };
+    let fitting = subject.fitting(targets);
+    Some((subject, fitting))
 }
 
-/// The remedies for a program's own code, by language.
-pub(super) fn languages(targets: &[Target]) -> Vec<&str> {
-    let in_code = |target: &&Target| {
-        target.side == Side::Application && target.direction == Reach::Both && target.name != "preload"
-    };
-    targets.iter().filter(in_code).map(|target| target.name.as_str()).collect()
+/// The command for the remedies in a program's own code, by language. `None` if there is none.
+pub(super) fn in_code(fitting: &Fitting<'_>) -> Option<String> {
+    let languages: Vec<_> = fitting.in_code.iter().map(|target| target.name.as_str()).collect();
+    (!languages.is_empty()).then(|| format!("keepalive-auditor remedy {}", languages.join(" | ")))
 }
 
 /// The remedies that fit, each with the command that prints it.
 fn remedies(out: &mut String, targets: &[Target], group: &Group) {
-    let Some((subject, fitting, known)) = fitting_group(targets, group) else { return };
-    for target in fitting {
+    let Some((subject, fitting)) = fitting_group(targets, group) else { return };
+    for target in &fitting.targets {
         put(out, &format!("  - {}: {}\n", target.name, target.description));
         put(out, &format!("    {}\n", subject.command(target)));
         put(out, &format!("    takes effect {}\n", target.takes_effect));
     }
-    if !known && group.keepalive == Keepalive::Off {
-        let languages = languages(targets).join(" | ");
-        put(out, &format!("  - in the program's own code: keepalive-auditor remedy {languages}\n"));
+    if let Some(command) = in_code(&fitting) {
+        put(out, &format!("  - in the program's own code: {command}\n"));
     }
 }

@@ -8,7 +8,7 @@ use anstyle::Style;
 
 use super::advice::{help, why};
 use super::escape;
-use super::explain::{fitting_group, languages};
+use super::explain::{fitting_group, in_code};
 use super::groups::{Group, Split, groups};
 use super::layout::{self, Row};
 use super::table::style;
@@ -17,7 +17,7 @@ use super::why::Why;
 use super::{limits, node_limits};
 use crate::judge::cause::Cause;
 use crate::judge::report::{Direction, Finding, LimitSource, Report};
-use crate::judge::verdict::{Keepalive, Verdict};
+use crate::judge::verdict::Verdict;
 use crate::owner::OwnerKind;
 use crate::remedy::target::Target;
 
@@ -159,11 +159,9 @@ impl<'a> Overview<'a> {
             (None, Some(worst)) => lines.push(Why(worst).to_string()),
             (None, None) => {}
         }
-        if let Some((subject, fitting, known)) = fitting_group(&self.targets, group) {
-            if !known && group.keepalive == Keepalive::Off {
-                lines.push(format!("in its code: keepalive-auditor remedy {}", languages(&self.targets).join(" | ")));
-            }
-            lines.extend(fitting.iter().map(|target| format!("{}: {}", target.name, subject.command(target))));
+        if let Some((subject, fitting)) = fitting_group(&self.targets, group) {
+            lines.extend(in_code(&fitting).map(|command| format!("in its code: {command}")));
+            lines.extend(fitting.targets.iter().map(|target| format!("{}: {}", target.name, subject.command(target))));
         }
         lines.iter().map(|line| escape::line(line).into_owned()).collect()
     }
@@ -237,10 +235,9 @@ impl<'a> Overview<'a> {
 pub(super) fn remedies(targets: &[Target], group: &Group) -> Vec<String> {
     match (group.cause, fitting_group(targets, group)) {
         (Some(Cause::PayloadOnly), _) => vec!["heartbeat".to_owned()],
-        (Some(_), Some((_, fitting, known))) => {
-            let in_code = (!known && group.keepalive == Keepalive::Off && !languages(targets).is_empty())
-                .then(|| "its code".to_owned());
-            let names = fitting.into_iter().map(|target| target.name.clone());
+        (Some(_), Some((_, fitting))) => {
+            let in_code = in_code(&fitting).map(|_| "its code".to_owned());
+            let names = fitting.targets.into_iter().map(|target| target.name.clone());
             in_code.into_iter().chain(names).collect()
         }
         (Some(Cause::Unanswered), None) => vec!["TCP_USER_TIMEOUT".to_owned()],

@@ -37,6 +37,8 @@ pub fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         probes_after: None,
         exact: None,
         holder: None,
+        is_holder_sought: false,
+        host_network: Some(false),
         data_idle: Some(Millis::from_secs(60)),
         wire_idle: Some(Millis::from_secs(60)),
         watched: Millis::ZERO,

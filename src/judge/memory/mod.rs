@@ -4,7 +4,7 @@
 //! in the order of the kernel's walk. An index finds an entry only if that order has changed. If a complete dump does
 //! not show a connection, it has closed, and the memory drops it at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct Tracker {
     options: HashMap<u32, KeepaliveOptions>,
     /// Processes that the last sweep found to hold sockets, by inode.
     holders: HashMap<u32, Arc<Holder>>,
+    /// Sockets that no process held, although the last sweep searched for them, by inode.
+    unheld: HashSet<u32>,
 }
 
 impl Tracker {
@@ -46,6 +48,7 @@ impl Tracker {
     pub fn begin_sweep(&mut self) {
         self.options.clear();
         self.holders.clear();
+        self.unheld.clear();
     }
 
     /// Stores the options of sockets, by inode, for this sweep.
@@ -58,6 +61,17 @@ impl Tracker {
         for inode in inodes {
             self.holders.entry(*inode).or_insert_with(|| Arc::clone(holder));
         }
+    }
+
+    /// Stores that no process holds these sockets, for this sweep.
+    pub fn add_unheld(&mut self, inodes: &[u32]) {
+        self.unheld.extend(inodes);
+    }
+
+    /// Whether the last sweep searched for the process that holds a socket.
+    #[must_use]
+    pub fn is_holder_sought(&self, inode: u32) -> bool {
+        self.holders.contains_key(&inode) || self.unheld.contains(&inode)
     }
 
     /// The options of a socket, if the last sweep read them.

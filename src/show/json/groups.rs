@@ -2,27 +2,28 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{SCHEMA, seconds};
-use crate::judge::cause::Cause;
+use crate::judge::cause::{Cause, SystemDefault};
 use crate::judge::report::{Direction, Finding, Report, ServiceEndpoint};
 use crate::judge::verdict::{Keepalive, Verdict};
-use crate::owner::{Holder, OwnerKind};
+use crate::owner::{Holder, Owner};
 use crate::remedy::target::Target;
 use crate::remedy::{self, RemedyError};
 use crate::show::advice::{help, why};
 use crate::show::compare::{changes, took_effect};
-use crate::show::explain::{fitting_group, languages};
-use crate::show::fit::{Subject, fitting};
+use crate::show::explain::fitting_group;
+use crate::show::fit::Subject;
 use crate::show::groups::{Group, Split, groups};
 
 /// The most process ids of a group that are listed.
 const MAX_PIDS: usize = 20;
 
 /// What decides which remedies fit.
-type Kind = (OwnerKind, Option<String>, Direction, u16, Option<String>, Keepalive);
+type Kind = (Arc<Owner>, Option<Arc<Holder>>, [bool; 2], Option<bool>, Direction, u16, Keepalive);
 
 /// The names of the remedies that fit, looked up once for each kind of connection.
 #[derive(Default)]
@@ -50,14 +51,15 @@ impl Remedies {
             ServiceEndpoint::Remote(endpoint) => endpoint.port,
             ServiceEndpoint::Local(port) => port,
         };
-        let program = finding.holder.as_deref().map(Holder::program);
-        let owner = &finding.owner;
-        let program_name = program.map(str::to_owned);
-        let kind = (owner.kind, owner.container.clone(), finding.direction, port, program_name, finding.keepalive);
+        let is_default = SystemDefault::of(finding).is_some();
+        let is_sought = finding.is_holder_sought || finding.inode == 0;
+        let Finding { owner, holder, host_network, direction, keepalive, .. } = finding;
+        let flags = [is_default, is_sought];
+        let kind = (owner.clone(), holder.clone(), flags, *host_network, *direction, port, *keepalive);
         let mut known = self.known.borrow_mut();
         let names = known.entry(kind).or_insert_with(|| {
-            let (fitting, _) = fitting(&self.targets, &Subject { finding, program, keepalive: finding.keepalive });
-            fitting.into_iter().map(|target| target.name.clone()).collect()
+            let fitting = Subject { finding, keepalive: finding.keepalive }.fitting(&self.targets);
+            fitting.targets.into_iter().map(|target| target.name.clone()).collect()
         });
         names.clone()
     }
@@ -119,12 +121,10 @@ pub fn explanation(report: &Report) -> Result<Value, RemedyError> {
     let explained = groups.iter().map(|group| {
         let mut value = facts(group, report.node_tcp_keepalive_time);
         value["help"] = group.cause.map_or_else(Vec::new, |cause| help(cause, group)).into();
-        let (details, in_code) =
-            fitting_group(&targets, group).map_or_else(Default::default, |(subject, fitting, known)| {
-                let details: Vec<_> = fitting.iter().map(|target| details(&subject, target)).collect();
-                let in_code =
-                    if !known && group.keepalive == Keepalive::Off { languages(&targets) } else { Vec::new() };
-                (details, in_code)
+        let (details, in_code): (Vec<_>, Vec<_>) =
+            fitting_group(&targets, group).map_or_else(Default::default, |(subject, fitting)| {
+                let details = fitting.targets.iter().map(|target| details(&subject, target)).collect();
+                (details, fitting.in_code.iter().map(|target| target.name.as_str()).collect())
             });
         value["remedies"] = details.into();
         value["remedies_in_code"] = in_code.into();

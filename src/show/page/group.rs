@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 
 use super::class_of;
 use crate::judge::report::Direction;
-use crate::judge::verdict::Keepalive;
 use crate::remedy::target::Target;
 use crate::show::advice::{help, why};
 use crate::show::escape::html as text;
-use crate::show::explain::{fitting_group, languages};
+use crate::show::explain::{fitting_group, in_code};
 use crate::show::groups::{Group, idle};
 use crate::show::overview::{owner_glob, remedies};
 use crate::show::units::{Human, Limit, PlainTimer};
@@ -77,15 +76,16 @@ fn text_lines(lines: &[String]) -> String {
 
 /// What to configure, by the remedies that fit.
 fn configure(out: &mut String, group: &Group, targets: &[Target]) {
-    let Some((subject, fitting, known)) = fitting_group(targets, group) else { return };
-    out.push_str("<h3>What to configure</h3>");
-    if !known && group.keepalive == Keepalive::Off {
-        let _ = write!(
-            out,
-            "<p>In the program's own code:</p><pre tabindex=\"0\">keepalive-auditor remedy {}</pre>",
-            text(&languages(targets).join(" | "))
-        );
+    let Some((subject, fitting)) = fitting_group(targets, group) else { return };
+    let code = in_code(&fitting);
+    if code.is_none() && fitting.targets.is_empty() {
+        return;
     }
+    out.push_str("<h3>What to configure</h3>");
+    if let Some(command) = code {
+        let _ = write!(out, "<p>In the program's own code:</p><pre tabindex=\"0\">{}</pre>", text(&command));
+    }
+    let fitting = &fitting.targets;
     for target in fitting.iter().take(MAX_REMEDIES) {
         let _ = write!(
             out,

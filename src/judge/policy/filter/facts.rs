@@ -6,7 +6,7 @@ use super::Op;
 use crate::judge::memory::Millis;
 use crate::judge::report::Direction;
 use crate::judge::verdict::{Keepalive, Verdict};
-use crate::owner::Owner;
+use crate::owner::{Holder, Owner};
 
 /// What is known of a connection besides its two ends. What is absent is not known yet.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,8 +15,8 @@ pub struct Subject<'a> {
     pub judged: Option<Judged>,
     /// Its owner.
     pub owner: Option<&'a Owner>,
-    /// The program that holds it.
-    pub program: Option<&'a str>,
+    /// The process that holds it.
+    pub holder: Option<&'a Holder>,
 }
 
 /// What was judged.
@@ -60,7 +60,7 @@ pub enum Named {
     Pod,
     /// The container's name; outside pods the unit's, or the namespace's.
     Container,
-    /// The program's name.
+    /// Any name of the program.
     Program,
 }
 
@@ -83,7 +83,7 @@ impl Fact {
             Self::Direction(direction) => Some(judged?.direction == *direction),
             Self::Span(Span::Idle, op, than) => Some(op.holds(judged?.idle?.cmp(than))),
             Self::Span(Span::Age, op, than) => Some(op.holds(judged?.age.cmp(than))),
-            Self::Name(Named::Program, glob) => Some(glob.is_match(subject.program?)),
+            Self::Name(Named::Program, glob) => Some(subject.holder?.names().any(|name| glob.is_match(name))),
             Self::Name(named, glob) => {
                 let owner = subject.owner?;
                 let fits = |name: &Option<String>| name.as_ref().is_some_and(|name| glob.is_match(name));

@@ -5,7 +5,7 @@ use super::*;
 use crate::judge::memory::Millis;
 use crate::judge::report::Direction;
 use crate::judge::verdict::{Keepalive, Verdict};
-use crate::owner::OwnerKind;
+use crate::owner::{Holder, OwnerKind};
 
 #[test]
 fn expressions_mean_what_they_mean_in_ss() {
@@ -131,7 +131,8 @@ fn our_own_words_mix_with_those_of_ss() {
         idle: Some(Millis::from_secs(600)),
         age: Millis::from_secs(3600),
     };
-    let subject = Subject { judged: Some(judged), owner: Some(&owner), program: Some("java") };
+    let holder = Holder { exe: "java".into(), script: "cart.jar".into(), ..Holder::default() };
+    let subject = Subject { judged: Some(judged), owner: Some(&owner), holder: Some(&holder) };
     let (local, remote) = (Endpoint::UNSPECIFIED, Endpoint::new("10.0.0.1".parse().unwrap(), 443));
     for (text, before, after) in [
         ("verdict = overdue", None, true),
@@ -143,6 +144,8 @@ fn our_own_words_mix_with_those_of_ss() {
         ("pod = web-* namespace shop container app", None, true),
         ("owner = data/*", None, false),
         ("program = java and dport = :443", None, true),
+        ("program = cart.*", None, true),
+        ("program = node", None, false),
         ("dport = :443 or verdict = local", Some(true), true),
         ("dport = :80 and verdict = overdue", Some(false), false),
         ("not ( dport = :443 or idle > 1s )", Some(false), false),

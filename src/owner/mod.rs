@@ -5,6 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod holder;
+
+pub use holder::{Binary, Holder, Language, Linking};
+
 /// A network namespace: the inode number of its nsfs file.
 ///
 /// The kernel reuses an inode after the namespace is gone. Within one sweep it is unique.
@@ -107,30 +111,6 @@ impl fmt::Display for Owner {
             OwnerKind::Container | OwnerKind::Unit | OwnerKind::Netns => f.write_str(container.unwrap_or("?")),
             OwnerKind::Host => f.write_str(container.unwrap_or("host")),
         }
-    }
-}
-
-/// The process that holds a socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Holder {
-    /// Its process id in the host's procfs.
-    pub pid: u32,
-    /// Its command name (`/proc/PID/comm`).
-    #[serde(default)]
-    pub comm: String,
-    /// The first argument of its command line.
-    #[serde(default)]
-    pub argv0: String,
-    /// The file name of its executable. Empty if that may not be read.
-    #[serde(default)]
-    pub exe: String,
-}
-
-impl Holder {
-    /// The name of the program: the executable's, or else the command name.
-    #[must_use]
-    pub fn program(&self) -> &str {
-        if self.exe.is_empty() { &self.comm } else { &self.exe }
     }
 }
 
