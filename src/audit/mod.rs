@@ -11,6 +11,7 @@ pub mod merge;
 mod print;
 mod recording;
 mod selection;
+mod streamed;
 
 use crate::cli::{AuditArgs, FailOn};
 use crate::config::AuditConfig;
@@ -64,6 +65,11 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         }
         if std::mem::take(&mut first) {
             selection::check(&args, &named, &result.digest, &result.report)?;
+        }
+        if args.watch.is_none()
+            && let Some(recorder) = sweeps.recorder.take()
+        {
+            is_read(recorder.into_inner().end())?;
         }
         let Some(pause) = args.watch else { return finish(&args, result, before.as_ref()) };
         if args.fail_on.is_some_and(|limit| is_at_least(limit, &result.report)) || missed(&args, &result.report) {

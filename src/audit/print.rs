@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result};
 
-use super::AuditResult;
+use super::{AuditResult, recording};
 use crate::cli::{AuditArgs, Format};
 use crate::host::terminal;
 use crate::judge::report::Report;
@@ -33,6 +33,9 @@ pub fn names_programs(args: &AuditArgs) -> bool {
 
 /// Writes everything. False if `--compare` shows a change that did not take effect.
 pub fn all(out: &mut impl Write, args: &AuditArgs, mut result: AuditResult, before: Option<&Report>) -> Result<bool> {
+    if args.record.as_deref().is_some_and(recording::is_standard) {
+        return Ok(true);
+    }
     let is_json = matches!(format(args), Format::Json | Format::Jsonl);
     if let Some(before) = before {
         let report = result.into_report();

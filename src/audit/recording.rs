@@ -1,7 +1,7 @@
 //! Creates the file of a recording, which only its owner can read and which overwrites nothing by mistake. Replays one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, BufWriter};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,18 +13,77 @@ use crate::host;
 use crate::judge::policy::Policy;
 use crate::record::{Header, Record, RecordError, Recorder, replay};
 
+use super::streamed::Streamed;
+
 /// A recording that is being written.
-pub type FileRecorder = Recorder<BufWriter<File>>;
+pub type FileRecorder = Recorder<Destination>;
+
+/// What names stdin or stdout in place of a file.
+const STANDARD: &str = "-";
+
+/// Where a recording goes.
+pub enum Destination {
+    File(BufWriter<File>),
+    Stdout(Streamed),
+}
+
+impl Destination {
+    /// Writes what is left.
+    pub fn end(self) -> io::Result<()> {
+        match self {
+            Self::File(mut file) => file.flush(),
+            Self::Stdout(streamed) => streamed.end(),
+        }
+    }
+}
+
+impl Write for Destination {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stdout(streamed) => streamed.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stdout(streamed) => streamed.flush(),
+        }
+    }
+}
+
+impl Seek for Destination {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Stdout(streamed) => streamed.seek(to),
+        }
+    }
+}
+
+/// Whether this is stdin or stdout in place of a file.
+pub fn is_standard(path: &Path) -> bool {
+    path == Path::new(STANDARD)
+}
 
 /// Only the user who makes a recording may read it: it holds addresses and names.
 const MODE: u32 = 0o600;
 
 /// Creates the recording, and writes its header. `force`: an existing recording is replaced.
 pub fn create(path: &Path, force: bool, node: &str) -> Result<FileRecorder> {
-    let file = open_new(path, force).with_context(|| format!("cannot create the recording {}", path.display()))?;
-    tracing::warn!("the recording {} will hold addresses and names of this machine", path.display());
+    let to = if is_standard(path) {
+        if io::stdout().is_terminal() {
+            bail!("--record - writes the recording to stdout, which is a terminal; write `> FILE` after it");
+        }
+        Destination::Stdout(Streamed::new(io::stdout()))
+    } else {
+        let file = open_new(path, force).with_context(|| format!("cannot create the recording {}", path.display()))?;
+        tracing::warn!("the recording {} will hold addresses and names of this machine", path.display());
+        Destination::File(BufWriter::new(file))
+    };
     let header = Header::new(host::kernel_release(), node.to_owned(), host::wall_clock());
-    Recorder::new(BufWriter::new(file), &header).map_err(plain)
+    Recorder::new(to, &header).map_err(plain)
 }
 
 fn open_new(path: &Path, force: bool) -> Result<File> {
@@ -51,14 +110,19 @@ fn open_new(path: &Path, force: bool) -> Result<File> {
 /// The report of a recording, and the name of its node. `to` is the action that the error names.
 pub fn read(policy: &Arc<Policy>, path: &Path, to: &str) -> Result<(Digest, String)> {
     let mut digest = Digest::new(Arc::clone(policy));
-    let failed = || format!("cannot {to} {}", path.display());
-    let file = File::open(path).with_context(failed)?;
-    let header = replay(BufReader::new(file), |record: Record<'static>| {
+    let (failed, from): (_, Box<dyn BufRead>) = if is_standard(path) {
+        (format!("cannot {to} the recording on stdin"), Box::new(io::stdin().lock()))
+    } else {
+        let failed = format!("cannot {to} {}", path.display());
+        let file = File::open(path).with_context(|| failed.clone())?;
+        (failed, Box::new(BufReader::new(file)))
+    };
+    let header = replay(from, |record: Record<'static>| {
         digest.feed(&record);
         Ok::<(), RecordError>(())
     })
     .map_err(plain)
-    .with_context(failed)?;
+    .context(failed)?;
     Ok((digest, header.node))
 }
 

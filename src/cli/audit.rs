@@ -80,7 +80,7 @@ pub struct AuditArgs {
         help_heading = "Output"
     )]
     pub explain: bool,
-    /// Show what a change did since an earlier recording
+    /// Show what a change did since an earlier recording; `-` is stdin
     ///
     /// Compare the connections that were opened since with those that are left from before.
     #[arg(
@@ -126,7 +126,7 @@ pub struct AuditArgs {
     /// Read them of flagged connections, and with --all of all connections.
     #[arg(long, env = "KEEPALIVE_AUDITOR_EXACT", help_heading = "Sweep")]
     pub exact: bool,
-    /// Write what the kernel reports to a file, addresses included
+    /// Write what the kernel reports to a file, addresses included; `-` is stdout
     #[arg(
         long,
         value_name = "FILE",
@@ -138,7 +138,7 @@ pub struct AuditArgs {
     /// Overwrite an existing recording
     #[arg(long, env = "KEEPALIVE_AUDITOR_FORCE", requires = "record", help_heading = "Sweep", hide_short_help = true)]
     pub force: bool,
-    /// Judge a recording instead of this machine
+    /// Judge a recording instead of this machine; `-` is stdin
     #[arg(
         long,
         value_name = "FILE",

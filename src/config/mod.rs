@@ -183,6 +183,7 @@ impl AuditConfig {
         if args.filter.is_empty() {
             args.filter = file.filter.iter().cloned().collect();
         }
+        standard_streams(&args).map_err(UsageError)?;
         let matcher = |flag: &str, text: Option<&String>| {
             text.map(|text| glob(text).map_err(|error| UsageError(format!("{flag}: {error}")))).transpose()
         };
@@ -194,6 +195,20 @@ impl AuditConfig {
             netns: None,
         };
         Ok(Self { config, args })
+    }
+}
+
+/// Checks that stdin and stdout, written as `-`, have one use each.
+fn standard_streams(args: &AuditArgs) -> Result<(), String> {
+    let is_standard = |path: &Option<PathBuf>| path.as_deref() == Some(std::path::Path::new("-"));
+    if is_standard(&args.replay) && is_standard(&args.compare) {
+        return Err("--replay - and --compare - both read stdin; name a file for one of them".to_owned());
+    }
+    let others =
+        [("--watch", args.watch.is_some()), ("--explain", args.explain), ("--compare", args.compare.is_some())];
+    match others.into_iter().find(|(_, is_set)| *is_set && is_standard(&args.record)) {
+        Some((flag, _)) => Err(format!("--record - and {flag} both write to stdout; name a file for the recording")),
+        None => Ok(()),
     }
 }
 

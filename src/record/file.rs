@@ -60,6 +60,11 @@ impl<W: Write + Seek> Recorder<W> {
         Ok(Self { out, end: 0 })
     }
 
+    /// The file, to finish it.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
     /// Appends one record. After each sweep the file ends with an end record, which the next sweep overwrites. So a
     /// reader can detect a truncated file, even if this program was interrupted.
     pub fn write(&mut self, record: &Record<'_>) -> Result<(), RecordError> {

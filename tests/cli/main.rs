@@ -7,6 +7,7 @@ mod faces;
 mod help;
 mod overview;
 mod small_commands;
+mod streams;
 mod usage;
 
 use std::fs;

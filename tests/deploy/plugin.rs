@@ -22,6 +22,7 @@ case "$*" in
         case "$*" in *agent-a*) of=a ;; *agent-b*) of=b ;; *) of=c ;; esac
         recording=$(mktemp "$CALLS.XXXXXX")
         sed "1s/\"node-1\"/\"node-$of\"/" "$SWEEPS/pods/sweep.jsonl" >"$recording"
+        case "$*" in *" --record -"*) exec cat "$recording" ;; esac
         while [[ $1 != /keepalive-auditor ]]; do shift; done
         exec "$AUDITOR" "${@:2}" --replay "$recording" ;;
     *) echo "unexpected: $*" >&2; exit 99 ;;
@@ -105,6 +106,34 @@ fn fail_on_passes_through() {
 }
 
 #[test]
+fn a_change_is_recorded_and_compared_through_the_agents() {
+    let cluster = Cluster::new();
+    let before = cluster.0.path().join("before");
+    let before = before.to_str().unwrap();
+    for (scope, file) in [(&["--node", "node-b"][..], "before"), (&["--all-nodes"], "before/node-c.jsonl")] {
+        let output = cluster.run("", &[&["audit", "--record", before], scope].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let recording = cluster.0.path().join(file);
+        assert!(std::fs::read_to_string(&recording).unwrap().starts_with("{\"header\""), "{file}");
+        assert_eq!(std::fs::metadata(&recording).unwrap().permissions().mode() & 0o77, 0, "others cannot read it");
+        let again = cluster.run("", &[&["audit", "--record", before], scope].concat());
+        assert_eq!(again.status.code(), Some(1), "a recording is never overwritten");
+
+        let output = cluster.run("", &[&["audit", "--compare", before], scope].concat());
+        // the fake agents replay the same recording, so nothing was opened since
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("no connection was opened since"), "{}", text(&output.stdout));
+        if file == "before" {
+            std::fs::remove_file(&recording).unwrap();
+        }
+    }
+    assert!(text(&cluster.run("", &["audit", "--all-nodes", "--compare", before]).stdout).contains("== node-a"));
+    let broken = cluster.run("b", &["audit", "--node", "node-b", "--record", "never"]);
+    assert_eq!(broken.status.code(), Some(137));
+    assert!(!std::path::Path::new("never").exists() && !std::path::Path::new("never.part").exists());
+}
+
+#[test]
 fn wrong_usage_is_an_error() {
     for (arguments, said) in [
         (&["audit"][..], "one of --node, --pod and --all-nodes"),
@@ -112,6 +141,7 @@ fn wrong_usage_is_an_error() {
         (&["audit", "--pod", "cart-0"], "is not NAMESPACE/NAME"),
         (&["audit", "--all-nodes", "--parallel", "0"], "is not a number"),
         (&["audit", "--all-nodes", "--format=wide"], "does not go with --all-nodes"),
+        (&["audit", "--node", "a", "--record", "x", "--compare", "/dev/null"], "do not go together"),
         (&["inspect"], "no command `inspect`"),
     ] {
         let output = Cluster::new().run("", arguments);

@@ -86,6 +86,8 @@ pub const CASES: &[&[&str]] = &[
     &["audit", "--compare", "other.json"],
     &["audit", "--record", "/nope/x.jsonl"],
     &["audit", "--record", "note.txt"],
+    &["audit", "--record", "-", "--explain"],
+    &["audit", "--replay", "-", "--compare", "-"],
     // audit: filters
     &["audit", "src", "10/8", "and", "dprot", "=", ":443"],
     &["audit", "dport = :99999"],
