@@ -59,6 +59,24 @@ fn every_alert_says_what_it_means_and_where_to_read_on() {
 }
 
 #[test]
+fn an_alert_of_connections_names_node_endpoint_idle_time_and_command() {
+    let alerts = alerts();
+    let of_connections = alerts.iter().filter(|alert| {
+        let name = alert["alert"].as_str().unwrap();
+        name.starts_with("TCP") && !name.starts_with("TCPPath") && !name.starts_with("TCPNode")
+    });
+    let mut count = 0;
+    for alert in of_connections {
+        let text = alert["annotations"]["description"].as_str().unwrap();
+        for part in [".Labels.node", ".Labels.endpoint", "Longest idle time: ", "kubectl keepalive-auditor audit "] {
+            assert!(text.contains(part), "{}: no {part} in {text}", alert["alert"]);
+        }
+        count += 1;
+    }
+    assert_eq!(count, 7);
+}
+
+#[test]
 fn recorded_series_are_named_level_metric_operation() {
     for rule in rules().iter().filter(|rule| rule.get("record").is_some()) {
         let name = rule["record"].as_str().unwrap();
