@@ -1,9 +1,9 @@
 //! Logs to stderr. The agent never waits for the reader of its logs, and no command fails if there is no reader.
 
-use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub fn start(
         format!("--log.level: `{level}` is neither a level nor a tracing filter{suggestion}")
     })?;
     let writer = match reader {
-        Reader::Person => BoxMakeWriter::new(io::stderr),
+        Reader::Person => BoxMakeWriter::new(|| Stderr),
         Reader::Collector => {
             let queue = queue(before_writing).map_err(|error| format!("cannot start logging: {error}"))?;
             BoxMakeWriter::new(queue)
@@ -94,8 +94,56 @@ pub fn print_error(line: &str) {
     let line = format!("{line}\n");
     let _ = match QUEUED.get() {
         Some(queue) => Queue(queue.clone()).write_all(line.as_bytes()),
-        None => io::stderr().write_all(line.as_bytes()),
+        None => Stderr.write_all(line.as_bytes()),
     };
+}
+
+/// The lines that wait while a screen covers the terminal; `None`: they are written at once.
+static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+/// At most so many bytes wait.
+const MAX_HELD: usize = 64 * 1024;
+
+/// While this value lives, lines for a terminal wait. Then they are written.
+pub struct Held(());
+
+/// Holds lines back that would be written across a screen.
+#[must_use]
+pub fn hold() -> Held {
+    if io::stderr().is_terminal() {
+        *held() = Some(Vec::new());
+    }
+    Held(())
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(lines) = held().take() {
+            // nobody can be told that this failed
+            let _ = io::stderr().write_all(&lines);
+        }
+    }
+}
+
+fn held() -> MutexGuard<'static, Option<Vec<u8>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// stderr, unless a screen covers it.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &mut *held() {
+            Some(lines) if lines.len() + line.len() > MAX_HELD => drop(DROPPED.fetch_add(1, Ordering::Relaxed)),
+            Some(lines) => lines.extend_from_slice(line),
+            None => io::stderr().write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 enum Message {

@@ -3,11 +3,10 @@
 use crate::cli;
 use crate::config::glob;
 use crate::judge::policy::filter::Select;
-use crate::judge::policy::filter::facts::{Judged, Subject};
 use crate::judge::report::Finding;
 use crate::judge::verdict::Verdict;
-use crate::show::groups::idle;
 use crate::show::page::{Sort, View};
+use crate::show::select::takes;
 use crate::words;
 
 /// The parameters of the report.
@@ -82,27 +81,13 @@ impl Wanted {
 
     /// Whether this connection is one of them.
     pub fn includes(&self, finding: &Finding) -> bool {
-        (self.verdicts.is_empty() || self.verdicts.contains(&finding.verdict))
-            && self.select.takes_judged(|| (finding.local, finding.remote), || subject(finding))
-            && self.select.takes_owner(&finding.owner)
+        (self.verdicts.is_empty() || self.verdicts.contains(&finding.verdict)) && takes(&self.select, finding)
     }
 
     /// Whether the page shows it: without a verdict in the query it shows what is flagged.
     pub fn includes_on_page(&self, finding: &Finding) -> bool {
         (finding.verdict.flagged() || !self.verdicts.is_empty()) && self.includes(finding)
     }
-}
-
-/// What a filter may ask of a connection.
-fn subject(finding: &Finding) -> Subject<'_> {
-    let judged = Judged {
-        verdict: finding.verdict,
-        keepalive: finding.keepalive,
-        direction: finding.direction,
-        idle: idle(finding),
-        age: finding.age,
-    };
-    Subject { judged: Some(judged), owner: Some(&finding.owner), holder: finding.holder.as_deref() }
 }
 
 fn not_a_verdict(name: &str) -> String {

@@ -1,6 +1,6 @@
 //! `audit`: one sweep, several (`--for`, `--watch`) or a recording, judged and printed.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,9 +9,11 @@ use anyhow::{Context, Result, bail};
 
 pub mod merge;
 mod print;
+mod progress;
 mod recording;
 mod selection;
 mod streamed;
+pub mod watch;
 
 use crate::cli::{AuditArgs, FailOn};
 use crate::config::AuditConfig;
@@ -21,6 +23,7 @@ use crate::judge::report::Report;
 use crate::judge::verdict::Verdict;
 use crate::record::Recording;
 use crate::show::escape;
+use progress::Progress;
 use recording::FileRecorder;
 
 /// The longest interval between sweeps while `--for` watches. It is enough to notice a probe and its answer.
@@ -55,37 +58,49 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     if sweeps.reads.holders {
         sweeps.host.read_command_lines();
     }
-    let mut digest = Digest::new(policy);
-    let mut first = true;
-    loop {
-        sweeps.watch(&mut digest)?;
-        let mut result = AuditResult::new(digest, &config.node);
-        for loss in &result.report.losses {
-            tracing::warn!("{}", escape::line(loss));
-        }
-        if std::mem::take(&mut first) {
-            selection::check(&args, &named, &result.digest, &result.report)?;
-        }
-        if args.watch.is_none()
-            && let Some(recorder) = sweeps.recorder.take()
+    let digest = Digest::new(policy);
+    let mut sweeper = Sweeper { sweeps, args, named, node: config.node, is_first: true };
+    if let Some(pause) = sweeper.args.watch {
+        return watch::run(sweeper, digest, pause);
+    }
+    let result = sweeper.sweep(digest)?;
+    warn(&result.report);
+    if let Some(recorder) = sweeper.sweeps.recorder.take() {
+        is_read(recorder.into_inner().end())?;
+    }
+    finish(&sweeper.args, result, before.as_ref())
+}
+
+/// Logs what could not be read.
+fn warn(report: &Report) {
+    for loss in &report.losses {
+        tracing::warn!("{}", escape::line(loss));
+    }
+}
+
+/// Makes what was asked for of the sweeps of this machine.
+struct Sweeper {
+    sweeps: Sweeps,
+    args: AuditArgs,
+    /// What the first sweep has to find.
+    named: Vec<selection::Named>,
+    node: String,
+    is_first: bool,
+}
+
+impl Sweeper {
+    /// One sweep, or sweeps for as long as `--for` says.
+    fn sweep(&mut self, mut digest: Digest) -> Result<AuditResult> {
+        self.sweeps.watch(&mut digest)?;
+        let result = AuditResult::new(digest, &self.node);
+        if std::mem::take(&mut self.is_first)
+            && let Err(error) = selection::check(&self.args, &self.named, &result.digest, &result.report)
         {
-            is_read(recorder.into_inner().end())?;
+            // what could not be read may be why nothing was found
+            warn(&result.report);
+            return Err(error);
         }
-        let Some(pause) = args.watch else { return finish(&args, result, before.as_ref()) };
-        if args.fail_on.is_some_and(|limit| is_at_least(limit, &result.report)) || missed(&args, &result.report) {
-            return finish(&args, result, before.as_ref());
-        }
-        let mut out = BufWriter::new(io::stdout().lock());
-        if io::stdout().is_terminal() {
-            // clear the screen, cursor home
-            write!(out, "\x1b[2J\x1b[H")?;
-        }
-        if !is_read(print::print(&mut out, &args, &mut result).and_then(|()| out.flush()))? {
-            return Ok(false);
-        }
-        drop(out);
-        digest = result.digest;
-        sleep(pause);
+        Ok(result)
     }
 }
 
@@ -126,6 +141,7 @@ impl Sweeps {
     /// One sweep, or sweeps for as long as `--for` says.
     fn watch(&mut self, digest: &mut Digest) -> Result<()> {
         let start = Instant::now();
+        let mut progress = Progress::new(self.span);
         let step = (self.span / 40).min(WATCH_STEP);
         loop {
             let left = self.span.saturating_sub(start.elapsed());
@@ -133,8 +149,10 @@ impl Sweeps {
             let mut to = Recording::new(digest, self.recorder.as_mut());
             host::on_own_thread(|| self.host.sweep_into(&mut to)).map_err(recording::plain).context("cannot sweep")?;
             if left.is_zero() {
+                progress.finish();
                 return Ok(());
             }
+            progress.show(start.elapsed());
             sleep(step.min(left));
         }
     }
@@ -154,6 +172,11 @@ fn finish(args: &AuditArgs, result: AuditResult, before: Option<&Report>) -> Res
         ),
         _ => Ok(failed || !took_effect),
     }
+}
+
+/// Whether a sweep ends the watch.
+fn ends(args: &AuditArgs, report: &Report) -> bool {
+    args.fail_on.is_some_and(|limit| is_at_least(limit, report)) || missed(args, report)
 }
 
 /// Whether `--fail-on` may have missed something that could not be read.

@@ -80,7 +80,11 @@ fn screen(args: &AuditArgs) -> Screen {
 pub fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -> io::Result<()> {
     let (report, found) = result.found();
     let findings = || found.iter().filter(|finding| args.all || finding.verdict.flagged());
-    match format(args) {
+    let format = format(args);
+    if args.watch.is_some() && matches!(format, Format::Groups | Format::Table | Format::Wide) {
+        writeln!(out, "{}", json::time(report.started_at))?;
+    }
+    match format {
         Format::Groups => Overview::new(Cow::Borrowed(report), found.iter(), args.all).write(out, screen(args)),
         format @ (Format::Table | Format::Wide) => {
             let terminal = io::stdout().is_terminal();

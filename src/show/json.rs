@@ -62,7 +62,8 @@ impl<F: Fn() -> I, I: Iterator<Item: Borrow<Finding>>> Serialize for Document<'_
 }
 
 /// Milliseconds since the Unix epoch as RFC 3339, which ends with the year 9999: a recording may hold any number.
-pub(super) fn time(ms: u64) -> String {
+#[must_use]
+pub fn time(ms: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms.min(END_OF_9999))).to_string()
 }
 

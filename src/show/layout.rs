@@ -27,15 +27,20 @@ pub struct Row {
     pub limit: String,
     /// Names of remedies, best first.
     pub remedies: Vec<String>,
+    /// What changed since an earlier sweep. The column is there if a row has a text.
+    pub change: String,
 }
 
-const TITLES: [&str; 8] = ["VERDICT", "CONNS", "WHO", "ENDPOINT", "KEEPALIVE", "IDLE", "LIMIT", "REMEDY"];
+const COLUMNS: usize = 9;
+const TITLES: [&str; COLUMNS] =
+    ["VERDICT", "CONNS", "WHO", "ENDPOINT", "KEEPALIVE", "IDLE", "LIMIT", "REMEDY", "CHANGE"];
 /// Columns whose cells end at the same place.
-const NUMBERS: [bool; 8] = [false, true, false, false, false, true, true, false];
+const NUMBERS: [bool; COLUMNS] = [false, true, false, false, false, true, true, false, false];
 /// The position of the column that may be cut.
 const WHO: usize = 2;
-/// The position of the column that may be missing.
+/// The positions of columns that may be missing.
 const LIMIT: usize = 6;
+const CHANGE: usize = 8;
 const GAP: usize = 2;
 /// A name is cut on one line only while this much of it stays.
 const SHORTEST_WHO: usize = 28;
@@ -119,7 +124,7 @@ pub fn write(
 
 /// One line for each row.
 struct Table {
-    widths: [usize; 8],
+    widths: [usize; COLUMNS],
     fit: Fit,
 }
 
@@ -134,6 +139,9 @@ impl Table {
         }
         if !fit.limit {
             widths[LIMIT] = 0;
+        }
+        if rows.iter().all(|row| row.change.is_empty()) {
+            widths[CHANGE] = 0;
         }
         let columns = widths.iter().filter(|width| **width > 0).count();
         let total: usize = widths.iter().sum::<usize>() + GAP * (columns - 1);
@@ -157,7 +165,7 @@ impl Table {
         Lines { titles: vec![self.line(&TITLES.map(Cow::Borrowed))], rows: rows.iter().map(row).collect() }
     }
 
-    fn line(&self, cells: &[Cow<'_, str>; 8]) -> String {
+    fn line(&self, cells: &[Cow<'_, str>; COLUMNS]) -> String {
         let mut line = String::new();
         for (at, (cell, width)) in cells.iter().zip(self.widths).enumerate().filter(|(_, (_, width))| *width > 0) {
             let blanks = width.saturating_sub(cell.chars().count());
@@ -172,7 +180,7 @@ impl Table {
 }
 
 impl Row {
-    fn cells(&self, all_remedies: bool) -> [Cow<'_, str>; 8] {
+    fn cells(&self, all_remedies: bool) -> [Cow<'_, str>; COLUMNS] {
         [
             self.verdict.into(),
             (&*self.connections).into(),
@@ -182,6 +190,7 @@ impl Row {
             (&*self.idle).into(),
             (&*self.limit).into(),
             self.remedy(all_remedies),
+            (&*self.change).into(),
         ]
     }
 
@@ -219,10 +228,10 @@ fn stacked(rows: &[Row], width: usize) -> Lines {
         format!("{:indent$}ENDPOINT  KEEPALIVE  IDLE/LIMIT  REMEDY", ""),
     ];
     let two_lines = |row: &Row| {
-        let Row { verdict, connections, endpoint, keepalive, idle, limit, .. } = row;
+        let Row { verdict, connections, endpoint, keepalive, idle, limit, change, .. } = row;
         let line = |all| {
             let remedy = if row.remedies.is_empty() { Cow::Borrowed("") } else { row.remedy(all) };
-            format!("{:indent$}{endpoint}  {keepalive}  {idle}/{limit}  {remedy}", "").trim_end().to_owned()
+            format!("{:indent$}{endpoint}  {keepalive}  {idle}/{limit}  {remedy}  {change}", "").trim_end().to_owned()
         };
         let fitting = [true, false].into_iter().map(line).find(|line| line.chars().count() <= width);
         let facts = fitting.unwrap_or_else(|| line(false));

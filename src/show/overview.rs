@@ -3,13 +3,14 @@
 use std::borrow::{Borrow, Cow};
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use anstyle::Style;
 
 use super::advice::{help, why};
 use super::escape;
 use super::explain::{fitting_group, in_code};
-use super::groups::{Group, Split, groups};
+use super::groups::{self, Change, Group, Split};
 use super::layout::{self, Row};
 use super::table::style;
 use super::units::{Human, Limit};
@@ -39,12 +40,22 @@ pub struct Overview<'a> {
     pub groups: Vec<Group>,
     /// Local connections whose ends are in two network namespaces.
     local_between_namespaces: u64,
-    targets: Vec<Target>,
+    targets: &'static [Target],
 }
 
 impl<'a> Overview<'a> {
     /// Of these findings, worst first; with `all` also those that are not flagged.
     pub fn new<F: Borrow<Finding>>(report: Cow<'a, Report>, findings: impl Iterator<Item = F>, all: bool) -> Self {
+        Self::compared(report, findings, all, |_| None)
+    }
+
+    /// The same, with each finding compared with an earlier sweep.
+    pub fn compared<F: Borrow<Finding>>(
+        report: Cow<'a, Report>,
+        findings: impl Iterator<Item = F>,
+        all: bool,
+        change: impl Fn(&Finding) -> Option<Change>,
+    ) -> Self {
         let mut local_between_namespaces = 0;
         let shown = findings.filter(|finding| {
             let finding = finding.borrow();
@@ -52,17 +63,16 @@ impl<'a> Overview<'a> {
             local_between_namespaces += u64::from(is_local && !finding.peer.same_namespace);
             all || finding.verdict.flagged()
         });
-        let groups = groups(shown, Split { verdicts: true, endpoints: false });
-        // a broken data file of ours is found by tests; the table needs only the names
-        let targets = crate::remedy::list().unwrap_or_default();
-        Self { report, groups, local_between_namespaces, targets }
+        let groups = groups::compared(shown, Split { verdicts: true, endpoints: false }, change);
+        Self { report, groups, local_between_namespaces, targets: targets() }
     }
 
     /// Writes it.
     pub fn write(&self, out: &mut impl Write, screen: Screen) -> io::Result<()> {
         let mut head = layout::wrap(&self.headline(), screen.width, 0);
         head.extend(layout::wrap(&self.counts(), screen.width, 2));
-        let mut tail: Vec<String> = self.notes().iter().flat_map(|line| layout::wrap(line, screen.width, 0)).collect();
+        let notes = self.warnings().into_iter().chain(self.remarks());
+        let mut tail: Vec<String> = notes.flat_map(|line| layout::wrap(&line, screen.width, 0)).collect();
         tail.extend(layout::side_by_side(&self.hints(), screen.width));
         if screen.height.is_some_and(|height| height < head.len() + tail.len() + 8) {
             tail.clear();
@@ -135,7 +145,8 @@ impl<'a> Overview<'a> {
     }
 
     /// `47 overdue · 3 exposed · 2 local`
-    fn counts(&self) -> String {
+    #[must_use]
+    pub fn counts(&self) -> String {
         let report = &self.report;
         let shown = Verdict::ALL.into_iter().filter(|verdict| report.count(*verdict) > 0);
         shown.map(|verdict| format!("{} {}", report.count(verdict), verdict.name())).collect::<Vec<_>>().join(" · ")
@@ -159,7 +170,7 @@ impl<'a> Overview<'a> {
             (None, Some(worst)) => lines.push(Why(worst).to_string()),
             (None, None) => {}
         }
-        if let Some((subject, fitting)) = fitting_group(&self.targets, group) {
+        if let Some((subject, fitting)) = fitting_group(self.targets, group) {
             lines.extend(in_code(&fitting).map(|command| format!("in its code: {command}")));
             lines.extend(fitting.targets.iter().map(|target| format!("{}: {}", target.name, subject.command(target))));
         }
@@ -168,7 +179,7 @@ impl<'a> Overview<'a> {
 
     /// What limits the numbers.
     #[must_use]
-    pub fn notes(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let report = &*self.report;
         let mut notes: Vec<_> = limits::contradictions(report).map(|text| escape::line(&text).into_owned()).collect();
         notes.extend(node_limits::notes(report));
@@ -183,6 +194,14 @@ impl<'a> Overview<'a> {
             let age = Human(report.stale.age);
             notes.push(format!("{} are shown as they were {age} ago", count(report.stale.connections, "connection")));
         }
+        notes
+    }
+
+    /// Why connections are not judged, or not as bad as they may be, and what would change that.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let report = &*self.report;
+        let mut notes = Vec::new();
         if report.ignored > 0 {
             notes.push(format!("{} under an `ignore` rule", are(report.ignored)));
         }
@@ -226,9 +245,23 @@ impl<'a> Overview<'a> {
             keepalive: group.keepalive(),
             idle: group.idle.map_or_else(|| "?".to_owned(), |idle| Human(idle).to_string()),
             limit: Limit(group.path.idle_timeout).to_string(),
-            remedies: remedies(&self.targets, group),
+            remedies: remedies(self.targets, group),
+            change: changes(group),
         }
     }
+}
+
+/// `+3 ↓1`, or nothing: how many members are new, worse and better than in an earlier sweep.
+fn changes(group: &Group) -> String {
+    let marks = [(Change::New, '+'), (Change::Worse, '↓'), (Change::Better, '↑')];
+    let counts = marks.map(|(change, mark)| (mark, group.changed(change))).into_iter().filter(|(_, count)| *count > 0);
+    counts.map(|(mark, count)| format!("{mark}{count}")).collect::<Vec<_>>().join(" ")
+}
+
+/// What can be configured. A broken data file of ours is found by tests.
+fn targets() -> &'static [Target] {
+    static TARGETS: OnceLock<Vec<Target>> = OnceLock::new();
+    TARGETS.get_or_init(|| crate::remedy::list().unwrap_or_default())
 }
 
 /// The names of what fits, best first.

@@ -9,6 +9,7 @@ mod overview;
 mod small_commands;
 mod streams;
 mod usage;
+mod watch;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

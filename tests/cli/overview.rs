@@ -20,15 +20,35 @@ use crate::support::binary::run;
 use crate::support::checks::Checks;
 use crate::support::findings::{finding, inbound, late, on, pod};
 
-/// A name as long as chart and release make it: 49 characters.
-const LONG: &str = "checkout-recommendation-service-production-eu-7f8";
+/// Texts compared with their golden files.
+#[derive(Default)]
+pub struct Goldens(Vec<String>);
 
-fn held(finding: Finding, exe: &str, pid: u32) -> Finding {
+impl Goldens {
+    pub fn compare(&mut self, name: &str, text: &str) {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/cli/golden/{name}.txt"));
+        if std::env::var_os("UPDATE_GOLDENS").is_some() {
+            fs::write(&golden, text).expect("the golden file is written");
+        }
+        if fs::read_to_string(&golden).unwrap_or_default() != text {
+            self.0.push(format!("{}:\n{text}", golden.display()));
+        }
+    }
+
+    pub fn finish(self) {
+        assert!(self.0.is_empty(), "{}\n(UPDATE_GOLDENS=1 writes them again)", self.0.join("\n"));
+    }
+}
+
+/// A name as long as chart and release make it: 49 characters.
+pub const LONG: &str = "checkout-recommendation-service-production-eu-7f8";
+
+pub fn held(finding: Finding, exe: &str, pid: u32) -> Finding {
     let holder = Holder { pid, exe: exe.to_owned(), ..Holder::default() };
     Finding { holder: Some(Arc::new(holder)), ..finding }
 }
 
-fn idle(finding: Finding, verdict: Verdict, seconds: u64) -> Finding {
+pub fn idle(finding: Finding, verdict: Verdict, seconds: u64) -> Finding {
     let idle = Some(Millis::from_secs(seconds));
     Finding { verdict, wire_idle: idle, data_idle: idle, ..finding }
 }
@@ -38,7 +58,7 @@ fn unit(name: &str) -> Owner {
 }
 
 /// A report of these findings, worst first as a sweep has them.
-fn report(mut findings: Vec<Finding>) -> Report {
+pub fn report(mut findings: Vec<Finding>) -> Report {
     findings.sort_by_key(|finding| (finding.verdict, std::cmp::Reverse(finding.wire_idle)));
     let mut verdicts = [0; Verdict::COUNT];
     for finding in &findings {
@@ -56,7 +76,7 @@ fn report(mut findings: Vec<Finding>) -> Report {
 }
 
 /// A node with several owners, programs, directions and causes.
-fn node(cart: &str) -> Report {
+pub fn node(cart: &str) -> Report {
     let mut findings = Vec::new();
     for number in 0..14 {
         let cart = held(finding(pod(cart, "app"), number, 9000), "java", 27161);
@@ -97,17 +117,8 @@ fn written(overview: &Overview<'_>, width: usize, height: Option<usize>, color: 
 
 #[test]
 fn each_overview_is_its_golden_file() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/golden");
-    let mut wrong = Vec::new();
-    let mut compare = |name: String, text: String| {
-        let golden = folder.join(format!("{name}.txt"));
-        if std::env::var_os("UPDATE_GOLDENS").is_some() {
-            fs::write(&golden, &text).expect("the golden file is written");
-        }
-        if fs::read_to_string(&golden).unwrap_or_default() != text {
-            wrong.push(format!("{}:\n{text}", golden.display()));
-        }
-    };
+    let mut goldens = Goldens::default();
+    let mut compare = |name: String, text: String| goldens.compare(&name, &text);
     for width in [60, 80, 100, 160] {
         for (name, cart) in [("short", "cart-7d4b9c6f5-x2k8p"), ("long", LONG)] {
             compare(format!("overview-{name}-{width}"), shown(&node(cart), width, None, false, false));
@@ -125,7 +136,7 @@ fn each_overview_is_its_golden_file() {
     compare("overview-all-100".to_owned(), shown(&node("cart-0"), 100, None, true, false));
     let well = report((0..8).map(|number| on(finding(pod("web-0", "app"), number, 443))).collect());
     compare("overview-well-100".to_owned(), shown(&well, 100, None, false, false));
-    assert!(wrong.is_empty(), "{}\n(UPDATE_GOLDENS=1 writes them again)", wrong.join("\n"));
+    goldens.finish();
 }
 
 #[test]

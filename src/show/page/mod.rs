@@ -1,7 +1,6 @@
 //! The agent's page: what is at risk on this node, and what to do. It needs no script: filter and order are in the
 //! address, and groups open by themselves.
 
-use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 mod group;
@@ -10,12 +9,13 @@ mod view;
 use super::escape::html as text;
 use super::groups::{Group, Split, groups};
 use super::json::time;
+pub use super::sort::Sort;
 use super::units::{Human, Limit};
 use super::{limits, node_limits};
 use crate::judge::report::{Finding, LimitSource, Millis, RefreshedBy, Report};
 use crate::judge::verdict::Verdict;
 use crate::remedy;
-pub use view::{Health, Sort, View};
+pub use view::{Health, View};
 
 /// A longer page is not written: what is left out is counted, and the report has it.
 const MAX_BYTES: usize = 56 * 1024;
@@ -66,12 +66,7 @@ fn body(out: &mut String, view: &View, health: &Health, report: &Report, finding
     }
     let split = Split { verdicts: true, endpoints: false };
     let mut groups = groups(findings, split);
-    match view.sort {
-        Sort::Worst => {}
-        Sort::Connections => groups.sort_by_key(|group| Reverse(group.connections())),
-        Sort::Idle => groups.sort_by_key(|group| Reverse(group.idle)),
-        Sort::Owner => groups.sort_by(|one, other| one.workload.cmp(&other.workload)),
-    }
+    view.sort.sort(&mut groups);
     list(out, report, &groups);
     paths(out, report);
 }

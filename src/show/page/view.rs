@@ -3,36 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::show::escape::html as text;
-
-/// The order of the groups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// Worst verdict first.
-    #[default]
-    Worst,
-    /// Most connections first.
-    Connections,
-    /// Longest idle time first.
-    Idle,
-    /// By the owner's name.
-    Owner,
-}
-
-impl Sort {
-    /// Every value.
-    pub const ALL: [Self; 4] = [Self::Worst, Self::Connections, Self::Idle, Self::Owner];
-
-    /// The value in the address.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Worst => "worst",
-            Self::Connections => "connections",
-            Self::Idle => "idle",
-            Self::Owner => "owner",
-        }
-    }
-}
+use crate::show::sort::Sort;
 
 /// What the address asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,17 +1,19 @@
 //! Connections that have the same owner, program, endpoint and cause, as one group. What is said of a group is true of
 //! all its members.
 
+mod key;
+
 use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::workload;
 use crate::judge::cause::{Cause, SystemDefault, probes_after_seconds};
 use crate::judge::report::{Direction, Finding, Millis, Path, RefreshedBy, ServiceEndpoint};
 use crate::judge::verdict::{Keepalive, Verdict};
-use crate::owner::{Holder, Owner};
+use crate::owner::Holder;
+use key::{Key, Processes};
 
 /// As many different values of one property are groups of their own; more become one group.
 const MAX_APART: usize = 4;
@@ -34,6 +36,17 @@ pub enum Endpoints {
     One(ServiceEndpoint),
     /// Several remote addresses with this port.
     Port(u16),
+}
+
+/// How a connection differs from an earlier sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was not there.
+    New,
+    /// Its verdict was worse.
+    Better,
+    /// Its verdict was better.
+    Worse,
 }
 
 /// Connections that need the same change.
@@ -75,54 +88,36 @@ pub struct Group {
     pub waiting: usize,
     /// The worst members.
     pub worst: Vec<Finding>,
-}
-
-/// What the members of a group share.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    verdict: Option<Verdict>,
-    workload: String,
-    direction: Direction,
-    endpoints: Endpoints,
-    program: Option<String>,
-    /// Number among the processes of one owner that run this program; other pods of the workload have the same numbers.
-    process: usize,
-    path: Arc<Path>,
-    keepalive: Keepalive,
-    cause: Option<Cause>,
-    seconds: Option<u64>,
-}
-
-/// The numbers of the processes, by owner and program.
-#[derive(Default)]
-struct Processes(HashMap<(Arc<Owner>, String), Vec<u32>>);
-
-impl Processes {
-    fn number(&mut self, owner: &Arc<Owner>, holder: &Holder) -> usize {
-        let pids = self.0.entry((Arc::clone(owner), holder.program().to_owned())).or_default();
-        pids.iter().position(|pid| *pid == holder.pid).unwrap_or_else(|| {
-            pids.push(holder.pid);
-            pids.len() - 1
-        })
-    }
+    /// How many members differ from an earlier sweep, in the order of [`Change`].
+    pub changes: [usize; 3],
 }
 
 /// The groups, worst first and then the largest first. The findings are worst first.
 pub fn groups(findings: impl Iterator<Item: Borrow<Finding>>, split: Split) -> Vec<Group> {
+    compared(findings, split, |_| None)
+}
+
+/// The same, with each finding compared with an earlier sweep.
+pub fn compared(
+    findings: impl Iterator<Item: Borrow<Finding>>,
+    split: Split,
+    change: impl Fn(&Finding) -> Option<Change>,
+) -> Vec<Group> {
     let mut processes = Processes::default();
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     for finding in findings {
         let finding = finding.borrow();
         let key = Key::of(finding, split, &mut processes);
-        match groups.get_mut(&key) {
-            Some(group) => group.add(finding),
-            None => drop(groups.insert(key.clone(), Group::new(key.workload, finding))),
+        let group = groups.entry(key).or_insert_with_key(|key| Group::new(key.workload.clone(), finding));
+        group.add(finding);
+        if let Some(change) = change(finding) {
+            group.changes[change as usize] += 1;
         }
     }
-    let mut groups = fold(groups, |key| Key { seconds: None, ..key.clone() });
-    groups = fold(groups, |key| Key { process: 0, ..key.clone() });
+    groups = key::fold(groups, |key| Key { seconds: None, ..key.clone() });
+    groups = key::fold(groups, |key| Key { process: 0, ..key.clone() });
     if !split.endpoints {
-        groups = fold(groups, |key| match key.endpoints {
+        groups = key::fold(groups, |key| match key.endpoints {
             Endpoints::One(ServiceEndpoint::Remote(remote)) => {
                 Key { endpoints: Endpoints::Port(remote.port), ..key.clone() }
             }
@@ -132,44 +127,6 @@ pub fn groups(findings: impl Iterator<Item: Borrow<Finding>>, split: Split) -> V
     let mut groups: Vec<Group> = groups.into_values().collect();
     groups.sort_by_key(|group| (group.verdict(), Reverse(group.connections())));
     groups
-}
-
-/// Joins the groups that differ only in what `without` takes away, where there are more than a few.
-fn fold(groups: BTreeMap<Key, Group>, without: impl Fn(&Key) -> Key) -> BTreeMap<Key, Group> {
-    let mut counts: BTreeMap<Key, usize> = BTreeMap::new();
-    for key in groups.keys() {
-        *counts.entry(without(key)).or_default() += 1;
-    }
-    let mut folded: BTreeMap<Key, Group> = BTreeMap::new();
-    for (key, group) in groups {
-        let joined = without(&key);
-        let is_joined = counts.get(&joined).is_some_and(|count| *count > MAX_APART);
-        let key = if is_joined { joined } else { key };
-        match folded.get_mut(&key) {
-            Some(other) => other.join(group),
-            None => drop(folded.insert(key, group)),
-        }
-    }
-    folded
-}
-
-impl Key {
-    fn of(finding: &Finding, split: Split, processes: &mut Processes) -> Self {
-        let cause = Cause::of(finding);
-        let holder = finding.holder.as_deref();
-        Self {
-            verdict: (split.verdicts || cause.is_none()).then_some(finding.verdict),
-            workload: workload::of(&finding.owner),
-            direction: finding.direction,
-            endpoints: Endpoints::One(finding.endpoint()),
-            program: holder.map(|holder| holder.program().to_owned()),
-            process: holder.map_or(0, |holder| processes.number(&finding.owner, holder)),
-            path: Arc::clone(&finding.path),
-            keepalive: finding.keepalive,
-            cause,
-            seconds: seconds(finding, cause),
-        }
-    }
 }
 
 /// After how many seconds a probe may come, where that is the cause.
@@ -195,7 +152,7 @@ pub fn idle(finding: &Finding) -> Option<Millis> {
 impl Group {
     fn new(workload: String, finding: &Finding) -> Self {
         let cause = Cause::of(finding);
-        let mut group = Self {
+        Self {
             workload,
             direction: finding.direction,
             endpoints: Endpoints::One(finding.endpoint()),
@@ -214,9 +171,8 @@ impl Group {
             user_timeouts: (user_timeout(finding), Millis::ZERO),
             waiting: 0,
             worst: Vec::with_capacity(1),
-        };
-        group.add(finding);
-        group
+            changes: [0; 3],
+        }
     }
 
     fn add(&mut self, finding: &Finding) {
@@ -243,7 +199,8 @@ impl Group {
     }
 
     fn join(&mut self, other: Self) {
-        for (sum, more) in self.verdicts.iter_mut().zip(other.verdicts) {
+        let counts = self.verdicts.iter_mut().chain(&mut self.changes);
+        for (sum, more) in counts.zip(other.verdicts.into_iter().chain(other.changes)) {
             *sum += more;
         }
         if self.endpoints != other.endpoints
@@ -276,6 +233,12 @@ impl Group {
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {
         self.verdicts[verdict as usize]
+    }
+
+    /// How many differ from an earlier sweep in this way.
+    #[must_use]
+    pub fn changed(&self, change: Change) -> usize {
+        self.changes[change as usize]
     }
 
     /// The worst verdict of its members.
