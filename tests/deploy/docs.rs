@@ -44,3 +44,35 @@ fn kustomizations_in_the_documents_exist() {
         assert!(path(&directory).join("kustomization.yaml").exists());
     }
 }
+
+#[test]
+fn each_alert_of_connections_has_the_lines_to_run_from_finding_to_proof() {
+    let runbook = read("docs/runbook.md");
+    let mut count = 0;
+    for entry in runbook.split("\n## ").filter(|entry| entry.starts_with("TCP")) {
+        let name = entry.lines().next().unwrap();
+        let runs = |start: &str, parts: &[&str]| {
+            let lines = entry.lines().map(|line| line.strip_prefix("$ ").unwrap_or(line));
+            lines.filter(|line| line.starts_with(start)).any(|line| parts.iter().all(|part| line.contains(part)))
+        };
+        if name.starts_with("TCPPath") || name.starts_with("TCPNode") {
+            continue;
+        }
+        let agent = "-- /keepalive-auditor audit --owner 'shop/";
+        for (start, parts) in [
+            ("kubectl keepalive-auditor audit --all-nodes", &["--explain"][..]),
+            ("kubectl -n keepalive-auditor exec ", &["spec.nodeName=NODE", agent, "--explain"]),
+            ("keepalive-auditor audit", &["--explain"]),
+            ("kubectl keepalive-auditor audit --node NODE", &["--record before.jsonl"]),
+            ("kubectl keepalive-auditor audit --node NODE", &["--compare before.jsonl"]),
+            ("kubectl -n keepalive-auditor exec ", &[agent, "--record - > before.jsonl"]),
+            ("kubectl -n keepalive-auditor exec -i ", &[agent, "--compare - < before.jsonl"]),
+            ("keepalive-auditor audit", &["--record before.jsonl"]),
+            ("keepalive-auditor audit", &["--compare before.jsonl"]),
+        ] {
+            assert!(runs(start, parts), "{name} has no line `{start}…` with {parts:?}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 7);
+}

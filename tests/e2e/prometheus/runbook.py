@@ -22,10 +22,14 @@ SAYS = {
 }
 
 
+def entry(alert):
+    """The alert's entry."""
+    return re.search(rf"(?ms)^## {alert}\n(.*?)(?=^## |\Z)", (ROOT / "docs/runbook.md").read_text())[1]
+
+
 def blocks(alert):
     """(language, text) of the alert's fenced blocks that a reader would run."""
-    entry = re.search(rf"(?ms)^## {alert}\n(.*?)(?=^## |\Z)", (ROOT / "docs/runbook.md").read_text())[1]
-    return re.findall(r"(?ms)^```(promql|sh)\n(.*?)^```", entry)
+    return re.findall(r"(?ms)^```(promql|sh)\n(.*?)^```", entry(alert))
 
 
 def follow(alert, labels, prometheus, binary, logs):

@@ -26,18 +26,22 @@ def cgroup2():
     sys.exit("no cgroup v2 is mounted here, so no pod can be made")
 
 
+def start_in(netns, cgroup, *command, **options):
+    """A program in a namespace and, for a pod or a unit, in its cgroup."""
+
+    def enter():
+        if cgroup:
+            (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+    return subprocess.Popen(["ip", "netns", "exec", netns, *map(str, command)], preexec_fn=enter, **options)
+
+
 class Program:
     """actor.py, running in a namespace and, for a pod, in its cgroup."""
 
     def __init__(self, netns, cgroup=None):
-        def enter():
-            if cgroup:
-                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-
-        self.process = subprocess.Popen(
-            ["ip", "netns", "exec", netns, sys.executable, str(HERE / "actor.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=enter,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = start_in(netns, cgroup, sys.executable, HERE / "actor.py", **pipes)
 
     def __getattr__(self, command):
         def send(**arguments):
@@ -51,6 +55,24 @@ class Program:
     def end(self):
         self.process.kill()
         self.process.wait()
+
+
+class Host:
+    """A namespace, and perhaps a cgroup, in which a test starts and stops a real program."""
+
+    def __init__(self, netns, cgroup):
+        self.netns, self.cgroup, self.process = netns, cgroup, None
+
+    def start(self, log, *command):
+        """Ends the program that runs, and starts this one."""
+        self.end()
+        with open(log, "ab") as out:
+            self.process = start_in(self.netns, self.cgroup, *command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+    def end(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
 
 class Scene:
@@ -81,7 +103,11 @@ class Scene:
         return address, port
 
     def pod(self, namespace, name, container):
-        """Makes the cgroup and log folders of a pod as kubelet and containerd do. Returns its program, with address and port."""
+        """A pod with one program, with address and port."""
+        return self._program(*self._place_of_pod(namespace, name, container))
+
+    def _place_of_pod(self, namespace, name, container):
+        """Makes the cgroup and log folders of a pod as kubelet and containerd do."""
         uid, short = str(uuid.uuid4()), name.split("-")[0]
         identifier = hashlib.sha256(uid.encode()).hexdigest()
         top = cgroup2() / "kubepods.slice"
@@ -93,7 +119,31 @@ class Scene:
         (self.logs / "pods" / f"{namespace}_{name}_{uid}" / container).mkdir(parents=True)
         (self.logs / "containers").mkdir(exist_ok=True)
         (self.logs / "containers" / f"{name}_{namespace}_{container}-{identifier}.log").touch()
-        return self._program(self._namespace(short), cgroup)
+        return self._namespace(short), cgroup
+
+    def host_of_pod(self, namespace, name, container):
+        """A pod in which a test starts real programs."""
+        return self._host(*self._place_of_pod(namespace, name, container))
+
+    def host_of_unit(self, unit):
+        """The cgroup of a systemd unit, shaped as systemd does it, with a network namespace of its own (PrivateNetwork=)."""
+        top = cgroup2() / "system.slice"
+        cgroup = top / unit
+        if not top.exists():
+            self.cgroups.insert(0, top)
+        cgroup.mkdir(parents=True)
+        self.cgroups.append(cgroup)
+        return self._host(self._namespace(unit.split(".")[0]), cgroup)
+
+    def host_of_namespace(self, name):
+        """A network namespace without a pod or a unit."""
+        return self._host(self._namespace(name), None)
+
+    def _host(self, netns, cgroup):
+        host = Host(netns, cgroup)
+        host.address, host.port = self._plug(netns)
+        self.programs.append(host)
+        return host
 
     def outsider(self, name):
         """A program outside pods, in its own namespace."""
