@@ -91,7 +91,7 @@ fn an_explanation_has_a_json_form() {
     let document: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("one document");
     let group = &document["groups"][0];
     assert_eq!((&document["flagged"], &group["cause"]), (&1.into(), &"keepalive_off".into()), "{document}");
-    assert!(group["remedies"].as_array().is_some_and(|remedies| !remedies.is_empty()), "{document}");
+    assert!(group["remedies_in_code"].as_array().is_some_and(|remedies| !remedies.is_empty()), "{document}");
 }
 
 #[test]

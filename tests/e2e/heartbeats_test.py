@@ -14,6 +14,26 @@ LIMIT = ("--idle-timeout", "20s")
 RABBITMQ = pathlib.Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
+def rabbitmq(test, home):
+    """A broker on the backend, with its settings in a folder."""
+    if not home.exists():
+        home.mkdir()
+        (home / "rabbitmq.conf").write_text("loopback_users = none\n")
+        # its own epmd, because the broker would leave one running
+        test.start(lab.BACKEND, "epmd")
+        test.wait_for_port(lab.BACKEND, 4369)
+    test.run_in(lab.BACKEND, "chown", "-R", "rabbitmq", home)
+    settings = (
+        f"HOME={home}", f"RABBITMQ_MNESIA_BASE={home}", f"RABBITMQ_LOG_BASE={home}", "RABBITMQ_NODENAME=lab@localhost",
+        f"RABBITMQ_CONFIG_FILE={home}/rabbitmq", f"RABBITMQ_ADVANCED_CONFIG_FILE={home}/advanced.config",
+        f"RABBITMQ_ENABLED_PLUGINS_FILE={home}/plugins", "HOSTNAME=localhost",
+    )  # fmt: skip
+    user = ("setpriv", "--reuid", "rabbitmq", "--regid", "rabbitmq", "--clear-groups", "env", *settings)
+    server = test.start(lab.BACKEND, *user, RABBITMQ)
+    test.wait_for_port(lab.BACKEND, 5672, server)
+    return server
+
+
 class HeartbeatTest(lab.Lab):
     def test_heartbeats_protect_and_pools_do_not(self):
         heartbeats = [self.grpc(), self.amqp(), self.mqtt(), self.ssh(), self.websocket()]
@@ -58,20 +78,7 @@ class HeartbeatTest(lab.Lab):
         return self.grpc_pair({"client": {}, "server": {}}, programs.GRPC_SERVER, GRPC_CALLS)
 
     def amqp(self):
-        home = self.dir / "rabbitmq"
-        home.mkdir()
-        (home / "rabbitmq.conf").write_text("loopback_users = none\n")
-        self.run_in(lab.BACKEND, "chown", "-R", "rabbitmq", home)
-        # its own epmd, because the broker would leave one running
-        self.start(lab.BACKEND, "epmd")
-        self.wait_for_port(lab.BACKEND, 4369)
-        settings = (
-            f"HOME={home}", f"RABBITMQ_MNESIA_BASE={home}", f"RABBITMQ_LOG_BASE={home}", "RABBITMQ_NODENAME=lab@localhost",
-            f"RABBITMQ_CONFIG_FILE={home}/rabbitmq", f"RABBITMQ_ENABLED_PLUGINS_FILE={home}/plugins", "HOSTNAME=localhost",
-        )  # fmt: skip
-        user = ("setpriv", "--reuid", "rabbitmq", "--regid", "rabbitmq", "--clear-groups", "env", *settings)
-        server = self.start(lab.BACKEND, *user, RABBITMQ)
-        self.wait_for_port(lab.BACKEND, 5672, server)
+        rabbitmq(self, self.dir / "rabbitmq")
         self.start(lab.CLIENT, sys.executable, "-c", AMQP_CLIENT, lab.BACKEND_IP)
         return 5672
 
