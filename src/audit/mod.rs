@@ -49,15 +49,12 @@ pub fn run(config: AuditConfig) -> Result<bool> {
     selection::procfs(&config.paths.roots.procfs)?;
     // a recording holds all counters: what is made of it may compare them
     let is_single = args.watch.is_none() && args.watch_for.is_none() && args.record.is_none();
-    let mut sweeps = Sweeps {
+    let sweeps = Sweeps {
         host: if is_single { Host::new(config.paths).for_single_sweep() } else { Host::new(config.paths) },
         recorder: args.record.as_deref().map(|path| recording::create(path, args.force, &config.node)).transpose()?,
         span: args.watch_for.unwrap_or_default(),
         reads: Reads { options: args.exact, holders: print::names_programs(&args) },
     };
-    if sweeps.reads.holders {
-        sweeps.host.read_command_lines();
-    }
     let digest = Digest::new(policy);
     let mut sweeper = Sweeper { sweeps, args, named, node: config.node, is_first: true };
     if let Some(pause) = sweeper.args.watch {

@@ -21,6 +21,7 @@ mod node;
 pub mod own_process;
 pub mod owners;
 pub mod privileges;
+mod program;
 mod read;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub mod seccomp;
@@ -41,8 +42,8 @@ use find::Finder;
 use netns::Found;
 pub use node::{kernel_release, node_name, own_pid};
 use owners::{Owners, Roots};
+use program::Programs;
 pub use thread::on_own_thread;
-use worker::Worker;
 
 /// The paths that a sweep reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,31 +70,24 @@ pub struct Host {
     ends: EndsWatch,
     limits: limits::Limits,
     buffer: Vec<u8>,
-    /// Reads command lines.
-    command_lines: Worker,
+    programs: Programs,
 }
 
 impl Host {
     /// Nothing is opened yet.
     #[must_use]
     pub fn new(paths: HostPaths) -> Self {
+        let programs = Programs::default();
         Self {
             finder: Finder::new(&paths),
-            owners: Owners::new(&paths.roots),
+            owners: Owners::new(&paths.roots).with_programs(programs.clone()),
             counters: counters::Reader::default(),
             kernel: Kernel::default(),
             limits: limits::Limits::default(),
             ends: EndsWatch::new(paths.watch_ends, &paths.roots.procfs),
             buffer: Vec::new(),
-            command_lines: Worker::default(),
+            programs,
             paths,
-        }
-    }
-
-    /// From now on processes are named by their command lines, too. Call it in the own network namespace.
-    pub fn read_command_lines(&mut self) {
-        if let Err(error) = self.command_lines.start() {
-            tracing::warn!(%error, "command lines cannot be read: no thread can be started");
         }
     }
 
@@ -116,6 +110,9 @@ impl Host {
     /// Runs one sweep. **It leaves the calling thread in another network namespace**: see [`Host::sweep`].
     pub fn sweep_into<C: Consumer>(&mut self, to: &mut C) -> Result<(), C::Error> {
         to.consume(&Record::Sweep { started_at: wall_clock(), clock: clock() })?;
+        if let Err(error) = self.programs.start() {
+            tracing::warn!(%error, "programs are named without their command lines: no thread can be started");
+        }
         self.owners.begin_sweep();
         self.counters.begin_sweep();
         self.kernel.begin_sweep();
@@ -169,7 +166,7 @@ impl Host {
             return Ok(());
         }
         let holders::FoundHolders { holders, unheld, options, loss, missing } =
-            holders::find(&self.paths.roots.procfs, &wanted, &mut self.command_lines);
+            holders::find(&self.paths.roots.procfs, &wanted, &self.programs);
         if !holders.is_empty() {
             to.consume(&Record::Holders(holders))?;
         }

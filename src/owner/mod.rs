@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 mod holder;
 
-pub use holder::{Binary, Holder, Language, Linking};
+pub use holder::{Binary, Holder, Language, Linking, is_interpreter, without_version};
 
 /// A network namespace: the inode number of its nsfs file.
 ///

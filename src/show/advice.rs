@@ -3,12 +3,14 @@
 
 use std::fmt::Write as _;
 
+use super::fit::held_by;
 use super::groups::Group;
 use super::units::Human;
 use crate::judge::cause::Cause;
 use crate::judge::report::Millis;
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::OwnerKind;
+use crate::remedy::fits::HeldBy;
 
 /// The paragraph on the cause. `node` is the node's `tcp_keepalive_time` in seconds.
 pub fn why(cause: Cause, group: &Group, node: Option<u32>) -> String {
@@ -128,8 +130,20 @@ pub fn help(cause: Cause, group: &Group) -> Vec<String> {
              heartbeat, SSH ServerAliveInterval, WebSocket ping), or a higher limit on the path.",
             limit / 2.0
         )],
-        _ => Vec::new(),
+        _ => nobody(group).into_iter().collect(),
     }
+}
+
+/// Why no program can be changed.
+fn nobody(group: &Group) -> Option<String> {
+    let first = group.worst.first().filter(|finding| matches!(held_by(finding), HeldBy::Nobody))?;
+    let text = if first.inode == 0 {
+        "No process has accepted them yet: they wait in the queue of the listener."
+    } else {
+        "No process that could be read holds them. Either a kernel module does (NFS, iSCSI, NVMe over TCP), \
+         or a process that this user may not read."
+    };
+    Some(text.to_owned())
 }
 
 /// Writing to a String cannot fail.

@@ -196,9 +196,12 @@ pub fn connection(finding: &Finding, remedies: &Remedies) -> Value {
         "remedies": remedies.of(finding),
         "process": finding.holder.as_ref().map(|holder| json!({
             "pid": holder.pid,
+            "program": holder.program(),
             "comm": holder.comm,
             "argv0": holder.argv0,
             "exe": holder.exe,
+            "script": Some(&holder.script).filter(|script| !script.is_empty()),
+            "binary": holder.binary,
         })),
         "uid": finding.uid,
         "inode": finding.inode,

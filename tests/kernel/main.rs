@@ -19,6 +19,7 @@ mod memory;
 mod namespaces;
 mod pairs;
 mod payload;
+mod programs;
 mod selection;
 mod skip;
 mod unanswered;

@@ -69,6 +69,9 @@ pub struct Row {
     pub peer: Peer,
     pub verdict: String,
     pub why: String,
+    pub remedies: Vec<String>,
+    #[serde(deserialize_with = "present")]
+    pub process: Option<serde_json::Value>,
     pub uid: u32,
     pub inode: u64,
     pub cookie: String,

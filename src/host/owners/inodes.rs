@@ -1,13 +1,12 @@
 //! Finds the holder of a socket by its inode: for hosts without cgroup v2, and for sockets without another owner.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use super::cgroup::CgroupOwner;
 use super::process::Process;
 use crate::host::fds::{self, Span, Unread};
-use crate::host::holders;
+use crate::host::program::Programs;
 
 /// The number of file descriptors that a sweep reads after the first pass, at 2 µs each. The next sweep continues
 /// there.
@@ -17,6 +16,7 @@ const DESCRIPTORS_PER_SWEEP: usize = 20_000;
 #[derive(Debug)]
 pub(super) struct Inodes {
     procfs: PathBuf,
+    programs: Programs,
     known: HashMap<u32, InodeOwner>,
     /// The next part of procfs to read, after the first whole pass.
     resume: Option<Span>,
@@ -33,7 +33,12 @@ pub(super) struct InodeOwner {
 
 impl Inodes {
     pub fn new(procfs: PathBuf) -> Self {
-        Self { procfs, known: HashMap::new(), resume: None }
+        Self { procfs, programs: Programs::default(), known: HashMap::new(), resume: None }
+    }
+
+    /// Sets what reads the names of programs.
+    pub fn set_programs(&mut self, programs: Programs) {
+        self.programs = programs;
     }
 
     /// Finds the holders of `wanted`, all in one pass. Returns what could not be read.
@@ -49,7 +54,7 @@ impl Inodes {
             let process = Process::at(holder.folder);
             let Ok(cgroup) = process.owner() else { return };
             let program =
-                (cgroup == CgroupOwner::default()).then(|| holders::holder(holder.pid, process.folder().as_fd()));
+                (cgroup == CgroupOwner::default()).then(|| self.programs.read_names(holder.pid, process.folder()));
             let program = program.map(|holder| holder.program().to_owned()).filter(|name| !name.is_empty());
             for socket in holder.sockets.iter().filter(|socket| missing.remove(&socket.inode)) {
                 known.insert(socket.inode, InodeOwner { cgroup: cgroup.clone(), program: program.clone() });

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{failure, holders};
+use super::failure;
+use super::program::Programs;
 use crate::owner::{NsId, Owner, OwnerKind};
 use crate::record::{Loss, LossReason};
 
@@ -80,6 +81,7 @@ pub struct Owners {
     namespaces: [HashMap<NsId, Owner>; 2],
     issues: Issues,
     losses: Vec<Loss>,
+    programs: Programs,
 }
 
 impl Owners {
@@ -94,7 +96,15 @@ impl Owners {
             namespaces: Default::default(),
             issues: Issues::default(),
             losses: Vec::new(),
+            programs: Programs::default(),
         }
+    }
+
+    /// Names programs with these.
+    #[must_use]
+    pub(super) fn with_programs(mut self, programs: Programs) -> Self {
+        self.inodes.set_programs(programs.clone());
+        Self { programs, ..self }
     }
 
     /// Begins a sweep, before its thread enters a namespace: every source may be read once more.
@@ -124,7 +134,10 @@ impl Owners {
                 owner = known.clone();
             } else if owner.kind == OwnerKind::Host {
                 // it is not the host's, so its name is a mount's, a program's, or its number
-                let name = name.map(str::to_owned).or_else(|| read.program()).unwrap_or_else(|| format!("net:[{id}]"));
+                let name = name
+                    .map(str::to_owned)
+                    .or_else(|| read.program(&self.programs))
+                    .unwrap_or_else(|| format!("net:[{id}]"));
                 owner = Owner { kind: OwnerKind::Netns, container: Some(name), ..Owner::default() };
             }
         }
@@ -226,9 +239,9 @@ impl ReadProcesses {
     }
 
     /// The name of a program in the namespace.
-    fn program(&self) -> Option<String> {
-        let names =
-            self.inside.iter().map(|(pid, process)| holders::holder(*pid, process.folder()).program().to_owned());
+    fn program(&self, programs: &Programs) -> Option<String> {
+        let name = |(pid, process): &(u32, Process)| programs.read_names(*pid, process.folder()).program().to_owned();
+        let names = self.inside.iter().map(name);
         names.into_iter().find(|name| !name.is_empty())
     }
 }

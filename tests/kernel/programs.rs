@@ -1,0 +1,140 @@
+//! Names and remedies of real programs: scripts, links, static binaries, and sockets that no process holds.
+
+use std::fs;
+use std::io::IoSlice;
+use std::net::TcpStream;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::support::binary::{Row, run};
+use crate::support::kernel_test;
+use crate::support::netns::{Netns, addresses, join, v4};
+use crate::support::socket::{Keepalive, Server};
+
+const RULES: [&str; 8] =
+    ["audit", "--all", "--long-lived", "1ms", "--idle-timeout", "350s", "--cgroup-root", "/nowhere"];
+
+/// A program that holds a socket as its standard input until this is dropped.
+struct Holder(Child);
+
+impl Holder {
+    fn start(command: &mut Command, socket: TcpStream) -> Self {
+        Self(command.stdin(Stdio::from(OwnedFd::from(socket))).spawn().expect("the program starts"))
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The kernel's clocks show the age of a connection only after some ticks.
+fn sleep_until_long_lived() {
+    std::thread::sleep(std::time::Duration::from_millis(250));
+}
+
+fn sleep() -> &'static Path {
+    let known = ["/bin/sleep", "/usr/bin/sleep"].map(Path::new);
+    known.into_iter().find(|path| path.exists()).expect("sleep is installed")
+}
+
+/// A static program that waits for the end of its standard input.
+fn compile(folder: &Path) -> std::path::PathBuf {
+    let (source, program) = (folder.join("waits.rs"), folder.join("waits"));
+    fs::write(&source, "fn main() { let _ = std::io::read_to_string(std::io::stdin()); }").expect("a file");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let flags = ["-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"];
+    let status = Command::new(rustc).args(flags).arg(&program).arg(&source).status().expect("rustc starts");
+    assert!(status.success(), "rustc: {status}");
+    program
+}
+
+fn process<'r>(row: &'r Row, key: &str) -> &'r str {
+    row.process.as_ref().and_then(|process| process[key].as_str()).unwrap_or_default()
+}
+
+kernel_test!(programs_are_named_and_fixed_by_what_they_are, || {
+    let (client, server) = (Netns::named("client"), Netns::unlisted("far"));
+    join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    let listener = Server::dual(&server, 8080);
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("entry.sh");
+    fs::write(&script, "read line\n").expect("a file");
+    let link = folder.path().join("collector");
+    symlink(sleep(), &link).expect("a link");
+    let waits = compile(folder.path());
+    let mut held = Vec::new();
+    for (command, name, binary, remedies) in [
+        (Command::new("sh").arg(&script), "entry.sh", "dynamic", vec!["preload"]),
+        (Command::new(&link).arg("3600"), "collector", "dynamic", vec!["c", "preload"]),
+        (&mut Command::new(&waits), "waits", "static", vec!["rust"]),
+    ] {
+        let connection = listener.connect(&client, v4(1, 2), [Keepalive::Off; 2]);
+        let holder = Holder::start(command, connection.client.stream);
+        held.push((connection.client.id, connection.server, holder, name, binary, remedies));
+    }
+    sleep_until_long_lived();
+    let recording = folder.path().join("sweep.jsonl");
+    let path = recording.to_str().expect("UTF-8");
+    let live = run(&[&RULES[..], &["--format", "json", "--record", path]].concat()).report();
+    let replayed = run(&[&RULES[..], &["--format", "json", "--replay", path]].concat()).report();
+    for report in [&live, &replayed] {
+        for (id, _, holder, name, binary, remedies) in &held {
+            let row = report.row(*id).expect("the connection");
+            assert_eq!(process(row, "program"), *name, "{row:?}");
+            let process = row.process.as_ref().expect("a process");
+            assert_eq!((&process["pid"], &process["binary"]["linking"]), (&holder.0.id().into(), &(*binary).into()));
+            assert_eq!(row.remedies, *remedies, "{row:?}");
+        }
+    }
+    // every face says the same
+    let groups = run(&[&RULES[..], &["--format", "groups"]].concat()).stdout;
+    assert!(groups.contains(&format!("entry.sh[{}]", held[0].2.0.id())), "{groups}");
+    let explained = run(&[&RULES[..], &["--explain"]].concat()).stdout;
+    let of_static = explained.split("\n\n").find(|group| group.contains("waits[")).expect("its group");
+    assert!(of_static.contains("- rust: ") && !of_static.contains("preload"), "{of_static}");
+    let filtered = run(&[&RULES[..], &["--format", "json", "program = sleep"]].concat()).report();
+    assert_eq!(filtered.connections.len(), 1, "another name of the program: {filtered:?}");
+});
+
+kernel_test!(a_socket_that_no_process_holds_is_offered_no_code, || {
+    let (client, server) = (Netns::named("client"), Netns::unlisted("far"));
+    join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    let listener = Server::dual(&server, 8080);
+    let connection = listener.connect(&client, v4(1, 2), [Keepalive::Off; 2]);
+    // a descriptor on its way from one process to another is in no table
+    let (near, far) = UnixStream::pair().expect("a pair");
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    let socket = connection.client.stream;
+    let descriptors = [socket.as_fd()];
+    assert!(message.push(SendAncillaryMessage::ScmRights(&descriptors)), "there is space");
+    sendmsg(&near, &[IoSlice::new(b"x")], &mut message, SendFlags::empty()).expect("it is sent");
+    drop(socket);
+    // a connection that nobody has accepted
+    let waiting = Server::dual(&client, 9090);
+    let to = std::net::SocketAddr::new(v4(1, 1), waiting.port);
+    let unaccepted = server.enter(|| TcpStream::connect(to).expect("the kernel accepts"));
+
+    sleep_until_long_lived();
+    let report = run(&[&RULES[..], &["--format", "json"]].concat()).report();
+    let in_flight = report.row(connection.client.id).expect("the connection");
+    let queued = report.rows_of(client.inode).find(|row| row.inode == 0).expect("the other connection");
+    for row in [in_flight, queued] {
+        assert_eq!((row.verdict.as_str(), &row.process, row.remedies.len()), ("exposed", &None, 0), "{row:?}");
+    }
+    let explained = run(&[&RULES[..], &["--explain"]].concat()).stdout;
+    assert!(explained.contains("No process that could be read holds them."), "{explained}");
+    assert!(explained.contains("No process has accepted them yet"), "{explained}");
+    for word in ["preload", "own code"] {
+        assert!(!explained.contains(word), "{explained}");
+    }
+    drop((near, far, unaccepted, connection.server));
+});
