@@ -125,7 +125,14 @@ pub fn compared(
         });
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
-    groups.sort_by_key(|group| (group.verdict(), Reverse(group.connections())));
+    // the order of processes must not change from sweep to sweep
+    let pid = |group: &Group| group.processes.first().map(|holder| holder.pid);
+    groups.sort_by(|one, other| {
+        let worst = |group: &Group| (group.verdict(), Reverse(group.connections()), group.direction, group.endpoints);
+        worst(one)
+            .cmp(&worst(other))
+            .then_with(|| (&one.workload, &one.program, pid(one)).cmp(&(&other.workload, &other.program, pid(other))))
+    });
     groups
 }
 

@@ -19,8 +19,10 @@ struct Identity {
 
 impl Identity {
     fn of(group: &Group) -> Self {
-        let Group { workload, direction, endpoints, program, path, keepalive, .. } = group;
-        let what = format!("{workload} {program:?} {direction:?} {endpoints:?} {keepalive:?} {:?}", path.name);
+        let Group { workload, direction, endpoints, program, path, keepalive, seconds, processes, .. } = group;
+        let process = processes.first().filter(|_| processes.len() == 1).map(|holder| holder.pid);
+        let who = (workload, program, process);
+        let what = format!("{who:?} {direction:?} {endpoints:?} {:?} {:?}", path.name, (keepalive, seconds));
         Self { what, verdict: group.verdict() }
     }
 }

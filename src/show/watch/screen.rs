@@ -73,9 +73,13 @@ impl Model {
     fn body(&mut self, width: usize, room: usize) -> Vec<Line<'static>> {
         let Some(overview) = self.overview.take() else { return Vec::new() };
         let layout::Lines { titles, rows } = layout::lines(&self.list.rows, width.saturating_sub(INDENT));
-        let mut lines = vec![Line::default()];
+        let mut lines = Vec::new();
+        // a small screen shows groups instead
+        if room > 2 * LEAST_LIST {
+            lines.push(Line::default());
+        }
         let bold = Style::new().add_modifier(Modifier::BOLD);
-        if !rows.is_empty() {
+        if !rows.is_empty() && room > LEAST_LIST {
             lines.extend(titles.into_iter().map(|title| Line::styled(format!("{:INDENT$}{title}", ""), bold)));
         }
         let blocks: Vec<Vec<Line<'static>>> =
