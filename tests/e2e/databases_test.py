@@ -9,6 +9,7 @@ import lab
 import programs_test as programs
 from remedied import FLAGS, RemedyTest
 
+AS_POSTGRES = ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups")
 MYSQL = f"{lab.BACKEND_IP}:3306"
 PHP = '$c = new mysqli($argv[1], "lab", ""); $c->query("select 1"); echo "connected\\n"; sleep(600);'
 RUBY = 'require "mysql2"; c = Mysql2::Client.new(host: ARGV[0], username: "lab"); c.query("select 1"); puts "connected"; $stdout.flush; sleep'
@@ -86,28 +87,52 @@ class MySqlTest(RemedyTest):
         self.after(lab.CLIENT, target="mysql2", program="mysql2 of Node", before="late", interval=1, probes=10, endpoint=MYSQL)
 
 
+def postgresql(test, settings=""):
+    """A server on the backend."""
+    data = test.dir / "data"
+    initdb = programs.as_postgres("initdb", "-D", data, "-A", "trust", "--no-sync")
+    for command in (("chown", "postgres", test.dir), initdb):
+        test.run_in(lab.BACKEND, *command)
+    with (data / "pg_hba.conf").open("a") as access:
+        access.write("host all all 10.77.0.0/16 trust\n")
+    with (data / "postgresql.conf").open("a") as file:
+        file.write(settings)
+    options = ("-c", "listen_addresses=*", "-k", test.dir)
+    server = test.start(lab.BACKEND, *programs.as_postgres("postgres", "-D", data, *options))
+    test.wait_for_port(lab.BACKEND, 5432, server)
+
+
+def pgbouncer(test, settings=""):
+    """A pooler on the gateway."""
+    users, config = test.dir / "users.txt", test.dir / "pgbouncer.ini"
+    users.write_text('"postgres" ""\n')
+    config.write_text(
+        f"[databases]\npostgres = host={lab.BACKEND_IP} port=5432\n[pgbouncer]\nlisten_addr = 0.0.0.0\nlisten_port = 6432\n"
+        f"unix_socket_dir =\nauth_type = trust\nauth_file = {users}\nadmin_users = postgres\n{settings}"
+    )
+    pooler = test.start(lab.GATEWAY, *AS_POSTGRES, "pgbouncer", config)
+    test.wait_for_port(lab.GATEWAY, 6432, pooler)
+    return pooler, config
+
+
+def conninfo(database):
+    return f"host={lab.GATEWAY_FRONT} port=6432 user=postgres dbname={database}"
+
+
+def psql(test, words):
+    session = test.start(lab.CLIENT, programs.POSTGRES / "psql", words, "--no-psqlrc")
+    session.stdin.write(b"select 'answered';\n")
+    session.stdin.flush()
+    test.wait_for_word(session, "answered")
+    return session
+
+
 class PgBouncerTest(RemedyTest):
     def test_pgbouncer(self):
         """On the gateway, between a client and PostgreSQL."""
-        data = self.dir / "data"
-        initdb = programs.as_postgres("initdb", "-D", data, "-A", "trust", "--no-sync")
-        for command in (("chown", "postgres", self.dir), initdb):
-            self.run_in(lab.BACKEND, *command)
-        with (data / "pg_hba.conf").open("a") as access:
-            access.write("host all all 10.77.0.0/16 trust\n")
-        options = ("-c", "listen_addresses=*", "-k", self.dir)
-        server = self.start(lab.BACKEND, *programs.as_postgres("postgres", "-D", data, *options))
-        self.wait_for_port(lab.BACKEND, 5432, server)
-
-        users, config = self.dir / "users.txt", self.dir / "pgbouncer.ini"
-        users.write_text('"postgres" ""\n')
-        config.write_text(
-            f"[databases]\npostgres = host={lab.BACKEND_IP} port=5432\n[pgbouncer]\nlisten_addr = 0.0.0.0\nlisten_port = 6432\n"
-            f"unix_socket_dir =\nauth_type = trust\nauth_file = {users}\nadmin_users = postgres\n"
-        )
-        pooler = self.start(lab.GATEWAY, "setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "pgbouncer", config)
-        self.wait_for_port(lab.GATEWAY, 6432, pooler)
-        first = self.psql()
+        postgresql(self)
+        pooler, config = pgbouncer(self)
+        first = psql(self, conninfo("postgres"))
         sides = {"inbound": ":6432", "outbound": f"{lab.BACKEND_IP}:5432"}
         for direction, endpoint in sides.items():
             self.before(lab.GATEWAY, "late", direction=direction, endpoint=endpoint)
@@ -119,22 +144,11 @@ class PgBouncerTest(RemedyTest):
         os.kill(pooler.pid, signal.SIGHUP)
         self.wait_until(lambda: "re-reading config" in pooler.log.read_text(), "PgBouncer to reload")
         # as the hint says: the pool keeps its connections otherwise
-        console = self.conninfo("pgbouncer")
-        self.run_in(lab.CLIENT, programs.POSTGRES / "psql", console, "--no-psqlrc", "-c", "RECONNECT")
-        self.psql()
+        self.run_in(lab.CLIENT, programs.POSTGRES / "psql", conninfo("pgbouncer"), "--no-psqlrc", "-c", "RECONNECT")
+        psql(self, conninfo("postgres"))
         for direction, endpoint in sides.items():
             program = f"PgBouncer, {direction}"
             self.after(lab.GATEWAY, target="pgbouncer", program=program, before="late", direction=direction, endpoint=endpoint)
-
-    def conninfo(self, database):
-        return f"host={lab.GATEWAY_FRONT} port=6432 user=postgres dbname={database}"
-
-    def psql(self):
-        session = self.start(lab.CLIENT, programs.POSTGRES / "psql", self.conninfo("postgres"), "--no-psqlrc")
-        session.stdin.write(b"select 'answered';\n")
-        session.stdin.flush()
-        self.wait_for_word(session, "answered")
-        return session
 
 
 if __name__ == "__main__":

@@ -91,17 +91,18 @@ class HeartbeatTest(lab.Lab):
         return 1883
 
     def ssh(self):
+        """Uses the output of `remedy sshd`."""
         for key in ("host", "user"):
             self.run_in(lab.BACKEND, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.dir / key)
         config = self.dir / "sshd_config"
         config.write_text(
             f"Port 2222\nHostKey {self.dir}/host\nAuthorizedKeysFile {self.dir}/user.pub\nPidFile none\nStrictModes no\n"
-            "PermitRootLogin yes\nUsePAM no\n"
+            f"PermitRootLogin yes\nUsePAM no\n{lab.remedy('sshd', '--idle', '2s', '--interval', '2s', *LIMIT)}"
         )
         pathlib.Path("/run/sshd").mkdir(exist_ok=True)
         server = self.start(lab.BACKEND, "/usr/sbin/sshd", "-D", "-e", "-f", config)
         self.wait_for_port(lab.BACKEND, 2222, server)
-        options = [f"-o{o}" for o in ("ServerAliveInterval=2", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")]
+        options = [f"-o{o}" for o in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")]
         self.start(lab.CLIENT, "ssh", "-N", "-i", self.dir / "user", "-p", "2222", *options, f"root@{lab.BACKEND_IP}")
         return 2222
 
