@@ -254,7 +254,16 @@ fn gloo_edge() {
     assert_eq!(service["spec"]["kube"], kube);
 
     let helm = document(&request("gloo-static-cluster"));
-    assert_eq!(helm, json!({ "gloo": { "gatewayProxies": { "gatewayProxy": { "tcpKeepaliveTimeSeconds": 300 } } } }));
+    assert_eq!(helm, json!({ "gloo": { "gatewayProxies": { "gatewayProxy": { "tcpKeepaliveTimeSeconds": 60 } } } }));
+}
+
+#[test]
+fn gloo_static_clusters_are_never_loosened() {
+    for (idle, expected) in [(20, 20), (60, 60), (175, 60)] {
+        let request = Request { idle: Some(Duration::from_secs(idle)), ..request("gloo-static-cluster") };
+        let proxy = &document(&request)["gloo"]["gatewayProxies"]["gatewayProxy"];
+        assert_eq!(proxy["tcpKeepaliveTimeSeconds"], expected, "{idle}");
+    }
 }
 
 #[test]
@@ -316,6 +325,9 @@ fn configuration_that_is_not_yaml_is_printed_word_for_word() {
         has("preload", line);
     }
     has("redis", "tcp-keepalive 300");
+    has("node", "socket.setKeepAlive(true, 300 * 1000, 20 * 1000, 4);");
+    has("grpc", "#     Time: 300 * time.Second, Timeout: 20 * time.Second, PermitWithoutStream: true})");
+    has("grpc", "#     .permitKeepAliveTime(150000, MILLISECONDS).permitKeepAliveWithoutCalls(true)");
     has("postgresql", "tcp_keepalives_idle = 300");
     has("c", "int on = 1, idle = 300, interval = 20, probes = 4;");
     has("go", "Idle:     300 * time.Second,");

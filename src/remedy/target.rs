@@ -165,6 +165,10 @@ fn parse(name: &str, text: &str) -> Result<Target, RemedyError> {
         .and_then(|rest| rest.split_once("\n---\n"))
         .ok_or_else(|| broken("it has no front matter between two lines of ---".into()))?;
     let target: Target = serde_saphyr::from_str(front).map_err(|error| broken(error.to_string()))?;
+    let plain = [&target.description, &target.takes_effect, &target.caveat];
+    if let Some(text) = plain.into_iter().find(|text| text.contains("{{") || text.contains("{%")) {
+        return Err(broken(format!("only hints and the body are templates, not `{text}`")));
+    }
     Ok(Target { name: name.into(), body: body.into(), ..target })
 }
 
@@ -173,10 +177,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_front_matter_or_with_an_unknown_key_is_refused_by_name() {
-        for text in ["listen 80;", "---\ndescription: x\nbogus: 1\n---\nlisten 80;"] {
+    fn a_broken_file_is_refused_by_name_with_the_reason() {
+        let leaks = include_str!("targets/nginx.j2").replace("takes_effect: ", "takes_effect: with {{ idle }} ");
+        for (text, why) in [
+            ("listen 80;", "front matter"),
+            ("---\ndescription: x\nbogus: 1\n---\nlisten 80;", "bogus"),
+            (&leaks, "with {{ idle }}"),
+        ] {
             let error = parse("nginx", text).expect_err("is broken").to_string();
-            assert!(error.contains("nginx"), "{error}");
+            assert!(error.contains("nginx") && error.contains(why), "{error}");
         }
     }
 

@@ -34,7 +34,7 @@ class ServerTest(lab.Lab):
         self.assertTrue(sides["inbound"] and sides["outbound"], found)
         return sides
 
-    def nginx(self, listen):
+    def nginx_config(self, listen):
         config = self.dir / "nginx.conf"
         config.write_text(f"""
             daemon off; pid {self.dir}/nginx.pid; error_log stderr; user root;
@@ -49,27 +49,46 @@ class ServerTest(lab.Lab):
                 }}
             }}
             """)
-        return self.proxy("nginx", "-c", config, "-p", self.dir)
+        return ("nginx", "-c", config, "-p", self.dir)
 
     def test_nginx(self):
+        """The printed line replaces the one that is there; a reload is enough."""
         self.serve(lab.BACKEND, 9000, "hold")
-        process = self.nginx("listen 8080;")
+        before = "listen 8080;"
+        process = self.proxy(*self.nginx_config(before))
         sides = self.both_sides()
         self.assert_flagged(sides["inbound"] + sides["outbound"], "off")
-        lab.stop(process)
+        self.assertTrue(all("nginx" in c["remedies"] for c in sides["inbound"] + sides["outbound"]), sides)
+        old = {c["cookie"] for side in sides.values() for c in side}
 
         printed = lab.remedy("nginx", "--port", 8080, *FLAGS)
-        process = self.nginx(printed)
-        sides = self.both_sides()
+        beside = self.run_in(lab.GATEWAY, "sh", "-c", 'nginx -t "$@" 2>&1 || true', "sh", *self.nginx_config(before + printed)[1:])
+        self.assertIn("duplicate", beside, "nginx takes a second listen line, so the remedy need not replace the first")
+        self.nginx_config(before.replace("listen 8080;", printed))
+        process.send_signal(signal.SIGHUP)
+        sides = self.sides_since(old)
         self.assert_protected(sides["inbound"], IDLE)
         # proxy_socket_keepalive uses the system's idle time, as the remedy's caveat says.
         self.assert_flagged(sides["outbound"], "late")
-        lab.stop(process)
+        old |= {c["cookie"] for side in sides.values() for c in side}
 
         self.set_sysctls(lab.GATEWAY)
-        self.nginx(printed)
-        sides = self.both_sides()
+        sides = self.sides_since(old)
         self.assert_protected(sides["inbound"] + sides["outbound"], IDLE)
+
+    def sides_since(self, old):
+        """Both sides of new requests, once the proxy has its new configuration: the kernel passes it on to accepted sockets."""
+
+        def changed():
+            self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8080, say=HTTP, until="connected")
+            return any(c["keepalive"] == "on" and c["cookie"] not in old for c in self.audit(lab.GATEWAY))
+
+        self.wait_until(changed, "the proxy to reload")
+        old = old | {c["cookie"] for c in self.audit(lab.GATEWAY)}
+        self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8080, say=HTTP, until="connected")
+        new = lambda: [c for c in self.audit(lab.GATEWAY) if c["cookie"] not in old]
+        self.wait_until(lambda: {c["direction"] for c in new()} == {"inbound", "outbound"}, "both sides of a request")
+        return {side: [c for c in new() if c["direction"] == side] for side in ("inbound", "outbound")}
 
     def set_sysctls(self, host):
         """The sysctls that the pod's sandbox would get."""
@@ -221,6 +240,33 @@ class ProgramTest(lab.Lab):
         self.run_program("node", self.printed("node", "keepalive.js"))
         self.assert_on(IDLE)
 
+    @unittest.skipUnless("NEW_NODE" in os.environ, "only an old Node.js is installed")
+    def test_interval_and_count_of_a_new_node(self):
+        self.run_program(os.environ["NEW_NODE"], self.printed("node", "keepalive.js"))
+        self.assert_on(IDLE)
+        exact = self.outbound("--exact")[0]["exact"]
+        self.assertEqual((exact["tcp_keepintvl_seconds"], exact["tcp_keepcnt"]), (20, 4), exact)
+
+    def test_c(self):
+        source = self.printed("c", "keepalive.c")
+        self.run_in(lab.CLIENT, "cc", "-Wall", "-Werror", "-o", source.with_suffix(""), source)
+        process = self.run_program(source.with_suffix(""))
+        self.assert_on(IDLE)
+        lab.stop(process)
+
+    def test_static_binaries_are_not_offered_a_preload(self):
+        source = self.dir / "waits.c"
+        printed = lab.remedy("c", "--host", lab.BACKEND_IP, "--port", 9000, *FLAGS)
+        source.write_text(printed.replace("|| protect(fd)", ""))
+        for flags, remedies in (([], ["c", "preload"]), (["-static"], ["c"])):
+            program = source.with_suffix("".join(flags).replace("-", "."))
+            self.run_in(lab.CLIENT, "cc", "-Wno-unused-function", *flags, "-o", program, source)
+            process = self.run_program(program)
+            found = self.outbound()
+            self.assert_flagged(found, "off")
+            self.assertEqual([c["remedies"] for c in found], [remedies], found)
+            lab.stop(process)
+
     def test_a_go_client_with_keepalive_off_then_120_s(self):
         off = self.dir / "off.go"
         off.write_text(
@@ -228,7 +274,11 @@ class ProgramTest(lab.Lab):
             f'c, err := (&net.Dialer{{KeepAlive: -1}}).Dial("tcp", "{lab.BACKEND_IP}:9000")\n'
             "if err != nil { panic(err) }\nio.Copy(io.Discard, c)\n}\n"
         )
-        self.assert_off(self.go(off))
+        process = self.run_program(self.go(off))
+        found = self.outbound()
+        self.assert_flagged(found, "off")
+        self.assertEqual([c["remedies"] for c in found], [["go"]], "a static binary of Go takes no preload")
+        lab.stop(process)
         self.run_program(self.go(self.printed("go", "keepalive.go", "--idle", "120s")))
         self.assert_on(120)
 
