@@ -108,8 +108,8 @@ fn late_is_fixed_by_the_pods_sysctl_which_is_shown_beside_the_nodes() {
     let report = Report { node_tcp_keepalive_time: Some(300), ..report(findings) };
     let text = explain(&report).expect("the remedies parse");
     assert_eq!(named(&text), ["pod-sysctl", "preload"], "{text}");
-    assert!(text.contains("This pod's tcp_keepalive_time is 7200 s; the node's 300 s does not reach it."), "{text}");
-    assert!(text.contains("its first probe comes after 7200 s, the system's default"), "{text}");
+    assert!(text.contains("This pod's tcp_keepalive_time is 7200s; the node's 300s does not reach it."), "{text}");
+    assert!(text.contains("its first probe comes after 7200s, the system's default"), "{text}");
     let outside = explained(vec![late(finding(Owner::default(), 1, 443))], &[]);
     assert!(!named(&outside).contains(&"pod-sysctl"), "there is no pod: {outside}");
 }
@@ -122,12 +122,12 @@ fn a_timer_that_shows_a_little_less_than_the_default_is_probably_the_default() {
         ..late(finding(pod("web-0", "app"), 1, 443))
     };
     for (finding, said) in [
-        (after(7_198_400, None), "after 7200 s, probably the system's default"),
-        (after(6_300_000, None), "after 7200 s, probably the system's default"),
-        (after(3_600_000, None), "after 3600 s, because KEEPIDLE or KEEPINTVL is so long"),
-        (after(7_300_000, None), "after 7300 s, because KEEPIDLE or KEEPINTVL is so long"),
+        (after(7_198_400, None), "after 7200s, probably the system's default"),
+        (after(6_300_000, None), "after 7200s, probably the system's default"),
+        (after(3_600_000, None), "after 3600s, because KEEPIDLE or KEEPINTVL is so long"),
+        (after(7_300_000, None), "after 7300s, because KEEPIDLE or KEEPINTVL is so long"),
         // only the interval is so long
-        (after(7_000_000, Some(60_000)), "after 7000 s, because KEEPIDLE or KEEPINTVL is so long"),
+        (after(7_000_000, Some(60_000)), "after 7000s, because KEEPIDLE or KEEPINTVL is so long"),
     ] {
         let text = explained(vec![finding], &[]);
         assert!(text.contains(said), "{said}: {text}");
@@ -135,7 +135,7 @@ fn a_timer_that_shows_a_little_less_than_the_default_is_probably_the_default() {
     // options that were read leave no doubt
     let exact = KeepaliveOptions { so_keepalive: Some(true), tcp_keepidle: Some(7_000), ..KeepaliveOptions::default() };
     let text = explained(vec![Finding { exact: Some(exact), ..after(7_000_000, Some(7_000_000)) }], &[]);
-    assert!(text.contains("comes after 7000 s:"), "{text}");
+    assert!(text.contains("comes after 7000s:"), "{text}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_hang_that_is_bounded_already_is_not_offered_a_bound() {
         ..finding(pod("web-0", "app"), 1, 443)
     };
     let text = explained(vec![hangs(0)], &[]);
-    assert!(text.contains("libpq: tcp_user_timeout") && text.contains("from the peer for up to 400 s"), "{text}");
+    assert!(text.contains("libpq: tcp_user_timeout") && text.contains("from the peer for up to 6m40s"), "{text}");
     let text = explained(vec![hangs(60_000)], &[]);
     assert!(!text.contains("libpq") && text.contains("is not acknowledged for 1m."), "{text}");
 }
@@ -169,7 +169,7 @@ fn replicas_are_one_group_and_the_worst_comes_first() {
             "shop/web (app), outbound to 10.20.0.5:443: 2 connections (2 exposed) in 2 pods",
         ]
     );
-    assert!(text.contains("The longest idle time so far is 900 s."), "{text}");
+    assert!(text.contains("The longest idle time so far is 15m."), "{text}");
 }
 
 fn one_change(before: Vec<Finding>, after: Vec<Finding>) -> compare::Change {
@@ -201,13 +201,13 @@ fn each_statement_about_a_group_is_true_for_all_its_members() {
     };
     let mixed = explained(findings(&[(400, 3), (7200, 4)]), &[]);
     let [default, own] = paragraphs(&mixed)[..] else { panic!("two groups: {mixed}") };
-    assert!(default.contains("4 connections") && default.contains("after 7200 s, the system's default"), "{mixed}");
-    assert!(own.contains("3 connections") && own.contains("after 400 s: too late"), "{mixed}");
+    assert!(default.contains("4 connections") && default.contains("after 7200s, the system's default"), "{mixed}");
+    assert!(own.contains("3 connections") && own.contains("after 400s: too late"), "{mixed}");
     let two = explained(findings(&[(400, 3), (600, 4)]), &[]);
     assert_eq!(paragraphs(&two).len(), 2, "{two}");
     let many = explained(findings(&[(400, 1), (500, 1), (600, 1), (700, 1), (800, 2)]), &[]);
     let [all] = paragraphs(&many)[..] else { panic!("one group: {many}") };
-    assert!(all.contains("6 connections") && all.contains("after 400 s to 800 s"), "{many}");
+    assert!(all.contains("6 connections") && all.contains("after 400s to 800s"), "{many}");
     let states = explained(vec![late_after(1, 7200), finding(pod("web-0", "app"), 2, 5432)], &[]);
     assert_eq!(paragraphs(&states).len(), 2, "{states}");
 }
@@ -259,7 +259,7 @@ fn a_path_that_counts_data_is_offered_no_tcp_remedy() {
         let text =
             explained(vec![Finding { keepalive, path: path.clone(), ..finding(pod("web-0", "app"), 1, 443) }], &[]);
         assert!(named(&text).is_empty(), "{text}");
-        for word in ["counts only data", "heartbeat", "at most every 30 s", "a higher limit on the path"] {
+        for word in ["counts only data", "heartbeat", "at most every 30s", "a higher limit on the path"] {
             assert!(text.contains(word), "{word}: {text}");
         }
     }

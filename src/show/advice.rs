@@ -19,22 +19,22 @@ pub fn why(cause: Cause, group: &Group, node: Option<u32>) -> String {
     let mut text = match cause {
         Cause::Unanswered => unanswered(group),
         Cause::PayloadOnly => format!(
-            "The path ({path}) counts only data: it drops a connection after {limit} s without data. TCP keepalive \
+            "The path ({path}) counts only data: it drops a connection after {limit}s without data. TCP keepalive \
              does not help there."
         ),
         Cause::KeepaliveOff => format!(
             "Keepalive is off: the local side never probes, and the path ({path}) drops a connection that is idle for \
-             {limit} s."
+             {limit}s."
         ),
         _ => late(cause, group, limit),
     };
     if cause == Cause::Unanswered {
         // what was sent again and again was on the wire
         if let Some(heard) = group.last_heard {
-            put(&mut text, &format!(" Nothing was heard from the peer for up to {} s.", heard.get() / 1000));
+            put(&mut text, &format!(" Nothing was heard from the peer for up to {}.", Human(heard)));
         }
     } else if let Some(idle) = group.idle {
-        put(&mut text, &format!(" The longest idle time so far is {} s.", idle.get() / 1000));
+        put(&mut text, &format!(" The longest idle time so far is {}.", Human(idle)));
     }
     if group.waiting > 0 {
         put(&mut text, &format!(" {} sent last and still wait for a reply.", group.waiting));
@@ -49,9 +49,9 @@ pub fn why(cause: Cause, group: &Group, node: Option<u32>) -> String {
             (Keepalive::Off, _) => put(&mut text, " No sysctl helps a socket on which keepalive is off."),
             (_, Some(node)) => put(
                 &mut text,
-                &format!(" This pod's tcp_keepalive_time is {own} s; the node's {node} s does not reach it."),
+                &format!(" This pod's tcp_keepalive_time is {own}s; the node's {node}s does not reach it."),
             ),
-            (_, None) => put(&mut text, &format!(" This pod's tcp_keepalive_time is {own} s.")),
+            (_, None) => put(&mut text, &format!(" This pod's tcp_keepalive_time is {own}s.")),
         }
     }
     text
@@ -72,12 +72,12 @@ fn unanswered(group: &Group) -> String {
 fn late(cause: Cause, group: &Group, limit: f64) -> String {
     let path = &group.path.name;
     let too_late = format!(
-        "too late for the path ({path}), which drops a connection that is idle for {limit} s (the kernel's timer may \
+        "too late for the path ({path}), which drops a connection that is idle for {limit}s (the kernel's timer may \
          take an eighth more)"
     );
     let after = match group.seconds {
-        Some((shortest, longest)) if shortest == longest => format!("{shortest} s"),
-        Some((shortest, longest)) => format!("{shortest} s to {longest} s"),
+        Some((shortest, longest)) if shortest == longest => format!("{shortest}s"),
+        Some((shortest, longest)) => format!("{shortest}s to {longest}s"),
         None => String::new(),
     };
     match cause {
@@ -93,7 +93,7 @@ fn late(cause: Cause, group: &Group, limit: f64) -> String {
              {too_late}."
         ),
         _ => format!(
-            "Keepalive is on, but no probe comes before the path ({path}) drops an idle connection ({limit} s): an \
+            "Keepalive is on, but no probe comes before the path ({path}) drops an idle connection ({limit}s): an \
              option was set late, or \
              unsent data holds the probe back."
         ),
@@ -126,7 +126,7 @@ pub fn help(cause: Cause, group: &Group) -> Vec<String> {
             lines.map(str::to_owned).to_vec()
         }
         Cause::PayloadOnly => vec![format!(
-            "What helps: a heartbeat of the application at most every {} s (HTTP/2 or gRPC PING, AMQP or MQTT \
+            "What helps: a heartbeat of the application at most every {}s (HTTP/2 or gRPC PING, AMQP or MQTT \
              heartbeat, SSH ServerAliveInterval, WebSocket ping), or a higher limit on the path.",
             limit / 2.0
         )],

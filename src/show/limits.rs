@@ -30,7 +30,7 @@ pub fn contradiction(path: &Path, learned: &LearnedLimit) -> Option<String> {
             let after = Between(shortest.get().div_ceil(1000), longest.get().div_ceil(1000));
             let breaks = learned.breaks;
             format!(
-                "{breaks} connections{endpoint} broke after {after} s of idle time: look for a limit near {fitting} s"
+                "{breaks} connections{endpoint} broke after {after}s of idle time: look for a limit near {fitting}s"
             )
         }
         _ => {
@@ -121,8 +121,8 @@ mod tests {
         assert_eq!(
             contradiction(&path(350), &learned(200, Some((241, 260)))).as_deref(),
             Some(
-                "path default has the default limit of 350s, but 7 connections to 127.0.0.1:5432 broke after 241–260 s \
-                 of idle time: look for a limit near 240 s. Fits: --idle-timeout 240s, or a profile with such a limit: \
+                "path default has the default limit of 350s, but 7 connections to 127.0.0.1:5432 broke after 241–260s \
+                 of idle time: look for a limit near 240s. Fits: --idle-timeout 240s, or a profile with such a limit: \
                  azure-lb, azure-nat-gateway, azure-firewall"
             )
         );

@@ -111,6 +111,9 @@ impl<'a> Overview<'a> {
         let mut text = match (report.connections, report.flagged()) {
             (0, _) if report.is_blind => return "No connections could be read.".to_owned(),
             (0, _) => return "No established connections.".to_owned(),
+            (connections, 0) if report.incomplete => {
+                format!("No connection is at risk, of the {} that could be read", count(connections, "connection"))
+            }
             (connections, 0) => match all_well(report) {
                 Some(text) => text,
                 None => format!("No connection is at risk, of {}", count(connections, "connection")),

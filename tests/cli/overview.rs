@@ -180,6 +180,18 @@ fn twenty_thousand_connections_in_three_hundred_namespaces_fit_on_one_screen() {
 }
 
 #[test]
+fn all_is_well_only_where_everything_was_read() {
+    let well = report((0..8).map(|number| on(finding(pod("web-0", "app"), number, 443))).collect());
+    let text = shown(&well, 100, None, false, false);
+    assert!(text.starts_with("8 of 8 long-lived connections are protected"), "{text}");
+    let text = shown(&Report { incomplete: true, ..well.clone() }, 100, None, false, false);
+    assert!(text.starts_with("No connection is at risk, of the 8 connections that could be read"), "{text}");
+    assert!(text.contains("incomplete") && !text.contains("are protected"), "{text}");
+    let text = shown(&Report { is_blind: true, incomplete: true, ..report(Vec::new()) }, 100, None, false, false);
+    assert!(text.starts_with("No connections could be read."), "{text}");
+}
+
+#[test]
 fn colour_adds_nothing_but_colour() {
     let (plain, coloured) =
         (shown(&node("cart-0"), 100, None, true, false), shown(&node("cart-0"), 100, None, true, true));

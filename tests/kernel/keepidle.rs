@@ -182,7 +182,7 @@ kernel_test!(keepalive_turned_on_a_moment_after_connect_has_the_systems_default,
             let Some(row) = checks.end(&case.name, &report, &case.near, "late", "exposed") else { continue };
             checks.that(row.why.contains("probably 7200s, the system's default"), || row.why.clone());
         }
-        checks.that(explained.contains("comes after 7200 s, probably the system's default"), || explained.clone());
+        checks.that(explained.contains("comes after 7200s, probably the system's default"), || explained.clone());
         drop(used);
     }
     checks.finish();

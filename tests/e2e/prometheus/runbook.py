@@ -16,7 +16,7 @@ SAYS = {
     "TCPKeepaliveMissingOnIdleConnections": "overdue",
     "TCPConnectionsBlackholed": "unanswered",
     "TCPConnectionsUnanswered": "unanswered",
-    "TCPKeepaliveTooLate": "its first probe comes after 7200 s, the system's default",
+    "TCPKeepaliveTooLate": "its first probe comes after 7200s, the system's default",
     "TCPKeepaliveCoverageLow": "Keepalive is off",
     "KeepaliveAuditorNamespacesUnreadable": "CAP_SYS_PTRACE",
 }
