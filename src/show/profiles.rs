@@ -46,6 +46,7 @@ pub fn json() -> String {
                 "idle_timeout_seconds": p.idle_timeout.as_secs(),
                 "configurable": p.range,
                 "at_expiry": p.at_expiry,
+                "how_to_change": p.change,
                 "refreshed_by": p.refreshed_by.name(),
                 "keepalive_helps": p.refreshed_by == RefreshedBy::Segment,
                 "source": p.source,
@@ -59,6 +60,7 @@ pub fn json() -> String {
 #[must_use]
 pub fn explain(profile: &Profile) -> String {
     let [_, idle, range, expiry, source] = cells(profile);
+    let change = if profile.range == "fixed" { "it is fixed" } else { profile.change };
     let refreshed = match profile.refreshed_by {
         RefreshedBy::Segment => "any segment, keepalive probes included",
         RefreshedBy::Payload => "payload only: TCP keepalive does not help",
@@ -66,7 +68,7 @@ pub fn explain(profile: &Profile) -> String {
     format!(
         "A known middlebox: use it with --profile {}.\n\nIdle timeout: {idle}\nConfigurable: {range}\nRefreshed by: \
          {refreshed}\n\
-         At expiry:    {expiry}\nSource:       {source}",
+         At expiry:    {expiry}\nTo change it: {change}\nSource:       {source}",
         profile.name
     )
 }
