@@ -110,7 +110,10 @@ pub struct AuditArgs {
         help_heading = "Sweep"
     )]
     pub watch_for: Option<Duration>,
-    /// Sweep again and redraw at this interval
+    /// Watch on a screen: sweep again at this interval
+    ///
+    /// The screen sorts, filters and opens groups, and shows what changed since its start; `?` lists its keys. To a
+    /// pipe, and with a --format other than groups, each sweep writes one block.
     #[arg(
         long,
         value_name = "DURATION",

@@ -84,7 +84,8 @@ pub fn node(cart: &str) -> Report {
     }
     for number in 20..25 {
         // more processes than are shown one by one
-        let database = late(inbound(pod("db-0", "postgres"), number, 5432));
+        let database =
+            Finding { expires: Some(Millis::new(3500)), ..late(inbound(pod("db-0", "postgres"), number, 5432)) };
         findings.push(idle(held(database, "postgres", 27000 + u32::from(number)), Verdict::Overdue, 1500));
     }
     for (number, replica) in (30..).zip(["gw-7d4b9c6f5-x2k8p", "gw-7d4b9c6f5-zz5wq", "gw-7d4b9c6f5-bbbbb"]) {
@@ -119,18 +120,20 @@ fn written(overview: &Overview<'_>, width: usize, height: Option<usize>, color: 
 fn each_overview_is_its_golden_file() {
     let mut goldens = Goldens::default();
     let mut compare = |name: String, text: String| goldens.compare(&name, &text);
-    for width in [60, 80, 100, 160] {
-        for (name, cart) in [("short", "cart-7d4b9c6f5-x2k8p"), ("long", LONG)] {
-            compare(format!("overview-{name}-{width}"), shown(&node(cart), width, None, false, false));
+    for (name, cart) in [("short", "cart-7d4b9c6f5-x2k8p"), ("long", LONG)] {
+        let report = node(cart);
+        for width in [60, 80, 100, 160, 200] {
+            compare(format!("overview-{name}-{width}"), shown(&report, width, None, false, false));
         }
-        let report = node("cart-0");
-        for (name, wide) in [("table", false), ("wide", true)] {
-            // a list is not fitted: a pipe has no width
-            let mut out = Vec::new();
-            let flagged = || report.findings.iter().filter(|finding| finding.verdict.flagged());
-            let options = table::Options { wide, color: false, terminal: true };
-            table::write(&mut out, &report, flagged, options).expect("a String takes everything");
-            compare(format!("list-{name}"), String::from_utf8(out).expect("UTF-8"));
+        // a list is not fitted: a pipe has no width
+        for (form, wide) in [("table", false), ("wide", true)] {
+            for (reader, terminal) in [("terminal", true), ("pipe", false)] {
+                let mut out = Vec::new();
+                let flagged = || report.findings.iter().filter(|finding| finding.verdict.flagged());
+                table::write(&mut out, &report, flagged, table::Options { wide, color: false, terminal })
+                    .expect("a String takes everything");
+                compare(format!("list-{form}-{name}-{reader}"), String::from_utf8(out).expect("UTF-8"));
+            }
         }
     }
     compare("overview-all-100".to_owned(), shown(&node("cart-0"), 100, None, true, false));
