@@ -84,7 +84,7 @@ impl Sweeps {
     fn sweep(&mut self) {
         let start = Instant::now();
         let digest = self.published.begin_sweep();
-        let mut digest = digest.unwrap_or_else(|| Digest::new(self.policy.clone()).skipping());
+        let mut digest = digest.unwrap_or_else(|| Digest::new(self.policy.clone()).skipping().naming_programs());
         if std::mem::take(&mut self.is_new_policy) {
             digest.set_policy(self.policy.clone());
         }
@@ -112,7 +112,7 @@ impl Sweeps {
         self.host = Host::new(self.paths.clone());
         if self.failures.is_multiple_of(MAX_FAILURES) {
             tracing::error!("{} sweeps failed in a row; connections are watched again from the start", self.failures);
-            digest = Digest::new(self.policy.clone()).skipping();
+            digest = Digest::new(self.policy.clone()).skipping().naming_programs();
             self.published.fail(None, digest);
             return;
         }

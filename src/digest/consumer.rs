@@ -81,7 +81,7 @@ impl Consumer for Digest {
         let Reads { options, holders } = self.reads;
         let mut wanted = SocketsToRead::default();
         if !options && !holders {
-            return wanted;
+            return if self.names_programs { self.sockets_of_programs() } else { wanted };
         }
         let pairs = if options { Pairs::find(&self.tracker) } else { Pairs::default() };
         for (id, at, tracked) in self.shown() {

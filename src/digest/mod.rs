@@ -19,6 +19,7 @@ mod ends;
 mod idle_ends;
 mod limits;
 mod owners;
+mod programs;
 mod report;
 mod sweep;
 
@@ -53,6 +54,12 @@ pub struct Digest {
     lookup_cost: Duration,
     /// What to read through the processes that hold sockets.
     reads: Reads,
+    /// Whether it names the programs of flagged connections.
+    names_programs: bool,
+    /// When it last searched for programs.
+    searched_at: Option<Moment>,
+    /// Whether this sweep searches for programs.
+    searches: bool,
     tracker: Tracker,
     owners: KnownOwners,
     totals: Totals,
@@ -81,6 +88,9 @@ impl Digest {
             skips_for: Duration::ZERO,
             lookup_cost: LOOKUP_COST,
             reads: Reads::default(),
+            names_programs: false,
+            searched_at: None,
+            searches: false,
             tracker: Tracker::default(),
             owners: KnownOwners::default(),
             totals: Totals::default(),
@@ -164,6 +174,11 @@ impl Digest {
                     ..Sweep::default()
                 };
                 self.tracker.begin_sweep();
+                if self.names_programs {
+                    self.begin_search();
+                } else {
+                    self.tracker.holders_mut().clear();
+                }
             }
             Record::Namespace(namespace) => self.namespace(namespace),
             Record::Datagram { clock, bytes } => self.datagram(Moment::from_millis(*clock), bytes),
@@ -206,10 +221,10 @@ impl Digest {
             }
             Record::Holders(processes) => {
                 for HeldSockets { holder, inodes } in processes {
-                    self.tracker.add_holder(&Arc::new(holder.clone()), inodes);
+                    self.tracker.holders_mut().add(&Arc::new(holder.clone()), inodes);
                 }
             }
-            Record::Unheld(inodes) => self.tracker.add_unheld(inodes),
+            Record::Unheld(inodes) => self.tracker.holders_mut().add_unheld(inodes),
             Record::Options { options, missing } => {
                 self.tracker.add_options(options.iter().map(|(inode, options)| (*inode, *options)));
                 self.sweep.losses.extend(missing.clone());

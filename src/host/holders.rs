@@ -7,9 +7,13 @@ use std::path::Path;
 
 use super::exact::{Borrower, reason};
 use super::fds::{self, SocketHolder, Span, Unread};
+use super::node::own_pid;
 use super::program::Programs;
 use crate::record::{HeldSockets, Loss, SocketsToRead};
 use crate::socket::KeepaliveOptions;
+
+/// The kernel's own PID namespace always has this number.
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The facts about sockets from the processes of this machine.
 #[derive(Debug, Default)]
@@ -59,7 +63,7 @@ pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, programs: &Programs) -
             found.holders.push(HeldSockets { holder: programs.read(pid, folder.as_fd()), inodes: held });
         }
     });
-    if end.unread.failed == 0 {
+    if end.unread.failed == 0 && sees_other_processes(procfs, &found) {
         // a socket of which only the options could not be read has a holder
         let held: BTreeSet<u32> = found.holders.iter().flat_map(|held| &held.inodes).copied().collect();
         found.unheld = missing.iter().filter(|inode| wanted.holders.contains(inode)).copied().collect();
@@ -70,6 +74,17 @@ pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, programs: &Programs) -
         (found.loss, found.missing) = explain(procfs, unread, wanted.options.len(), refused, end.unread);
     }
     found
+}
+
+/// Whether the processes that may hold sockets of other network namespaces are visible here. In the PID namespace of a
+/// container they are not, and a socket without a holder may have one.
+fn sees_other_processes(procfs: &Path, found: &FoundHolders) -> bool {
+    let is_first = |process: &str| {
+        let link = std::fs::read_link(procfs.join(process).join("ns/pid"));
+        link.is_ok_and(|link| link == Path::new(FIRST_PID_NAMESPACE))
+    };
+    let own = own_pid();
+    found.holders.iter().any(|held| held.holder.pid != own) || ["self", "1"].into_iter().any(is_first)
 }
 
 /// The reason why options are missing. A refusal is a loss. A socket without a holder may just have been closed.
@@ -132,7 +147,11 @@ mod tests {
         let tree = tempfile::tempdir().expect("a folder");
         let nobody = find(tree.path(), &wanted, &Programs::default());
         let sought = SocketsToRead { options: BTreeSet::new(), holders: [1].into() };
-        assert_eq!(find(tree.path(), &sought, &Programs::default()).unheld, [1]);
+        let found = || find(tree.path(), &sought, &Programs::default());
+        assert_eq!(found().unheld, Vec::<u32>::new(), "the holder may be outside of this PID namespace");
+        std::fs::create_dir_all(tree.path().join("self/ns")).expect("a folder");
+        std::os::unix::fs::symlink(FIRST_PID_NAMESPACE, tree.path().join("self/ns/pid")).expect("a link");
+        assert_eq!(found().unheld, [1]);
         assert_eq!(find("/nowhere".as_ref(), &sought, &Programs::default()).unheld, Vec::<u32>::new());
         assert!(nobody.loss.is_none() && nobody.missing.is_some_and(|missing| missing.contains("no process")));
     }

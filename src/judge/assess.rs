@@ -106,7 +106,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
                     age: judgement.facts.age,
                 }),
                 owner: Some(group.owner()),
-                holder: tracker.holder(tracked.inode).map(|holder| &**holder),
+                holder: tracker.holders().get(tracked.inode).map(|holder| &**holder),
             };
             let ends = || (memory.local(tracked), tracked.remote());
             let shown = group.selected && policy.select.takes_judged(ends, known);
@@ -225,8 +225,8 @@ fn finding(
         keepidle: facts.keepidle,
         probes_after: facts.probes_after,
         exact: assessor.tracker.options(tracked.inode).copied(),
-        holder: assessor.tracker.holder(tracked.inode).cloned(),
-        is_holder_sought: assessor.tracker.is_holder_sought(tracked.inode),
+        holder: assessor.tracker.holders().get(tracked.inode).cloned(),
+        is_holder_sought: assessor.tracker.holders().is_sought(tracked.inode),
         host_network: namespace.and_then(|namespace| namespace.is_host),
         data_idle: facts.data_idle,
         wire_idle: facts.wire_idle,

@@ -4,8 +4,7 @@
 //! in the order of the kernel's walk. An index finds an entry only if that order has changed. If a complete dump does
 //! not show a connection, it has closed, and the memory drops it at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 pub mod baseline;
@@ -14,18 +13,20 @@ pub mod connection;
 pub mod fresh;
 pub mod half_closed;
 pub mod heartbeat;
+pub mod holders;
 pub mod idle;
 pub mod keepidle;
 mod namespace;
 mod packed;
 mod sample;
 
-use crate::owner::{Holder, NsId};
+use crate::owner::NsId;
 use crate::socket::{KeepaliveOptions, Socket};
 use baseline::Activity;
 pub use clock::{Millis, Moment};
 pub use connection::{KeepaliveTimer, LastSample, PeerProbes, SHORTEST_IDLE_TIME, TrackedConnection, Unanswered};
 pub use half_closed::{HalfClosed, Waits};
+use holders::Holders;
 use idle::IdleEnd;
 pub use namespace::{NamespaceMemory, Origin};
 
@@ -36,19 +37,13 @@ pub struct Tracker {
     current: Option<NsId>,
     /// Socket options that the last sweep read, by inode.
     options: HashMap<u32, KeepaliveOptions>,
-    /// Processes that the last sweep found to hold sockets, by inode.
-    holders: HashMap<u32, Arc<Holder>>,
-    /// Sockets that no process held, although the last sweep searched for them, by inode.
-    unheld: HashSet<u32>,
+    holders: Holders,
 }
 
 impl Tracker {
-    /// Begins a sweep. Drops the facts from processes of the last one, because the kernel reuses descriptors and
-    /// inodes.
+    /// Begins a sweep. Drops the options of the last one, because the kernel reuses inodes.
     pub fn begin_sweep(&mut self) {
         self.options.clear();
-        self.holders.clear();
-        self.unheld.clear();
     }
 
     /// Stores the options of sockets, by inode, for this sweep.
@@ -56,34 +51,21 @@ impl Tracker {
         self.options.extend(options);
     }
 
-    /// Stores the process that holds these sockets, for this sweep. If there are several, the first one counts.
-    pub fn add_holder(&mut self, holder: &Arc<Holder>, inodes: &[u32]) {
-        for inode in inodes {
-            self.holders.entry(*inode).or_insert_with(|| Arc::clone(holder));
-        }
-    }
-
-    /// Stores that no process holds these sockets, for this sweep.
-    pub fn add_unheld(&mut self, inodes: &[u32]) {
-        self.unheld.extend(inodes);
-    }
-
-    /// Whether the last sweep searched for the process that holds a socket.
+    /// The processes that hold sockets.
     #[must_use]
-    pub fn is_holder_sought(&self, inode: u32) -> bool {
-        self.holders.contains_key(&inode) || self.unheld.contains(&inode)
+    pub fn holders(&self) -> &Holders {
+        &self.holders
+    }
+
+    /// The same, to change.
+    pub fn holders_mut(&mut self) -> &mut Holders {
+        &mut self.holders
     }
 
     /// The options of a socket, if the last sweep read them.
     #[must_use]
     pub fn options(&self, inode: u32) -> Option<&KeepaliveOptions> {
         self.options.get(&inode)
-    }
-
-    /// The process that holds a socket, if the last sweep found it.
-    #[must_use]
-    pub fn holder(&self, inode: u32) -> Option<&Arc<Holder>> {
-        self.holders.get(&inode)
     }
 
     /// Begins a dump of this namespace. `default_keepidle` is its `tcp_keepalive_time` in milliseconds, if known.
