@@ -62,30 +62,42 @@ def at_risk():
     )
     return [
         p.row("At risk now"),
-        p.stat(
-            "Overdue",
-            "Connections that were idle for longer than their path's idle timeout, and that nothing refreshed. The next request on each probably fails.",
-            f"sum({dropped(OVERDUE)}) or vector(0)",
-            steps=RED,
+        p.linked(
+            p.stat(
+                "Overdue",
+                "Connections that were idle for longer than their path's idle timeout, and that nothing refreshed. The next request on each probably fails.",
+                f"sum({dropped(OVERDUE)}) or vector(0)",
+                steps=RED,
+            ),
+            to_runbook("TCPKeepaliveMissingOnIdleConnections"),
         ),
-        p.stat(
-            "Unanswered",
-            "Connections that send and get no answer (verdicts unanswered and blackholed). The path or the peer is gone.",
-            f"sum({dropped(UNANSWERED)}) or vector(0)",
-            steps=RED,
+        p.linked(
+            p.stat(
+                "Unanswered",
+                "Connections that send and get no answer (verdicts unanswered and blackholed). The path or the peer is gone.",
+                f"sum({dropped(UNANSWERED)}) or vector(0)",
+                steps=RED,
+            ),
+            to_runbook("TCPConnectionsUnanswered"),
         ),
-        p.stat(
-            "Exposed",
-            "Long-lived connections that only their traffic protects. They are overdue after one idle spell.",
-            f"sum({flagged(EXPOSED)}) or vector(0)",
-            steps=ORANGE,
+        p.linked(
+            p.stat(
+                "Exposed",
+                "Long-lived connections that only their traffic protects. They are overdue after one idle spell.",
+                f"sum({flagged(EXPOSED)}) or vector(0)",
+                steps=ORANGE,
+            ),
+            to_runbook("TCPKeepaliveCoverageLow"),
         ),
-        p.stat(
-            "Share protected",
-            "The share of long-lived connections across a path that a keepalive or a heartbeat protects.",
-            share_protected(),
-            "percentunit",
-            ((None, "red"), (0.75, "orange"), (0.95, "green")),
+        p.linked(
+            p.stat(
+                "Share protected",
+                "The share of long-lived connections across a path that a keepalive or a heartbeat protects.",
+                share_protected(),
+                "percentunit",
+                ((None, "red"), (0.75, "orange"), (0.95, "green")),
+            ),
+            to_runbook("TCPKeepaliveCoverageLow"),
         ),
         p.stat(
             "Workloads at risk",
@@ -93,11 +105,14 @@ def at_risk():
             f"count(sum by (namespace, workload) ({flagged()}) > 0) or vector(0)",
             steps=ORANGE,
         ),
-        p.stat(
-            "Resets after idle time, 10 min",
-            "Established connections that were reset within 10 minutes, in pods that had overdue connections in the last half hour.",
-            f"sum({recorded('namespace_workload:keepalive_auditor_resets_after_silence:increase10m')}) or vector(0)",
-            steps=RED,
+        p.linked(
+            p.stat(
+                "Resets after idle time, 10 min",
+                "Established connections that were reset within 10 minutes, in pods that had overdue connections in the last half hour.",
+                f"sum({recorded('namespace_workload:keepalive_auditor_resets_after_silence:increase10m')}) or vector(0)",
+                steps=RED,
+            ),
+            to_runbook("TCPResetsAfterSilence"),
         ),
         table,
     ]
@@ -203,17 +218,20 @@ def keepalive():
             "How long connections with keepalive off or late were idle before traffic resumed or they closed, all namespaces. A path drops what lies above its idle timeout.",
             'sum by (le) (increase(keepalive_auditor_silence_seconds_bucket{cluster=~"$cluster", node=~"$node", keepalive=~"off|late"}[$__rate_interval]))',
         ),
-        p.timeseries(
-            "Longest idle time and idle timeouts",
-            "The longest idle time of a flagged connection, by direction, and the idle timeout of each path.",
-            [
-                p.target(
-                    f"max by (direction) ({recorded('namespace_workload:keepalive_auditor_flagged_wire_idle_seconds:max')})", "{{direction}}"
-                ),
-                p.target("max by (path) (keepalive_auditor_idle_timeout_seconds{%s})" % CLUSTER, "limit of {{path}}"),
-            ],
-            "s",
-            height=9,
+        p.logarithmic(
+            p.timeseries(
+                "Longest idle time and idle timeouts",
+                "The longest idle time of a flagged connection, by direction, and the idle timeout of each path.",
+                [
+                    p.target(
+                        f"max by (direction) ({recorded('namespace_workload:keepalive_auditor_flagged_wire_idle_seconds:max')})",
+                        "{{direction}}",
+                    ),
+                    p.target("max by (path) (keepalive_auditor_idle_timeout_seconds{%s})" % CLUSTER, "limit of {{path}}"),
+                ],
+                "s",
+                height=9,
+            )
         ),
     ]
 
@@ -221,29 +239,35 @@ def keepalive():
 def harm():
     return [
         p.row("Harm"),
-        p.timeseries(
-            "Resets beside overdue connections",
-            "Resets of established connections, and connections that their path dropped. In an incident one falls and the other rises.",
-            [
-                p.target(f"sum({dropped()}) or vector(0)", "overdue or unanswered"),
-                p.target(
-                    "sum(%s) or vector(0)" % of_namespace("namespace:keepalive_auditor_pod_tcp_established_resets:rate10m"),
-                    "resets/s",
-                ),
-            ],
-            overrides=[p.right_axis("resets/s", "cps")],
+        p.linked(
+            p.timeseries(
+                "Resets beside overdue connections",
+                "Resets of established connections, and connections that their path dropped. In an incident one falls and the other rises.",
+                [
+                    p.target(f"sum({dropped()}) or vector(0)", "overdue or unanswered"),
+                    p.target(
+                        "sum(%s) or vector(0)" % of_namespace("namespace:keepalive_auditor_pod_tcp_established_resets:rate10m"),
+                        "resets/s",
+                    ),
+                ],
+                overrides=[p.right_axis("resets/s", "cps")],
+            ),
+            to_runbook("TCPResetsAfterSilence"),
         ),
-        p.timeseries(
-            "Connections given up",
-            "Connections that the kernel closed because segments or keepalive probes found no answer.",
-            [
-                p.target(
-                    "sum by (namespace) (%s) > 0" % of_namespace("namespace:keepalive_auditor_pod_tcp_abort_on_timeout:rate10m"),
-                    "{{namespace}}",
-                )
-            ],
-            "cps",
-            empty=NO_EVENT,
+        p.linked(
+            p.timeseries(
+                "Connections given up",
+                "Connections that the kernel closed because segments or keepalive probes found no answer.",
+                [
+                    p.target(
+                        "sum by (namespace) (%s) > 0" % of_namespace("namespace:keepalive_auditor_pod_tcp_abort_on_timeout:rate10m"),
+                        "{{namespace}}",
+                    )
+                ],
+                "cps",
+                empty=NO_EVENT,
+            ),
+            to_runbook("TCPConnectionsBlackholed"),
         ),
         p.linked(
             p.timeseries(
@@ -251,7 +275,8 @@ def harm():
                 "reset: by an RST of the path or the peer. timed_out: nothing answered. closed: by a program. unknown: nothing proves how; --watch-ends makes it exact. Of the chosen nodes.",
                 [
                     p.target(
-                        "sum by (outcome) (increase(keepalive_auditor_node_flagged_connections_ended_total{%s}[$__rate_interval])) > 0" % NODE,
+                        "sum by (outcome) (increase(keepalive_auditor_node_flagged_connections_ended_total{%s}[$__rate_interval])) > 0"
+                        % NODE,
                         "{{outcome}}",
                     )
                 ],
@@ -265,7 +290,8 @@ def harm():
                 "The ten workloads that lost the most flagged connections to resets and timeouts, over ten minutes.",
                 [
                     p.target(
-                        "topk(10, sum by (namespace, workload) (%s))" % recorded("namespace_workload:keepalive_auditor_flagged_connections_lost:increase10m"),
+                        "topk(10, sum by (namespace, workload) (%s))"
+                        % recorded("namespace_workload:keepalive_auditor_flagged_connections_lost:increase10m"),
                         "{{namespace}}/{{workload}}",
                     )
                 ],
@@ -326,8 +352,9 @@ def agents():
     return [
         p.row("Agents"),
         p.stat("Agents up", "Agents that Prometheus reaches.", "sum(up{%s})" % job, steps=((None, "red"), (1, "green"))),
-        p.stat(
-            "Agents down", "Agents that Prometheus knows and does not reach.", "count(up{%s} == 0) or vector(0)" % job, steps=RED
+        p.linked(
+            p.stat("Agents down", "Agents that Prometheus knows and does not reach.", "count(up{%s} == 0) or vector(0)" % job, steps=RED),
+            to_runbook("KeepaliveAuditorDown"),
         ),
         p.stat(
             "Oldest sweep",

@@ -164,6 +164,15 @@ def timeseries(title, description, targets, unit="short", stack=False, width=12,
     )
 
 
+def logarithmic(panel):
+    """The panel with a logarithmic axis: one connection that was forgotten for a day does not flatten those of minutes."""
+    defaults = panel["fieldConfig"]["defaults"]
+    defaults["custom"]["scaleDistribution"] = {"type": "log", "log": 10}
+    # a logarithm has no zero
+    del defaults["min"]
+    return panel
+
+
 def right_axis(name, unit):
     """An override that draws the series `name` against its own axis."""
     return {

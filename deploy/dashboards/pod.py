@@ -71,17 +71,23 @@ def pod():
                 f"sum({gauge()}) or vector(0)",
                 steps=((None, "text"),),
             ),
-            p.stat(
-                "Overdue or unanswered",
-                "Connections that their path has dropped, or probably has, and connections that get no answer.",
-                f"sum({gauge(DROPPED)}) or vector(0)",
-                steps=((None, "green"), (1, "red")),
+            p.linked(
+                p.stat(
+                    "Overdue or unanswered",
+                    "Connections that their path has dropped, or probably has, and connections that get no answer.",
+                    f"sum({gauge(DROPPED)}) or vector(0)",
+                    steps=((None, "green"), (1, "red")),
+                ),
+                to_runbook("TCPKeepaliveMissingOnIdleConnections"),
             ),
-            p.stat(
-                "Exposed",
-                "Long-lived connections that only their traffic protects.",
-                f"sum({gauge(EXPOSED)}) or vector(0)",
-                steps=((None, "green"), (1, "orange")),
+            p.linked(
+                p.stat(
+                    "Exposed",
+                    "Long-lived connections that only their traffic protects.",
+                    f"sum({gauge(EXPOSED)}) or vector(0)",
+                    steps=((None, "green"), (1, "orange")),
+                ),
+                to_runbook("TCPKeepaliveCoverageLow"),
             ),
             p.stat(
                 "Share protected",
@@ -100,11 +106,14 @@ def pod():
                 f"min({limit})",
             ),
             p.coloured_by(
-                p.stat(
-                    "tcp_keepalive_time",
-                    "The pod's sysctl: how long a socket with keepalive, but without a time of its own, waits before its first probe. Pods do not inherit the node's setting. Orange where it is too long for the shortest idle timeout of the pods' paths.",
-                    f"max({keepalive_time})",
-                    "s",
+                p.linked(
+                    p.stat(
+                        "tcp_keepalive_time",
+                        "The pod's sysctl: how long a socket with keepalive, but without a time of its own, waits before its first probe. Pods do not inherit the node's setting. Orange where it is too long for the shortest idle timeout of the pods' paths.",
+                        f"max({keepalive_time})",
+                        "s",
+                    ),
+                    to_runbook("TCPKeepaliveTooLate"),
                 ),
                 f"min({limit}) * 8 / 9",
                 "orange",
@@ -151,7 +160,7 @@ def pod():
                     "reset: by an RST of the path or the peer. timed_out: nothing answered. closed: by a program. unknown: nothing proves how; --watch-ends makes it exact.",
                     [
                         p.target(
-                            "sum by (outcome) (increase(%s{cluster=~\"$cluster\", namespace=~\"$namespace\", pod=~\"$pod\"}[$__rate_interval]) and on (cluster, namespace, pod) %s) > 0"
+                            'sum by (outcome) (increase(%s{cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"}[$__rate_interval]) and on (cluster, namespace, pod) %s) > 0'
                             % ("keepalive_auditor_flagged_connections_ended_total", OWNERS),
                             "{{outcome}}",
                         )
@@ -192,31 +201,39 @@ def pod():
                 width=12,
             ),
             p.row("Idle time and harm"),
-            p.timeseries(
-                "Longest idle time and idle timeouts",
-                "The longest idle time of a flagged connection, and the idle timeout of each path.",
-                [
-                    p.target(f"max by (container, direction) ({idle_time})", "{{container}} {{direction}}"),
-                    p.target('max by (path) (keepalive_auditor_idle_timeout_seconds{cluster=~"$cluster"})', "limit of {{path}}"),
-                ],
-                "s",
-                width=12,
+            p.logarithmic(
+                p.timeseries(
+                    "Longest idle time and idle timeouts",
+                    "The longest idle time of a flagged connection, and the idle timeout of each path.",
+                    [
+                        p.target(f"max by (container, direction) ({idle_time})", "{{container}} {{direction}}"),
+                        p.target('max by (path) (keepalive_auditor_idle_timeout_seconds{cluster=~"$cluster"})', "limit of {{path}}"),
+                    ],
+                    "s",
+                    width=12,
+                )
             ),
-            p.timeseries(
-                "Resets of established connections",
-                "From the pod's own counters. A burst after connections were overdue is the incident.",
-                [p.target(rate("keepalive_auditor_pod_tcp_established_resets_total"), "{{namespace}}/{{pod}}")],
-                "cps",
-                width=12,
-                empty=NO_EVENT,
+            p.linked(
+                p.timeseries(
+                    "Resets of established connections",
+                    "From the pod's own counters. A burst after connections were overdue is the incident.",
+                    [p.target(rate("keepalive_auditor_pod_tcp_established_resets_total"), "{{namespace}}/{{pod}}")],
+                    "cps",
+                    width=12,
+                    empty=NO_EVENT,
+                ),
+                to_runbook("TCPResetsAfterSilence"),
             ),
-            p.timeseries(
-                "Connections given up",
-                "Connections that the kernel closed because segments or keepalive probes found no answer.",
-                [p.target(rate("keepalive_auditor_pod_tcp_abort_on_timeout_total"), "{{namespace}}/{{pod}}")],
-                "cps",
-                width=12,
-                empty=NO_EVENT,
+            p.linked(
+                p.timeseries(
+                    "Connections given up",
+                    "Connections that the kernel closed because segments or keepalive probes found no answer.",
+                    [p.target(rate("keepalive_auditor_pod_tcp_abort_on_timeout_total"), "{{namespace}}/{{pod}}")],
+                    "cps",
+                    width=12,
+                    empty=NO_EVENT,
+                ),
+                to_runbook("TCPConnectionsBlackholed"),
             ),
             p.timeseries(
                 "Keepalive probes sent",

@@ -20,6 +20,7 @@ use crate::host::{privileges, seccomp};
 use crate::web::{self, Access};
 
 mod answers;
+mod changes;
 mod published;
 mod reload;
 mod sweeps;

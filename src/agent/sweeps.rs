@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::changes::Changes;
 use super::published::Published;
 use crate::config::{AgentConfig, Config};
 use crate::digest::Digest;
@@ -33,6 +34,7 @@ pub(super) struct Sweeps {
     hinted: bool,
     /// Reasons for losses that the log already has.
     reported: BTreeSet<&'static str>,
+    changes: Changes,
     /// The digest does not have it yet.
     is_new_policy: bool,
 }
@@ -50,6 +52,7 @@ impl Sweeps {
             failures: 0,
             hinted: false,
             reported: BTreeSet::new(),
+            changes: Changes::new(Instant::now()),
             is_new_policy: false,
         }
     }
@@ -90,7 +93,9 @@ impl Sweeps {
         }
         match self.host.sweep(&mut digest) {
             Ok(()) => {
-                self.failures = 0;
+                if std::mem::take(&mut self.failures) > 0 {
+                    tracing::info!("sweeps succeed again");
+                }
                 let report = digest.summary(&self.node);
                 self.log(&report);
                 self.hint(&report);
@@ -121,9 +126,17 @@ impl Sweeps {
         self.published.fail(report, digest);
     }
 
-    /// Logs each reason for a loss when it first occurs and when it ends.
+    /// Logs what changed, and each reason for a loss when it first occurs and when it ends. A sweep that is like the
+    /// one before has a line only at the level debug.
     fn log(&mut self, report: &Report) {
         log(report);
+        for (is_warning, sentence) in self.changes.of(report, Instant::now()) {
+            if is_warning {
+                tracing::warn!("{sentence}");
+            } else {
+                tracing::info!("{sentence}");
+            }
+        }
         for (reason, detail) in &report.failures {
             if self.reported.insert(reason) {
                 tracing::warn!(reason, "{}", escape::line(detail));
@@ -158,7 +171,7 @@ fn walks_dominate(report: &Report) -> bool {
 }
 
 fn log(report: &Report) {
-    tracing::info!(
+    tracing::debug!(
         connections = report.connections,
         flagged = report.flagged(),
         dumped = report.namespaces.dumped,

@@ -110,6 +110,29 @@ fn every_panel_is_explained_and_has_a_unit() {
 }
 
 #[test]
+fn panels_of_idle_times_are_logarithmic_and_panels_of_harm_lead_to_the_runbook() {
+    let runbook = read("docs/runbook.md").to_lowercase();
+    for (file, dashboard) in dashboards() {
+        let panels = panels(&dashboard);
+        let of =
+            |title: &str| *panels.iter().find(|panel| panel["title"] == title).unwrap_or_else(|| panic!("{title}"));
+        let idle = &of("Longest idle time and idle timeouts")["fieldConfig"]["defaults"];
+        assert_eq!(idle["custom"]["scaleDistribution"]["type"], "log", "{file}");
+        assert!(idle.get("min").is_none(), "{file}: a logarithm has no zero");
+        let mut links = 0;
+        for link in panels.iter().filter_map(|panel| panel["links"].as_array()).flatten() {
+            let url = link["url"].as_str().unwrap();
+            if let Some((_, entry)) = url.split_once("runbook.md#") {
+                assert!(runbook.contains(&format!("\n## {entry}\n")), "{file}: the runbook has no entry {entry}");
+                links += 1;
+            }
+        }
+        assert!(links >= 5, "{file}: {links} links to the runbook");
+        assert!(of("Connections given up")["links"].is_array(), "{file}");
+    }
+}
+
+#[test]
 fn panels_do_not_overlap() {
     for (file, dashboard) in dashboards() {
         let all = dashboard["panels"].as_array().unwrap();
