@@ -13,6 +13,7 @@ mod load;
 mod messages;
 mod node;
 mod pod;
+mod proof;
 mod report;
 mod runc;
 mod scenario;

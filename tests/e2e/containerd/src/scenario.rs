@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cri::Cri;
 use crate::node::Node;
 use crate::pod::{Container, Pod, Running};
-use crate::{deploy, http, image, node, report};
+use crate::{deploy, http, image, node, proof, report};
 
 /// The lines that each agent must report.
 const PODS: [&str; 15] = [
@@ -91,6 +91,7 @@ async fn scenario(node: &Node<'_>, auditor: &Path) -> Result<()> {
         reports(profile, agent).await?;
         audit_inside(&mut cri, profile, agent).await?;
     }
+    proof::run(&mut cri, cgroup, scratch, &agents[0].1, &to).await?;
     audits(scratch, auditor, &proxy)?;
     let mut cri = runtime_restarts(node, &mut containerd).await?;
     deletes(&mut cri, cart, &netns, &agents).await?;
