@@ -33,6 +33,9 @@ pub struct Screen {
     pub color: bool,
 }
 
+/// The lines of a screen that hints leave for groups.
+const LEAST_GROUPS: usize = 12;
+
 /// A report as groups.
 pub struct Overview<'a> {
     report: Cow<'a, Report>,
@@ -71,11 +74,15 @@ impl<'a> Overview<'a> {
     pub fn write(&self, out: &mut impl Write, screen: Screen) -> io::Result<()> {
         let mut head = layout::wrap(&self.headline(), screen.width, 0);
         head.extend(layout::wrap(&self.counts(), screen.width, 2));
-        let notes = self.warnings().into_iter().chain(self.remarks());
-        let mut tail: Vec<String> = notes.flat_map(|line| layout::wrap(&line, screen.width, 0)).collect();
-        tail.extend(layout::side_by_side(&self.hints(), screen.width));
-        if screen.height.is_some_and(|height| height < head.len() + tail.len() + 8) {
-            tail.clear();
+        let wrapped = |notes: Vec<String>| -> Vec<String> {
+            notes.iter().flat_map(|line| layout::wrap(line, screen.width, 0)).collect()
+        };
+        let mut tail = wrapped(self.warnings());
+        for more in [wrapped(self.remarks()), layout::side_by_side(&self.hints(), screen.width)] {
+            // a small screen keeps its lines for groups
+            if screen.height.is_none_or(|height| height >= head.len() + tail.len() + more.len() + LEAST_GROUPS) {
+                tail.extend(more);
+            }
         }
         // empty lines around the table, its titles, and the line in which the shell asks again
         let used = head.len() + tail.len() + 4;

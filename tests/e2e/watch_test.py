@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 
@@ -12,6 +13,18 @@ PANIC = os.environ.get("SCREEN_PANIC", "screen_panic")
 HOLD = """
 import socket, sys
 held = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(int(sys.argv[3]))]
+print("held", flush=True)
+sys.stdin.read()
+"""
+# The same, with one connection to each of many ports.
+MANY = """
+import socket, sys
+first, count = int(sys.argv[2]), int(sys.argv[3])
+ports = range(first, first + count)
+if sys.argv[1] == "listen":
+    held = [socket.create_server(("", port)) for port in ports]
+else:
+    held = [socket.create_connection((sys.argv[1], port)) for port in ports]
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -229,6 +242,28 @@ class WatchTest(lab.Lab):
             self.assertEqual(bool(coloured.search(terminal.screen("-e"))), expected, (environment, flags))
             terminal.type("q")
             self.assertEqual(terminal.status(), 0)
+
+            terminal.run_line(shlex.join(["env", *environment, *map(str, self.audit_of_client(*flags))]) + " 2>/dev/null")
+            self.assertEqual(terminal.status(), 0)
+            self.assertEqual(bool(coloured.search(terminal.screen("-e"))), expected, (environment, flags))
+
+    def test_the_table_fits_the_terminal(self):
+        for host, what in ((lab.BACKEND, "listen"), (lab.CLIENT, lab.BACKEND_IP)):
+            many = self.start(host, lab.sys.executable, "-c", MANY, what, 9100, 60)
+            self.wait_until(lambda many=many: "held" in many.log.read_text(), "60 ports")
+        is_old = lambda: {c["verdict"] for c in self.audit(lab.CLIENT)} == {"exposed"}
+        self.wait_until(is_old, "every connection to be judged")
+        terminal = self.terminal()
+        for columns, rows in ((60, 16), (80, 24), (100, 30), (200, 60)):
+            terminal.tmux("resize-window", "-x", columns, "-y", rows)
+            terminal.run_line(shlex.join(map(str, self.audit_of_client())) + " 2>/dev/null")
+            status, screen = terminal.end_of_command()
+            self.assertEqual(status, 0)
+            # nothing was scrolled away, and no line is broken by the terminal
+            self.assertRegex(screen, r"^\d+ of 65 connections? (is|are) at risk", f"{columns}x{rows}")
+            lines = lambda text: [line.rstrip() for line in text.splitlines()]
+            self.assertEqual(lines(screen), lines(terminal.screen("-J")), "a line is wider than the terminal")
+            self.assertRegex(screen, r"\n… \d+ more groups, \d+ connections: --all-groups\n")
 
     def test_plain_where_nothing_can_be_drawn(self):
         terminal = self.terminal()
