@@ -15,7 +15,7 @@ use support::kernel_test;
 type Tuple = (SocketAddr, SocketAddr);
 
 const HOSTS: [&str; 6] = ["127.0.0.1", "127.0.0.2", "127.0.1.1", "127.1.0.1", "127.0.0.77", "::1"];
-const EXPRESSIONS: usize = 800;
+const EXPRESSIONS: usize = 2000;
 
 /// Connections on loopback, each between two of the hosts.
 struct Sockets {
@@ -79,13 +79,19 @@ impl Random {
         let port = [local, remote][self.below(2)].port();
         match self.below(5) {
             0 => format!("0x{port:x}"),
-            1 => self.of(&["ssh", "https", "postgresql"]).to_owned(),
+            1 => self.of(&["ssh", "https", "postgresql", "0", "65535"]).to_owned(),
             _ => port.to_string(),
         }
     }
 
     fn term(&mut self, sockets: &Sockets) -> String {
         let hosts = [
+            "127.1",
+            "127.0.1",
+            "any",
+            "all",
+            "default",
+            "",
             "127.0.0.1",
             "127.0.0.2",
             "127.0.0.77",
@@ -103,11 +109,13 @@ impl Random {
         if self.below(2) == 0 {
             let (end, host) = (self.of(&["src", "dst"]), self.of(&hosts));
             let port = match self.below(3) {
-                0 if host.ends_with(|c: char| c.is_ascii_digit() || c == ']') => format!(":{}", self.port(sockets)),
+                0 if host.is_empty() || host.ends_with(|c: char| c.is_ascii_digit() || c == ']') => {
+                    format!(":{}", self.port(sockets))
+                }
                 1 if !host.contains('/') => ":*".to_owned(),
                 _ => String::new(),
             };
-            return format!("{end} {}{host}{port}", self.of(&["", "= "]));
+            return format!("{end} {}{host}{port}", self.of(&["", "", "= ", "== ", "eq "]));
         }
         let operator = self.of(&["=", "==", "!=", "<", "<=", ">", ">=", "eq", "neq", "lt", "leq", "gt", "geq", ""]);
         let (end, colon) = (self.of(&["sport", "dport"]), self.of(&["", ":"]));

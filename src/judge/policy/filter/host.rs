@@ -10,7 +10,7 @@ pub(super) struct Host<'a> {
     pub port: Option<&'a str>,
 }
 
-/// `10.0.0.1`, `10/8`, `10.0.0.1:443`, `:443`, `*`, `2001:db8::1`, `[2001:db8::1]:443`, `fd00::/8:443`, `inet6:*`.
+/// `10.0.0.1`, `10/8`, `10.0.0.1:443`, `:443`, `*`, `2001:db8::1`, `[2001:db8::1]:443`, `fd00::/8:443`, `any`.
 pub(super) fn host(word: &str) -> Result<Host<'_>, &'static str> {
     const WRONG: &str = "is not an address, a network, or an address with a port";
     let (family, rest) = match (word.strip_prefix("inet:"), word.strip_prefix("inet6:")) {
@@ -28,7 +28,7 @@ pub(super) fn host(word: &str) -> Result<Host<'_>, &'static str> {
         None if tail.is_empty() => (None, None),
         None => (None, Some(tail.strip_prefix(':').ok_or(WRONG)?)),
     };
-    if matches!(addr, "" | "*") {
+    if matches!(addr, "" | "*" | "all" | "any" | "default") {
         return if bits.is_some() { Err(WRONG) } else { Ok(Host { net: family, port }) };
     }
     let addr = address(addr, bits.is_some()).ok_or(WRONG)?;
@@ -59,10 +59,10 @@ fn cut(word: &str) -> Result<(&str, &str), &'static str> {
     Ok(word.split_at(at))
 }
 
-/// An address; IPv4 may be short where a prefix follows, as in `10/8`.
+/// An address; IPv4 may be short, as in `10/8` or `10.1`. ss fills it up at its end, so that `10.1` is 10.1.0.0.
 fn address(text: &str, has_prefix: bool) -> Option<IpAddr> {
     let parts = text.split('.').count();
-    if has_prefix && parts < 4 && !text.contains(':') {
+    if (has_prefix || parts > 1) && parts < 4 && !text.contains(':') {
         return format!("{text}{}", ".0".repeat(4 - parts)).parse::<Ipv4Addr>().ok().map(IpAddr::V4);
     }
     text.parse().ok()
