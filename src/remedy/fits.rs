@@ -149,10 +149,8 @@ impl<'de> Deserialize<'de> for Fits {
 #[serde(deny_unknown_fields, default)]
 struct Conditions {
     /// Globs of the program's names.
-    #[serde(alias = "names")]
     programs: Vec<NameGlob>,
-    /// Globs of the names of programs, and of containers, that it is not for.
-    #[serde(alias = "not_names")]
+    /// Globs of programs that it is not for.
     not_programs: Vec<NameGlob>,
     /// Globs of the container's name.
     containers: Vec<NameGlob>,
@@ -175,7 +173,6 @@ struct Conditions {
     /// Ports of the listening end that it is not for.
     not_ports: Vec<u16>,
     /// Kinds of owner.
-    #[serde(alias = "kinds")]
     owners: Vec<OwnerKind>,
     /// Whether the socket is in the host's network namespace.
     host_network: Option<bool>,
@@ -262,7 +259,7 @@ fn any<'n>(globs: &[NameGlob], mut names: impl Iterator<Item = &'n str>) -> bool
     !globs.is_empty() && names.any(|name| globs.iter().any(|glob| glob.0.is_match(name)))
 }
 
-/// A glob of names, compiled once: compiling costs more than all the matching.
+/// A glob of names.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
 struct NameGlob(GlobMatcher);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use include_dir::{Dir, File, include_dir};
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,12 @@ impl fmt::Display for Target {
 
 /// Every target, in alphabetical order.
 pub(super) fn all() -> Result<Vec<Target>, RemedyError> {
+    // compiling the globs costs more than all the matching, and each request for the page needs them
+    static PARSED: LazyLock<Option<Vec<Target>>> = LazyLock::new(|| parse_all().ok());
+    PARSED.clone().map_or_else(parse_all, Ok)
+}
+
+fn parse_all() -> Result<Vec<Target>, RemedyError> {
     files().into_iter().map(|(name, text)| parse(name, text)).collect()
 }
 

@@ -2,7 +2,7 @@
 //! them.
 
 use super::cgroup;
-use crate::host::{counters, fds};
+use crate::host::{counters, fds, program};
 
 /// A cgroup path, as the kernel shows it.
 pub fn cgroup_path(text: &str) {
@@ -14,6 +14,7 @@ pub fn proc_files(text: &str) {
     let _ = cgroup::owner_of_process(text);
     let _ = counters::field(text, "Tcp:", "CurrEstab");
     let _ = fds::socket_inode(text);
+    program::fuzz(text);
 }
 
 /// Answers of a container runtime: its lists of sandboxes and containers, and the status of each sandbox.

@@ -38,6 +38,15 @@ impl Source for File {
     }
 }
 
+/// Bytes in memory: for tests and fuzz targets.
+#[cfg(any(test, fuzzing))]
+impl Source for &[u8] {
+    fn read_at(&self, at: u64, len: usize) -> Vec<u8> {
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(self.len());
+        self.iter().skip(from).copied().take(len).collect()
+    }
+}
+
 /// The form of an ELF file: 32 or 64 bits, and the order of bytes.
 #[derive(Clone, Copy)]
 struct Form {

@@ -7,13 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-impl Source for &[u8] {
-    fn read_at(&self, at: u64, len: usize) -> Vec<u8> {
-        let from = usize::try_from(at).unwrap_or(usize::MAX).min(self.len());
-        self[from..].iter().copied().take(len).collect()
-    }
-}
-
 fn of_file(path: &Path) -> Option<Binary> {
     read(&File::open(path).expect("the file opens"))
 }

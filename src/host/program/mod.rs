@@ -141,6 +141,14 @@ fn libraries(mappings: &str) -> BTreeSet<&str> {
     found
 }
 
+/// The grammars for files that another user's process can influence: a command line, mappings, an executable.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(text: &str) {
+    let arguments: Vec<&str> = text.split('\n').collect();
+    let exe = arguments.first().copied().unwrap_or_default();
+    let _ = (command_line::script(exe, &arguments), libraries(text), elf::read(&text.as_bytes()));
+}
+
 fn text(folder: BorrowedFd<'_>, name: &str, limit: u64) -> io::Result<String> {
     let file = openat(folder, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let mut bytes = Vec::new();
@@ -153,6 +161,13 @@ mod tests {
     use rustix::fs::CWD;
 
     use super::*;
+
+    #[test]
+    fn text_of_others_is_harmless() {
+        for text in ["", "\n", "java\n-jar", "beam.smp\n-s", "busybox\nbusybox\nbusybox", "/\n/ /.so", "ld-.so\n\n-"] {
+            fuzz(text);
+        }
+    }
 
     #[test]
     fn libraries_are_the_mapped_files_that_look_like_some() {
