@@ -7,6 +7,7 @@ const packages = {
   "networking.istio.io": "@kubernetes-models/istio",
   "gateway.envoyproxy.io": "@kubernetes-models/envoy-gateway",
   "monitoring.coreos.com": "@kubernetes-models/prometheus-operator",
+  "traefik.io": "@kubernetes-models/traefik",
 };
 
 async function model({ apiVersion, kind }) {
@@ -14,9 +15,9 @@ async function model({ apiVersion, kind }) {
   return (await import(pathToFileURL(path)))[kind];
 }
 
-// Gives every leaf of one type another type: numbers and booleans become text, as in the output of a wrong template, and text becomes a number.
+// Gives every leaf of one type another type: numbers and booleans become text, as in the output of a wrong template, and text becomes a list.
 const spoiled = (type) => (value) =>
-  typeof value === type ? (type === "string" ? 0 : String(value))
+  typeof value === type ? (type === "string" ? [] : String(value))
   : Array.isArray(value) ? value.map(spoiled(type))
   : value && typeof value === "object" ? Object.fromEntries(Object.entries(value).map(([k, v]) => [k, spoiled(type)(v)]))
   : value;
