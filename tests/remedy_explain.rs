@@ -225,7 +225,7 @@ fn processes_are_groups_of_their_own_but_the_replicas_of_a_workload_are_one() {
     assert!(two.contains("1 connection (1 exposed) held by java[4711]"), "{two}");
     let replicas = explain(&report(vec![of("web-0", 1, 17), of("web-1", 2, 18)])).expect("it explains");
     assert_eq!(paragraphs(&replicas).len(), 1, "{replicas}");
-    assert!(replicas.contains("2 connections (2 exposed) in 2 pods held by java\n"), "{replicas}");
+    assert!(replicas.contains("2 connections (2 exposed) in 2 pods held by java[17, 18]\n"), "{replicas}");
 }
 
 #[test]

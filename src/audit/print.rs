@@ -27,7 +27,7 @@ pub fn format(args: &AuditArgs) -> Format {
 
 /// Whether what is written names the programs that hold sockets.
 pub fn names_programs(args: &AuditArgs) -> bool {
-    let named = matches!(format(args), Format::Json | Format::Jsonl | Format::Groups);
+    let named = matches!(format(args), Format::Json | Format::Jsonl | Format::Groups | Format::Wide);
     named || args.explain || args.compare.is_some() || args.record.is_some()
 }
 

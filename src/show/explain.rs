@@ -12,6 +12,9 @@ use crate::remedy::fits::Fitting;
 use crate::remedy::target::Target;
 use crate::remedy::{self, RemedyError};
 
+/// The most process ids of a group that are written.
+const MAX_PIDS: usize = 4;
+
 /// The explanation, for stdout.
 pub fn explain(report: &Report) -> Result<String, RemedyError> {
     let flagged = report.findings.iter().filter(|finding| finding.verdict.flagged());
@@ -39,9 +42,13 @@ pub fn explain(report: &Report) -> Result<String, RemedyError> {
 fn title(group: &Group) -> String {
     let preposition = if group.direction == Direction::Outbound { "to" } else { "on" };
     let pods = if group.pods.len() > 1 { format!(" in {} pods", group.pods.len()) } else { String::new() };
-    let held = group.program.as_deref().map_or_else(String::new, |program| match group.processes.first() {
-        Some(holder) if group.processes.len() == 1 => format!(" held by {program}[{}]", holder.pid),
-        _ => format!(" held by {program}"),
+    let held = group.program.as_deref().map_or_else(String::new, |program| {
+        let numbers: Vec<_> = group.processes.iter().take(MAX_PIDS).map(|holder| holder.pid.to_string()).collect();
+        let more = match group.processes.len().saturating_sub(MAX_PIDS) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(" held by {program}[{}{more}]", numbers.join(", "))
     });
     let Group { workload, direction, .. } = group;
     let (direction, endpoint, counts) = (direction.name(), group.endpoint(), counts(group));

@@ -56,7 +56,7 @@ const fn number(column: Column) -> Column {
     Column { number: true, ..column }
 }
 
-pub(super) const COLUMNS: [Column; 17] = [
+pub(super) const COLUMNS: [Column; 18] = [
     narrow("VERDICT", "The judgement: see `keepalive-auditor explain` for each verdict.", |finding| {
         finding.verdict.name().to_owned()
     }),
@@ -105,6 +105,9 @@ pub(super) const COLUMNS: [Column; 17] = [
         finding.path.name.clone()
     }),
     number(wide("AGE", "A lower bound of the connection's age.", |finding| Human(finding.age).to_string())),
+    wide("PROCESS", "The process that holds the socket: program[pid].", |finding| {
+        finding.holder.as_ref().map_or_else(|| "?".to_owned(), |holder| format!("{}[{}]", holder.program(), holder.pid))
+    }),
     wide("NETNS", "The network namespace: its name, or its inode number.", netns),
     number(wide("UID", "The user id of the socket.", |finding| finding.uid.to_string())),
     number(wide("INODE", "The inode number of the socket, as in /proc/PID/fd.", |finding| finding.inode.to_string())),

@@ -35,7 +35,7 @@ kernel_test!(sockets_with_different_times_are_different_groups, || {
             let text = &outcome.stdout;
             let of = |count: &str| text.split("\n\n").find(|it| it.contains(&format!(": {count} connections (")));
             let group = |count: &str| of(count).unwrap_or_else(|| unreachable!("no group of {count}: {outcome:?}"));
-            assert!(group("3").contains("its first probe comes after 2 s: too late"), "{text}");
+            assert!(group("3").contains("its first probe comes after 2s: too late"), "{text}");
             assert!(group("4").contains("after 7200s, the system's default"), "{text}");
             assert!(group("2").contains("Keepalive is off"), "{text}");
             let held_by = format!("held by {}[{}]", program(), std::process::id());
