@@ -61,7 +61,7 @@ impl Changes {
             lines.push((
                 false,
                 format!(
-                    "the first sweep found {} connections; {} of them, in {} groups, are flagged",
+                    "the first sweep found {} connections, {} of them flagged (groups: {})",
                     report.connections,
                     report.flagged(),
                     groups.len()
@@ -89,7 +89,8 @@ impl Changes {
         if self.left_out > 0 && self.lines > 0 {
             self.lines -= 1;
             let left_out = std::mem::take(&mut self.left_out);
-            lines.push((false, format!("{left_out} more groups of connections became flagged, worse or well")));
+            let groups = if left_out == 1 { "group" } else { "groups" };
+            lines.push((false, format!("{left_out} more {groups} of connections became flagged, worse or well")));
         }
         lines
     }
@@ -102,7 +103,7 @@ impl Changes {
             self.add(lines, report.incomplete, sentence.to_owned());
         }
         if failed != self.failed {
-            let sentence = format!("{failed} network namespaces cannot be read; before it were {}", self.failed);
+            let sentence = format!("network namespaces that cannot be read: {failed}; before: {}", self.failed);
             self.add(lines, failed > self.failed, sentence);
         }
         (self.incomplete, self.failed) = (report.incomplete, failed);
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(
             said(&mut changes, &exposed, now),
             [
-                "the first sweep found 0 connections; 0 of them, in 1 groups, are flagged",
+                "the first sweep found 0 connections, 0 of them flagged (groups: 1)",
                 "a.service, inbound on :80: 1 connection is flagged, the worst is exposed"
             ]
         );
@@ -219,10 +220,10 @@ mod tests {
         said(&mut changes, &report(&[]), now);
         let mut incomplete = Report { incomplete: true, ..Report::default() };
         incomplete.namespaces.failed = 2;
-        let sentences = ["sweeps are incomplete", "2 network namespaces cannot be read; before it were 0"];
+        let sentences = ["sweeps are incomplete", "network namespaces that cannot be read: 2; before: 0"];
         assert_eq!(said(&mut changes, &incomplete, now), sentences);
         assert_eq!(said(&mut changes, &incomplete, now), [""; 0]);
-        let sentences = ["sweeps are complete again", "0 network namespaces cannot be read; before it were 2"];
+        let sentences = ["sweeps are complete again", "network namespaces that cannot be read: 0; before: 2"];
         assert_eq!(said(&mut changes, &report(&[]), now), sentences);
     }
 

@@ -64,6 +64,27 @@ fn no_name_forges_an_error() {
 }
 
 #[test]
+fn an_open_group_of_the_page_has_the_lines_from_recording_to_proof() {
+    let mut digest = Digest::new(Arc::new(Policy { long_lived: Duration::from_secs(1), ..Policy::default() }));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweeps/pods/sweep.jsonl");
+    replay(fs::read(path).expect("the recording").as_slice(), |record: Record<'static>| {
+        digest.feed(&record);
+        Ok::<(), RecordError>(())
+    })
+    .expect("a recording");
+    let report = digest.report("node-7");
+    let mut findings = report.findings.iter().cloned();
+    let health = Health { is_healthy: true, detail: String::new() };
+    let page = html("node-7", &page::View::default(), &health, Some((&report, &mut findings)));
+    let audit = "kubectl keepalive-auditor audit --node node-7 --owner &#39;shop/cart";
+    let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("the page lacks {part}: {page}"));
+    let first = at(audit);
+    assert!(page[first..].contains(" --record before.jsonl") && page[first..].contains(" --compare before.jsonl"));
+    assert!(at("Record it first") < at("What to configure") && at("What to configure") < at("Prove it"), "{page}");
+    assert!(page.contains(" UTC</time>") && page.contains("<time datetime="), "{page}");
+}
+
+#[test]
 fn no_name_is_markup_or_ends_a_label() {
     let mut digest = Digest::new(Arc::new(Policy { long_lived: Duration::from_secs(1), ..Policy::default() }));
     let recording = forged();

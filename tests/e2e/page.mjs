@@ -10,6 +10,9 @@ const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const url = process.argv[2];
 const pictures = process.env.SCREENSHOTS;
 const WIDTHS = [390, 820, 1440];
+const LOADS = 5;
+// Of an unoptimized build. An optimized one loads in less than a second: PAGE_MAX_MILLISECONDS=1000.
+const MAX_MILLISECONDS = Number(process.env.PAGE_MAX_MILLISECONDS ?? 8000);
 
 const browser = await chromium.launch({
     executablePath: "/usr/bin/chromium",
@@ -30,10 +33,15 @@ try {
 // Nothing is cut off, and axe-core finds nothing, with the groups closed and with one of them open.
 async function looks(width, colorScheme) {
     const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme, bypassCSP: true });
-    const started = Date.now();
-    await page.goto(url);
-    const took = Date.now() - started;
-    assert.ok(took < 8000, `loaded after ${took} ms by an unoptimized build`);
+    const times = [];
+    for (let load = 0; load < LOADS; load += 1) {
+        const started = Date.now();
+        await page.goto(url);
+        times.push(Date.now() - started);
+    }
+    // the agent makes the page once for each sweep, and the machine is busy: the median load counts
+    const took = times.sort((one, other) => one - other)[Math.floor(LOADS / 2)];
+    assert.ok(took < MAX_MILLISECONDS, `loaded after ${times} ms`);
     for (const state of ["closed", "open"]) {
         if (state === "open") {
             await page.locator("summary").first().click();
@@ -49,7 +57,7 @@ async function looks(width, colorScheme) {
         }
     }
     await page.close();
-    console.log(`${width} px, ${colorScheme}: no violation, loaded in ${took} ms`);
+    console.log(`${width} px, ${colorScheme}: no violation, loaded in ${took} ms (${times[0]} to ${times.at(-1)})`);
 }
 
 // Filter, order and groups work without any script and by keyboard alone.

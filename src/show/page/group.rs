@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::class_of;
-use crate::judge::report::Direction;
+use crate::judge::report::{Direction, Report};
+use crate::owner::OwnerKind;
 use crate::remedy::target::Target;
 use crate::show::advice::{help, why};
 use crate::show::escape::html as text;
@@ -16,7 +17,7 @@ use crate::show::why::Why;
 /// The most remedies that are described; the others are named.
 const MAX_REMEDIES: usize = 3;
 
-pub(super) fn write(out: &mut String, group: &Group, targets: &[Target], node: Option<u32>) {
+pub(super) fn write(out: &mut String, group: &Group, targets: &[Target], report: &Report) {
     let verdict = group.verdict();
     let (arrow, word) = match group.direction {
         Direction::Outbound => ('→', "to"),
@@ -45,7 +46,7 @@ pub(super) fn write(out: &mut String, group: &Group, targets: &[Target], node: O
     );
     match group.cause {
         Some(cause) => {
-            let _ = write!(out, "<p>{}</p>", text(&why(cause, group, node)));
+            let _ = write!(out, "<p>{}</p>", text(&why(cause, group, report.node_tcp_keepalive_time)));
             let lines = help(cause, group);
             if !lines.is_empty() {
                 let _ = write!(out, "<pre tabindex=\"0\">{}</pre>", text_lines(&lines));
@@ -57,8 +58,19 @@ pub(super) fn write(out: &mut String, group: &Group, targets: &[Target], node: O
             }
         }
     }
+    let audit = audit(group, &report.node);
+    if let Some(audit) = &audit {
+        let _ = write!(out, "<h3>Record it first</h3><pre tabindex=\"0\">{} --record before.jsonl</pre>", text(audit));
+    }
     configure(out, group, targets);
-    prove(out, group);
+    if let Some(audit) = &audit {
+        let _ = write!(
+            out,
+            "<h3>Prove it</h3><p>After the change, when new connections are open:</p><pre tabindex=\"0\">{} --compare \
+             before.jsonl</pre>",
+            text(audit)
+        );
+    }
     connections(out, group);
     out.push_str("</div></details>");
 }
@@ -102,16 +114,15 @@ fn configure(out: &mut String, group: &Group, targets: &[Target]) {
     }
 }
 
-/// How to prove that a change took effect.
-fn prove(out: &mut String, group: &Group) {
-    let Some(owner) = group.cause.and_then(|_| owner_glob(group)) else { return };
-    let audit = format!("keepalive-auditor audit --owner '{owner}'");
-    let _ = write!(
-        out,
-        "<h3>Prove it</h3><p>Before the change:</p><pre tabindex=\"0\">{0} --record before.jsonl</pre>\
-         <p>After it, when new connections are open:</p><pre tabindex=\"0\">{0} --compare before.jsonl</pre>",
-        text(&audit),
-    );
+/// The audit of the group's owner: through the agent for a pod, on the machine for others.
+fn audit(group: &Group, node: &str) -> Option<String> {
+    let owner = group.cause.and_then(|_| owner_glob(group))?;
+    let is_pod = group.worst.first().is_some_and(|finding| finding.owner.kind == OwnerKind::Pod);
+    Some(if is_pod {
+        format!("kubectl keepalive-auditor audit --node {node} --owner '{owner}'")
+    } else {
+        format!("keepalive-auditor audit --owner '{owner}'")
+    })
 }
 
 fn connections(out: &mut String, group: &Group) {

@@ -76,9 +76,10 @@ fn head(out: &mut String, health: &Health, report: &Report) {
     let (class, word) = if health.is_healthy { ("ok", "Sweeps are healthy") } else { ("bad", "Sweeps have stopped") };
     let _ = write!(
         out,
-        "<p><strong class=\"{class}\">{word}</strong>: the last one started at <time>{}</time>, took {} ms, and read \
-         {} network namespaces.{}</p>",
+        "<p><strong class=\"{class}\">{word}</strong>: the last one started at <time datetime=\"{}\">{}</time>, \
+         took {} ms, and read {} network namespaces.{}</p>",
         time(report.started_at),
+        plain_time(report.started_at),
         report.duration.get(),
         report.namespaces.dumped + report.namespaces.looked_up + report.namespaces.skipped + report.namespaces.empty,
         text(&health.detail),
@@ -108,6 +109,12 @@ fn head(out: &mut String, health: &Health, report: &Report) {
             Human(report.stale.age)
         );
     }
+}
+
+/// A time for people: to the second, with its zone.
+fn plain_time(ms: u64) -> String {
+    let time = time(ms).replacen('T', " ", 1);
+    format!("{} UTC", time.split('.').next().unwrap_or_default())
 }
 
 /// Each verdict with its count, as a link that selects it.
@@ -152,7 +159,7 @@ fn list(out: &mut String, report: &Report, groups: &[Group]) {
             );
             break;
         }
-        group::write(out, group, &targets, report.node_tcp_keepalive_time);
+        group::write(out, group, &targets, report);
     }
     if report.truncated > 0 {
         let _ = write!(
