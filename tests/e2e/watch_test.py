@@ -1,10 +1,12 @@
 """`audit --watch` in a real terminal: its keys, sizes and colours, and that the terminal is restored however it ends."""
 
 import os
+import pty
 import re
 import shlex
 import signal
 import subprocess
+import termios
 
 import lab
 import tmux
@@ -205,6 +207,25 @@ class WatchTest(lab.Lab):
         child = terminal.child()
         terminal.end()
         self.wait_until(lambda: not os.path.exists(f"/proc/{child}"), "the watch to end with its terminal")
+
+    def test_a_terminal_that_takes_no_output_keeps_nothing_alive(self):
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        self.addCleanup(os.close, theirs)
+        termios.tcsetwinsize(theirs, (30, 100))
+        before = termios.tcgetattr(theirs)
+        environment = {**os.environ, "TERM": "xterm"}
+        command = [str(word) for word in self.audit_of_client("--watch", "500ms")]
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": subprocess.DEVNULL}
+        watch = subprocess.Popen(command, **streams, env=environment, start_new_session=True)
+        self.addCleanup(lab.stop, watch)
+        drawn = b""
+        while b"exposed" not in drawn:
+            drawn += os.read(ours, 65536)
+        termios.tcflow(theirs, termios.TCOOFF)
+        watch.send_signal(signal.SIGTERM)
+        self.assertEqual(watch.wait(lab.TIMEOUT), -signal.SIGTERM)
+        self.assertEqual(termios.tcgetattr(theirs), before)
 
     def test_keys_are_answered_while_a_sweep_takes_seconds(self):
         terminal = self.terminal()

@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use super::super::{Sweeper, finish, print};
-use super::terminal::Screen;
+use super::terminal::{self, Screen};
 use super::worker::{self, News};
 use crate::cli;
 use crate::digest::Digest;
@@ -21,6 +21,9 @@ use crate::show::watch::{Clock, Model, Next, Settings};
 
 /// The seconds on the screen go on between sweeps.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The time to restore the terminal after a signal.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What happens.
 pub enum Message {
@@ -43,9 +46,7 @@ pub fn run(sweeper: Sweeper, digest: Digest, pause: Duration) -> Result<bool> {
     let settings = Settings { interval: pause, color, all: args.all, parse: cli::filter };
     let screen = Screen::open(color).context("cannot use the terminal")?;
     let to = sender.clone();
-    start("signals", move || {
-        signals.forever().all(|signal| to.send(Message::Signal(signal)).is_ok());
-    })?;
+    start("signals", move || pass_on_signals(&mut signals, &to))?;
     let to = sender.clone();
     start("keys", move || read_keys(&to))?;
     start("sweeps", move || worker::sweep(sweeper, digest, pause, &sender, &stopped))?;
@@ -143,6 +144,20 @@ impl Watch {
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(work).context("cannot start a thread")?;
     Ok(())
+}
+
+fn pass_on_signals(signals: &mut Signals, to: &Sender<Message>) {
+    for signal in signals.forever() {
+        if to.send(Message::Signal(signal)).is_err() {
+            return;
+        }
+        if !matches!(signal, SIGCONT | SIGTSTP) {
+            // a terminal that takes no output must not keep the program alive
+            thread::sleep(GRACE);
+            terminal::abandon();
+            let _ = emulate_default_handler(signal);
+        }
+    }
 }
 
 fn read_keys(to: &Sender<Message>) {

@@ -94,3 +94,8 @@ fn restore() {
         let _ = disable_raw_mode();
     }
 }
+
+/// The part of [`restore`] that needs no output.
+pub fn abandon() {
+    let _ = disable_raw_mode();
+}
