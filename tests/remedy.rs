@@ -310,6 +310,44 @@ fn pod_sysctl() {
 }
 
 #[test]
+fn containers_and_ingress_controllers() {
+    let sysctl = |name| format!("net.ipv4.tcp_keepalive_{name}");
+    let sysctls = json!({ sysctl("time"): 300, sysctl("intvl"): 20, sysctl("probes"): 4 });
+    let app = Request { name: Some("web".into()), ..request("compose") };
+    assert_eq!(document(&app), json!({ "services": { "web": { "sysctls": sysctls } } }));
+
+    let data = |target| document(&request(target))["data"].clone();
+    let lines = |side| format!("option {side}tcpka\n{side}tcpka-idle 300s\n{side}tcpka-intvl 20s\n{side}tcpka-cnt 4\n");
+    assert_eq!(data("haproxy-ingress"), json!({ "config-defaults": lines("cli") + &lines("srv") }));
+    let snippets = json!({ "frontend-config-snippet": lines("cli"), "backend-config-snippet": lines("srv") });
+    assert_eq!(data("haproxytech-ingress"), snippets);
+    let http = "proxy_socket_keepalive on;\ngrpc_socket_keepalive on;\n";
+    assert_eq!(data("ingress-nginx"), json!({ "http-snippet": http }));
+
+    assert_eq!(document(&request("traefik"))["spec"], json!({ "dialKeepAlive": "300s" }));
+    let env = json!({
+        "KEEPALIVE_ENABLED": "true",
+        "KEEPALIVE_TIME": "300s",
+        "KEEPALIVE_INTERVAL": "20s",
+        "KEEPALIVE_RETRIES": "4",
+    });
+    assert_eq!(document(&request("ztunnel")), json!({ "env": env }));
+}
+
+#[test]
+fn a_clouds_limit_is_raised_by_an_annotation() {
+    let annotations = |target| {
+        let service = document(&Request { port: Some(5432), ..request(target) });
+        assert_eq!((&service["apiVersion"], &service["kind"]), (&json!("v1"), &json!("Service")));
+        service["metadata"]["annotations"].clone()
+    };
+    let listener = "service.beta.kubernetes.io/aws-load-balancer-listener-attributes.TCP-5432";
+    assert_eq!(annotations("aws-service"), json!({ listener: "tcp.idle_timeout.seconds=6000" }));
+    let minutes = "service.beta.kubernetes.io/azure-load-balancer-tcp-idle-timeout";
+    assert_eq!(annotations("azure-service"), json!({ minutes: "30" }));
+}
+
+#[test]
 fn configuration_that_is_not_yaml_is_printed_word_for_word() {
     let has = |target: &str, line: &str| {
         let stdout = render(&request(target)).stdout;
@@ -329,6 +367,25 @@ fn configuration_that_is_not_yaml_is_printed_word_for_word() {
     has("grpc", "#     Time: 300 * time.Second, Timeout: 20 * time.Second, PermitWithoutStream: true})");
     has("grpc", "#     .permitKeepAliveTime(150000, MILLISECONDS).permitKeepAliveWithoutCalls(true)");
     has("postgresql", "tcp_keepalives_idle = 300");
+    has("sysctl", "net.ipv4.tcp_keepalive_time = 300");
+    has("mysql", "net.ipv4.tcp_keepalive_intvl = 20");
+    has("systemd-socket", "KeepAliveTimeSec=300");
+    has("curl", "keepalive-time = 300");
+    has("sshd", "ClientAliveInterval 300");
+    has("mysql2", "const KEEPALIVE = { enableKeepAlive: true, keepAliveInitialDelay: 300 * 1000 };");
+    has("ioredis", "keepAlive: 300 * 1000,");
+    has("redis-py", "socket.TCP_KEEPIDLE: 300,");
+    has("rabbitmq", "{raw, 6, 4, <<300:32/native>>},");
+    has("kafka", "socket.keepalive.enable=true");
+    has("kafka", "connections.max.idle.ms=300000");
+    has("kong", "nginx_proxy_proxy_socket_keepalive = on");
+    has("npgsql", "Host=db.example.com;Port=5432;Tcp Keepalive=true;Tcp Keepalive Time=300;Tcp Keepalive Interval=20");
+    for line in ["tcp_keepalive = 1", "tcp_keepidle = 300", "tcp_keepintvl = 20", "tcp_keepcnt = 4"] {
+        has("pgbouncer", line);
+    }
+    for line in ["[mariadbd]", "tcp_keepalive_time = 300", "tcp_keepalive_interval = 20", "tcp_keepalive_probes = 4"] {
+        has("mariadb", line);
+    }
     has("c", "int on = 1, idle = 300, interval = 20, probes = 4;");
     has("go", "Idle:     300 * time.Second,");
     let libpq =
