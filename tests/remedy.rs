@@ -7,7 +7,7 @@ use std::time::Duration;
 use keepalive_auditor::remedy::{self, RemedyError, Rendered, Request};
 use serde_json::{Value, json};
 
-const TARGETS: [&str; 54] = [
+const TARGETS: [&str; 55] = [
     "aws-service",
     "azure-service",
     "c",
@@ -16,6 +16,7 @@ const TARGETS: [&str; 54] = [
     "contour",
     "curl",
     "docker",
+    "dotnet",
     "envoy-cluster",
     "envoy-gateway",
     "envoy-listener",
@@ -386,6 +387,7 @@ fn configuration_that_is_not_yaml_is_printed_word_for_word() {
     for line in ["[mariadbd]", "tcp_keepalive_time = 300", "tcp_keepalive_interval = 20", "tcp_keepalive_probes = 4"] {
         has("mariadb", line);
     }
+    has("dotnet", "socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, 300);");
     has("c", "int on = 1, idle = 300, interval = 20, probes = 4;");
     has("go", "Idle:     300 * time.Second,");
     let libpq =

@@ -221,7 +221,7 @@ fn servers_drivers_and_ingress_controllers_have_settings_of_their_own() {
         ("mysql2", of("node", DYNAMIC).port(3306), &["mysql2", "node"]),
         ("ioredis", of("node", DYNAMIC).port(6379), &["ioredis", "node"]),
         ("redis-py", of("python3.11", PYTHON).port(6379), &["python", "redis-py"]),
-        ("Npgsql", of("dotnet", DYNAMIC).port(5432), &["npgsql"]),
+        ("Npgsql", of("dotnet", DYNAMIC).port(5432), &["dotnet", "npgsql"]),
         ("Traefik", of("traefik", GO), &["go", "traefik"]),
         ("ztunnel", of("ztunnel", RUST).within("istio-proxy", "ztunnel-x2k8p"), &["ztunnel"]),
         ("ingress-nginx", of("nginx", DYNAMIC).within("controller", "ingress-nginx-controller-0"), &["ingress-nginx"]),
