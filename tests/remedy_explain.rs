@@ -98,7 +98,7 @@ fn an_application_is_fixed_in_its_language() {
 fn an_unknown_application_is_offered_every_language() {
     let text = explained(vec![finding(pod("web-0", "app"), 1, 443)], &[]);
     assert_eq!(named(&text), ["in the program's own code"]);
-    assert!(text.contains("remedy c | go | java | node | python | rust"), "{text}");
+    assert!(text.contains("remedy c | dotnet | go | java | node | python | rust"), "{text}");
 }
 
 #[test]
