@@ -9,6 +9,7 @@ mod agent;
 mod audit;
 mod duration;
 mod errors;
+mod examples;
 mod parse;
 mod print;
 pub mod remedy;
@@ -34,7 +35,7 @@ use remedy::RemedyArgs;
     version = VERSION,
     max_term_width = 100,
     disable_help_flag = true,
-    after_long_help = EXAMPLES
+    after_long_help = examples::PROGRAM
 )]
 pub struct Cli {
     /// The command.
@@ -47,25 +48,6 @@ pub struct Cli {
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (revision ", env!("KEEPALIVE_AUDITOR_REVISION_SHORT"), ")");
 
-const EXAMPLES: &str = "\
-Examples:
-  Show the connections at risk on this machine:
-    keepalive-auditor audit
-  Explain why, with the remedies that fit:
-    keepalive-auditor audit --explain
-  Print a remedy:
-    keepalive-auditor remedy nginx
-  Explain a word of the output, or a metric:
-    keepalive-auditor explain overdue
-
-Environment: each flag's variable is KEEPALIVE_AUDITOR_ and its name in upper case, with - and . as _
-(--idle-timeout: KEEPALIVE_AUDITOR_IDLE_TIMEOUT). Flags win over the environment, the environment wins over the
-configuration file.
-
-Exit status: 0 done (with --fail-on: nothing found), 1 something failed, 2 wrong usage or configuration,
-3 --fail-on found something, or --compare shows that a change did not take effect. Data goes to stdout, logs go to
-stderr.";
-
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -76,22 +58,22 @@ pub enum Command {
     #[command(after_long_help = agent::EXAMPLES)]
     Agent(Box<AgentArgs>),
     /// Merge the JSON reports of several nodes into one table
-    #[command(after_long_help = MERGE_EXAMPLES)]
+    #[command(after_long_help = examples::MERGE)]
     Merge(MergeArgs),
     /// Print configuration that turns keepalive on
     #[command(after_long_help = remedy::EXAMPLES)]
     Remedy(Box<RemedyArgs>),
     /// List known middleboxes and their idle timeouts
+    #[command(after_long_help = examples::PROFILES)]
     Profiles(ProfilesArgs),
     /// Explain a verdict, keepalive state, column, profile or metric
+    #[command(after_long_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
     /// Print shell completions
-    ///
-    /// For bash: source <(keepalive-auditor completions bash)
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Print the manual page
-    ///
-    /// To read it: keepalive-auditor man | man -l -
+    #[command(after_long_help = examples::MAN)]
     Man,
 }
 
@@ -208,15 +190,6 @@ pub struct Common {
     #[arg(short = 'h', long, global = true, action = ArgAction::Help)]
     pub help: Option<bool>,
 }
-
-const MERGE_EXAMPLES: &str = "\
-Examples:
-  Merge the reports of two machines:
-    ssh db-1 keepalive-auditor audit --format json >db-1.json
-    ssh db-2 keepalive-auditor audit --format json >db-2.json
-    keepalive-auditor merge db-1.json db-2.json
-  Audit every node of a cluster (kubectl plugin, see docs/install.md):
-    kubectl keepalive-auditor audit --all-nodes";
 
 /// Flags of `merge`.
 #[derive(Clone, Debug, Default, Args)]
