@@ -51,31 +51,37 @@ pub struct Fitting<'t> {
     pub in_code: Vec<&'t Target>,
 }
 
-/// How specific a target is: the best first.
+/// What a target is particular to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Match {
     /// The program, in a container that is configured by a product.
     Product,
-    /// The program, its language or a library in it.
+    /// The program, or a library in it.
     Program,
+    /// The language of an executable.
+    Language,
     /// Any program.
     Any,
 }
 
-/// The remedies that fit.
+/// The remedies that fit: configuration first, from the most particular on, then code, then what is left.
 ///
-/// A product decides alone: `envoy` in `istio-proxy` is configured by Istio.
+/// A product decides alone: `envoy` in `istio-proxy` is configured by Istio. Where a program can be configured, nobody
+/// needs to build it again.
 #[must_use]
 pub fn fitting<'t>(targets: &'t [Target], situation: &Situation<'_>) -> Fitting<'t> {
     let mut matches: Vec<_> = targets.iter().filter_map(|t| Some((situation.matches(t)?, t))).collect();
-    matches.sort_by_key(|(how, target)| (*how, target.name.as_str()));
     let is_product = matches.iter().any(|(how, _)| *how == Match::Product);
-    let is_configured = matches.iter().any(|(how, target)| *how != Match::Any && !target.is_language);
+    let is_configured = matches.iter().any(|(how, target)| *how <= Match::Program && !target.is_language);
     let is_known = matches.iter().any(|(how, _)| *how != Match::Any);
     matches.retain(|(how, target)| {
         let is_of_product = is_product && *how == Match::Program;
-        let is_needless = is_configured && target.is_last_resort;
+        let is_needless = is_configured && (target.is_last_resort || *how == Match::Language);
         !(is_of_product || is_needless)
+    });
+    matches.sort_by_key(|(how, target)| {
+        let is_left = target.is_last_resort && !target.is_language;
+        (is_left, target.is_language, *how, target.name.as_str())
     });
     let is_for_code = situation.keepalive == Keepalive::Off && !is_known;
     let in_code = |target: &&Target| {
@@ -168,6 +174,8 @@ struct Conditions {
     not_binary: Vec<Mark>,
     /// Globs of the shared libraries in the program: one of these.
     libraries: Vec<NameGlob>,
+    /// Globs of shared libraries that must not be in it.
+    not_libraries: Vec<NameGlob>,
     /// Ports of the listening end.
     ports: Vec<u16>,
     /// Ports of the listening end that it is not for.
@@ -236,21 +244,25 @@ impl Conditions {
             let by_container = matches!(situation.held_by, HeldBy::Unknown) && !self.containers.is_empty();
             return needs_none || by_container || unknown;
         };
+        let libraries = || holder.libraries.iter().map(String::as_str);
         let has_one = |marks: &[Mark], binary| marks.iter().any(|mark| mark.is_of(binary));
         (self.programs.is_empty() || any(&self.programs, holder.names()))
             && !any(&self.not_programs, holder.names())
             && (self.binary.is_empty() || holder.binary.map_or(unknown, |binary| has_one(&self.binary, binary)))
             && !holder.binary.is_some_and(|binary| has_one(&self.not_binary, binary))
-            && (self.libraries.is_empty() || any(&self.libraries, holder.libraries.iter().map(String::as_str)))
+            && (self.libraries.is_empty() || any(&self.libraries, libraries()))
+            && !any(&self.not_libraries, libraries())
     }
 
     fn level(&self) -> Match {
-        let names_program = !(self.programs.is_empty() && self.libraries.is_empty())
-            || self.binary.iter().any(|mark| mark.is_language());
-        match (self.containers.is_empty(), names_program) {
-            (false, _) => Match::Product,
-            (true, true) => Match::Program,
-            (true, false) => Match::Any,
+        if !self.containers.is_empty() {
+            Match::Product
+        } else if !(self.programs.is_empty() && self.libraries.is_empty()) {
+            Match::Program
+        } else if self.binary.iter().any(|mark| mark.is_language()) {
+            Match::Language
+        } else {
+            Match::Any
         }
     }
 }

@@ -173,20 +173,34 @@ fn ztunnel_is_not_envoy() {
 }
 
 #[test]
+fn ztunnel_is_configured_and_not_built_again() {
+    let within = |row: Row| row.within("istio-proxy", "ztunnel-x2k8p").late();
+    check(&[
+        ("ztunnel", within(of("ztunnel", RUST)), &["ztunnel", "pod-sysctl"]),
+        ("ztunnel, not searched", within(of("", RUST)).not_searched(), &["ztunnel", "pod-sysctl"]),
+        ("another program", within(of("server", GO)), &["pod-sysctl", "go"]),
+    ]);
+}
+
+#[test]
 fn programs_are_fixed_in_their_language_and_preload_is_for_dynamic_ones() {
     check(&[
         ("Go", of("server", GO), &["go"]),
         ("Go with cgo", of("server", CGO), &["go"]),
-        ("Go, late", of("server", GO).late(), &["go", "pod-sysctl"]),
+        ("Go, late", of("server", GO).late(), &["pod-sysctl", "go"]),
         ("Rust", of("server", RUST), &["rust"]),
         ("static, another language", of("server", MUSL), &["c"]),
-        ("static, late", of("server", MUSL).late(), &["c", "pod-sysctl"]),
+        ("static, late", of("server", MUSL).late(), &["pod-sysctl", "c"]),
         ("dynamic, another language", of("server", DYNAMIC), &["c", "preload"]),
         ("Python", of("python3.11", PYTHON).called("python3"), &["python", "preload"]),
         ("Python with gRPC", of("python3.11", PYTHON).with("cygrpc.cpython-311.so"), &["grpc", "python"]),
         ("Java", of("java", DYNAMIC), &["java", "preload"]),
         ("Node.js", of("node", DYNAMIC), &["node", "preload"]),
-        ("PostgreSQL's exporter", of("postgres_exporter", GO).port(5432).late(), &["go", "pod-sysctl"]),
+        ("a launcher of Java", of("shop", DYNAMIC).with("libjvm.so"), &["java", "preload"]),
+        ("uWSGI", of("uwsgi-core", DYNAMIC).with("libpython3.11.so.1.0"), &["python", "preload"]),
+        (".NET in one file", of("shop", DYNAMIC).with("libcoreclr.so").port(5432), &["npgsql", "dotnet"]),
+        ("a bare namespace, late", of("server", MUSL).owned_by(OwnerKind::Netns).late(), &["sysctl", "c"]),
+        ("PostgreSQL's exporter", of("postgres_exporter", GO).port(5432).late(), &["pod-sysctl", "go"]),
         ("Redis", of("redis-check-rdb", DYNAMIC).called("redis-server").inbound(6379).late(), &["redis", "pod-sysctl"]),
         ("PostgreSQL", of("postgres", DYNAMIC).inbound(5432).late(), &["postgresql", "pod-sysctl"]),
     ]);
@@ -197,9 +211,9 @@ fn only_programs_with_libpq_are_offered_its_options() {
     let psycopg = |row: Row| row.with("libpq-9a8bcd12.so.5.16");
     check(&[
         ("psql", of("psql", DYNAMIC).with("libpq.so.5.17").port(5432).late(), &["libpq", "pod-sysctl"]),
-        ("psycopg", psycopg(of("python3.11", PYTHON)).port(6432).late(), &["libpq", "python", "pod-sysctl"]),
-        ("psycopg, another port", psycopg(of("python3.11", PYTHON)).late(), &["python", "pod-sysctl", "preload"]),
-        ("asyncpg", of("python3.11", PYTHON).port(5432).late(), &["python", "pod-sysctl", "preload"]),
+        ("psycopg", psycopg(of("python3.11", PYTHON)).port(6432).late(), &["libpq", "pod-sysctl", "python"]),
+        ("psycopg, another port", psycopg(of("python3.11", PYTHON)).late(), &["pod-sysctl", "python", "preload"]),
+        ("asyncpg", of("python3.11", PYTHON).port(5432).late(), &["pod-sysctl", "python", "preload"]),
         ("a replica", of("postgres", DYNAMIC).with("libpq.so.5.17").port(5432).late(), &["libpq", "pod-sysctl"]),
         ("not searched", of("psql", DYNAMIC).port(5432).late().not_searched(), &["pod-sysctl"]),
     ]);
@@ -220,9 +234,9 @@ fn servers_drivers_and_ingress_controllers_have_settings_of_their_own() {
         ("curl", of("curl", DYNAMIC), &["curl"]),
         ("mysql2", of("node", DYNAMIC).port(3306), &["mysql2", "node"]),
         ("ioredis", of("node", DYNAMIC).port(6379), &["ioredis", "node"]),
-        ("redis-py", of("python3.11", PYTHON).port(6379), &["python", "redis-py"]),
-        ("Npgsql", of("dotnet", DYNAMIC).port(5432), &["dotnet", "npgsql"]),
-        ("Traefik", of("traefik", GO), &["go", "traefik"]),
+        ("redis-py", of("python3.11", PYTHON).port(6379), &["redis-py", "python"]),
+        ("Npgsql", of("dotnet", DYNAMIC).port(5432), &["npgsql", "dotnet"]),
+        ("Traefik", of("traefik", GO), &["traefik"]),
         ("ztunnel", of("ztunnel", RUST).within("istio-proxy", "ztunnel-x2k8p"), &["ztunnel"]),
         ("ingress-nginx", of("nginx", DYNAMIC).within("controller", "ingress-nginx-controller-0"), &["ingress-nginx"]),
         (
@@ -232,11 +246,11 @@ fn servers_drivers_and_ingress_controllers_have_settings_of_their_own() {
         ),
         ("HAProxy Ingress", of("haproxy", DYNAMIC).within("haproxy", "haproxy-ingress-0"), &["haproxy-ingress"]),
         ("Kong", of("nginx", DYNAMIC).within("proxy", "kong-kong-0"), &["kong"]),
-        ("container, late", container(of("java", DYNAMIC)).late(), &["java", "compose", "docker", "preload"]),
+        ("container, late", container(of("java", DYNAMIC)).late(), &["compose", "docker", "java", "preload"]),
         (
             "host, late",
             of("java", DYNAMIC).owned_by(OwnerKind::Host).in_host_network().late(),
-            &["java", "preload", "sysctl"],
+            &["sysctl", "java", "preload"],
         ),
     ]);
 }
@@ -245,7 +259,7 @@ fn servers_drivers_and_ingress_controllers_have_settings_of_their_own() {
 fn a_pods_sysctl_needs_a_pod_with_a_network_namespace_and_default_times() {
     let server = || of("server", DYNAMIC).late();
     check(&[
-        ("pod", server(), &["c", "pod-sysctl", "preload"]),
+        ("pod", server(), &["pod-sysctl", "c", "preload"]),
         ("times of its own", of("server", DYNAMIC).too_long(), &["c", "preload"]),
         ("keepalive off", of("server", DYNAMIC), &["c", "preload"]),
     ]);
