@@ -128,7 +128,7 @@ fn the_list_describes_every_target() {
         }
         assert!(!target.sources.is_empty(), "{} names no source", target.name);
         assert!(!target.takes_effect.is_empty() && !target.caveat.is_empty(), "{text}");
-        assert!(!target.caveat.contains("{{"), "{text}");
+        assert!(!text.contains("{{") && !text.contains("{%"), "{text}");
     }
 }
 
@@ -139,7 +139,11 @@ fn every_target_renders_with_and_without_flags_and_carries_the_idle_time() {
         for (request, idle) in [(request(target), "300"), (derived, "175")] {
             let stdout = render(&request).stdout;
             assert!(stdout.contains(idle) || WITHOUT_TIMES.contains(&target), "{target}:\n{stdout}");
-            assert!(stdout.ends_with('\n') && !stdout.contains("{{") && !stdout.contains("{%"), "{target}:\n{stdout}");
+            assert!(stdout.ends_with('\n'), "{target}:\n{stdout}");
+            let rendered = render(&request);
+            for text in rendered.hints.iter().chain([&rendered.stdout]) {
+                assert!(!text.contains("{{") && !text.contains("{%"), "{target} leaks a variable:\n{text}");
+            }
         }
     }
 }

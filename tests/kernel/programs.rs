@@ -155,3 +155,22 @@ kernel_test!(a_socket_that_no_process_holds_is_offered_no_code, || {
     }
     drop((near, far, unaccepted, connection.server, other.server));
 });
+
+kernel_test!(default_times_are_fixed_by_the_sysctls_of_the_right_namespace, || {
+    let (current, server) = (Netns::current(), Netns::unlisted("far"));
+    join("veth0", (&current, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    let named = Netns::named("named");
+    join("veth1", (&named, &addresses(2, 1)), (&server, &addresses(2, 2)));
+    let listener = Server::dual(&server, 8080);
+    let of_host = listener.connect(&current, v4(1, 2), [Keepalive::Default, Keepalive::Off]);
+    let of_named = listener.connect(&named, v4(2, 2), [Keepalive::Default, Keepalive::Off]);
+    let own = listener.connect(&named, v4(2, 2), [Keepalive::Idle(1000), Keepalive::Off]);
+    sleep_until_long_lived();
+    let report = run(&[&RULES[..], &["--format", "json"]].concat()).report();
+    let remedies = |id| &report.row(id).expect("the connection").remedies;
+    for id in [of_host.client.id, of_named.client.id] {
+        assert_eq!(remedies(id).first().map(String::as_str), Some("sysctl"), "{:?}", report.row(id));
+        assert!(!remedies(id).contains(&"pod-sysctl".to_owned()), "{:?}", report.row(id));
+    }
+    assert!(!remedies(own.client.id).contains(&"sysctl".to_owned()), "its times are its own: {report:?}");
+});
