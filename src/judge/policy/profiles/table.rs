@@ -43,10 +43,10 @@ pub static PROFILES: &[Profile] = &[
     l4("gcp-vpc", 600, "fixed")
         .expiry("inbound is dropped until an outbound packet")
         .source("Compute Engine troubleshooting"),
-    l4("gcp-cloud-nat", 1200, "configurable")
+    l4("gcp-cloud-nat", 1200, "yes")
         .change("gcloud compute routers nats update NAME --tcp-established-idle-timeout SECONDS")
         .source("Compute Engine API, routers.nats, tcpEstablishedIdleTimeoutSec"),
-    l4("oci-network-lb", 360, "configurable")
+    l4("oci-network-lb", 360, "yes")
         .change("oci nlb listener update --tcp-idle-timeout SECONDS")
         .source("Oracle Cloud docs, configure-idle-timeout"),
     l4("tencent-clb", 900, "10-900 s; LCU instances to 1980 s")
@@ -61,24 +61,24 @@ pub static PROFILES: &[Profile] = &[
         .expiry("close")
         .change("the listener, keepalive_timeout (annotation kubernetes.io/elb.keepalive_timeout of a Service)")
         .source("Huawei Cloud ELB FAQ 0309, listener timeouts"),
-    l4("kube-proxy-ipvs", 900, "configurable")
+    l4("kube-proxy-ipvs", 900, "yes")
         .expiry("silent drop or RST")
         .change("kube-proxy --ipvs-tcp-timeout")
         .source("Linux ip_vs_proto_tcp.c"),
     l4("docker-swarm", 900, NOT_STATED).expiry("the connection hangs").source("Linux ip_vs_proto_tcp.c"),
     l4("docker-desktop", 300, NOT_STATED).source("docker/for-mac issue 5886"),
-    l4("kube-proxy-conntrack", 86_400, "configurable")
+    l4("kube-proxy-conntrack", 86_400, "yes")
         .expiry("breaks behind NAT")
         .change("kube-proxy --conntrack-tcp-timeout-established")
         .source("kube-proxy reference"),
-    l4("linux-conntrack", 432_000, "configurable")
-        .expiry("drops its entry: NAT breaks; without NAT a packet in the middle is picked up (nf_conntrack_tcp_loose)")
+    l4("linux-conntrack", 432_000, "yes")
+        .expiry("drops its entry: behind NAT it breaks")
         .change("sysctl net.netfilter.nf_conntrack_tcp_timeout_established, or a ct timeout of nftables")
         .source("Linux nf_conntrack-sysctl"),
-    l4("cilium", 8000, "configurable; 21600 s in older releases")
+    l4("cilium", 8000, "yes; 21600 s in older releases")
         .change("bpf-ct-timeout-regular-tcp of cilium-config; `cilium-dbg config -a` shows yours")
         .source("cilium-agent flags, bpf-ct-timeout-regular-tcp"),
-    l4("f5-fastl4", 300, "configurable; 0 is never")
+    l4("f5-fastl4", 300, "yes; 0 is never")
         .expiry("RST with resetOnTimeout, which is the default")
         .change("the profile's idleTimeout")
         .source("F5 AS3, L4_Profile"),
@@ -93,16 +93,16 @@ pub static PROFILES: &[Profile] = &[
     l4("juniper-srx", 1800, "4-86400 s")
         .change("inactivity-timeout of the application")
         .source("Junos OS documentation, flow-based sessions"),
-    l4("huawei-usg", 1200, "configurable")
+    l4("huawei-usg", 1200, "yes")
         .change("in a rule of the security policy: session aging-time SECONDS")
         .source("output of `display firewall session aging-time`; USG documentation, security policies"),
-    l4("fortigate", 3600, "configurable").change("config system session-ttl").source("Fortinet docs, session-ttl"),
+    l4("fortigate", 3600, "yes").change("config system session-ttl").source("Fortinet docs, session-ttl"),
     l4("meraki", 300, NOT_STATED).source("haproxy pull request 252"),
-    l4("mikrotik", 86_400, "configurable")
+    l4("mikrotik", 86_400, "yes")
         .change("/ip firewall connection tracking set tcp-established-timeout")
         .source("RouterOS defaults, ip firewall connection tracking"),
     l4("nsx-edge", 3600, NOT_STATED).source("VMware KB 2101275"),
-    l4("pf", 86_400, "configurable")
+    l4("pf", 86_400, "yes")
         .change("set timeout tcp.established SECONDS")
         .source("OpenBSD pf.conf, also of pfSense and OPNsense"),
     l7("aws-alb", 60, "1-4000 s")
@@ -115,29 +115,29 @@ pub static PROFILES: &[Profile] = &[
     l7("cloudflare-proxy", 400, "fixed; 900 s to the origin")
         .change("for Enterprise customers by the account team")
         .source("Cloudflare Fundamentals, connection limits"),
-    l7("envoy-tcp-proxy", 3600, "configurable; 0 is never")
+    l7("envoy-tcp-proxy", 3600, "yes; 0 is never")
         .change("idle_timeout of the TCP proxy")
         .source("Envoy docs, faq/configuration/timeouts"),
-    l7("envoy-http", 3600, "configurable; 0 is never")
+    l7("envoy-http", 3600, "yes; 0 is never")
         .change("common_http_protocol_options.idle_timeout; it counts only while no request is open")
         .source("Envoy docs, faq/configuration/timeouts"),
-    l7("haproxy", 50, "configurable; none if it is not set")
+    l7("haproxy", 50, "yes; none if it is not set")
         .change("timeout client, timeout server, timeout tunnel")
         .source("Debian's haproxy.cfg and the HAProxy configuration manual, which has no default"),
-    l7("haproxy-ingress", 50, "configurable")
+    l7("haproxy-ingress", 50, "yes")
         .change("timeout-client, timeout-server of the ConfigMap")
         .source("haproxytech kubernetes-ingress, annotations.md"),
-    l7("ingress-nginx-tcp", 600, "configurable")
+    l7("ingress-nginx-tcp", 600, "yes")
         .change("proxy-stream-timeout of the ConfigMap")
         .source("ingress-nginx configmap.md"),
-    l7("nginx-stream", 600, "configurable").change("proxy_timeout").source("nginx ngx_stream_proxy_module"),
-    l7("oci-lb", 300, "configurable; HTTP 65 s")
+    l7("nginx-stream", 600, "yes").change("proxy_timeout").source("nginx ngx_stream_proxy_module"),
+    l7("oci-lb", 300, "yes; HTTP 65 s")
         .change("the listener's idle timeout")
         .source("Oracle Cloud docs, load balancer timeout settings"),
-    l7("octavia", 50, "configurable")
+    l7("octavia", 50, "yes")
         .change("openstack loadbalancer listener set --timeout-client-data MS --timeout-member-data MS")
         .source("OpenStack Octavia API, listeners; the amphora provider renders HAProxy"),
-    l7("openshift-router", 30, "configurable; tunnels 1 h")
+    l7("openshift-router", 30, "yes; tunnels 1 h")
         .change("annotation haproxy.router.openshift.io/timeout of the Route")
         .source("OpenShift haproxy-config.template"),
 ];
