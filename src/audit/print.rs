@@ -7,13 +7,14 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result};
 
 use super::{AuditResult, recording};
-use crate::cli::{AuditArgs, Format};
+use crate::cli::{AuditArgs, Format, SortArg};
 use crate::host::terminal;
 use crate::judge::report::Report;
 use crate::show::compare::{compare, took_effect};
 use crate::show::explain::explain;
 use crate::show::json::{self, Document, Remedies, connection};
 use crate::show::overview::{Overview, Screen};
+use crate::show::sort::Sort;
 use crate::show::table;
 
 /// The width of groups that go to a file or a pipe.
@@ -76,6 +77,16 @@ fn screen(args: &AuditArgs) -> Screen {
     }
 }
 
+/// The order of groups and rows.
+fn sort(args: &AuditArgs) -> Sort {
+    match args.sort {
+        None | Some(SortArg::Worst) => Sort::Worst,
+        Some(SortArg::Connections) => Sort::Connections,
+        Some(SortArg::Idle) => Sort::Idle,
+        Some(SortArg::Owner) => Sort::Owner,
+    }
+}
+
 /// Writes the report and its connections.
 pub fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -> io::Result<()> {
     let (report, found) = result.found();
@@ -85,11 +96,22 @@ pub fn print(out: &mut impl Write, args: &AuditArgs, result: &mut AuditResult) -
         writeln!(out, "{}", json::time(report.started_at))?;
     }
     match format {
-        Format::Groups => Overview::new(Cow::Borrowed(report), found.iter(), args.all).write(out, screen(args)),
+        Format::Groups => {
+            let overview = Overview::new(Cow::Borrowed(report), found.iter(), args.all);
+            overview.sorted(sort(args)).write(out, screen(args))
+        }
         format @ (Format::Table | Format::Wide) => {
             let terminal = io::stdout().is_terminal();
             let options = table::Options { wide: format == Format::Wide, color: has_color(), terminal };
-            table::write(out, report, findings, options)
+            match sort(args) {
+                // as they come, without holding them in memory
+                Sort::Worst => table::write(out, report, findings, options),
+                sort => {
+                    let mut rows: Vec<_> = findings().collect();
+                    sort.sort_rows(&mut rows);
+                    table::write(out, report, || rows.iter(), options)
+                }
+            }
         }
         Format::Json => {
             serde_json::to_writer_pretty(&mut *out, &Document { report, findings })?;

@@ -69,6 +69,11 @@ pub struct AuditArgs {
     /// Show every group, even if the screen is too small
     #[arg(long, env = "KEEPALIVE_AUDITOR_ALL_GROUPS", help_heading = "Output", hide_short_help = true)]
     pub all_groups: bool,
+    /// Order groups and rows [default: worst]
+    ///
+    /// JSON is always worst first.
+    #[arg(long, value_name = "ORDER", env = "KEEPALIVE_AUDITOR_SORT", help_heading = "Output", hide_short_help = true)]
+    pub sort: Option<SortArg>,
     /// Show every column, like --format wide
     #[arg(short = 'w', conflicts_with = "format", help_heading = "Output")]
     pub wide: bool,
@@ -166,6 +171,20 @@ pub enum Format {
     Json,
     /// One JSON object per line and connection
     Jsonl,
+}
+
+/// `--sort`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SortArg {
+    /// Worst verdict first
+    Worst,
+    /// Most connections first: of the group, and in rows of the owner with that endpoint
+    Connections,
+    /// Longest idle time first
+    Idle,
+    /// By the owner's name
+    Owner,
 }
 
 /// `--fail-on`

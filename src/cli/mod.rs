@@ -18,7 +18,7 @@ use crate::judge::policy::filter::Filter;
 use crate::judge::policy::profiles;
 use crate::{small_file, words};
 pub use agent::{AgentArgs, MetricsDetail, listen_address};
-pub use audit::{AuditArgs, FailOn, Format};
+pub use audit::{AuditArgs, FailOn, Format, SortArg};
 pub use duration::duration;
 pub use parse::{FromEnvironment, Refused, similar_variables};
 pub use print::{completions, man};

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::UsageError;
-use crate::cli::{self, ColorWhen, FailOn, Format, LogFormat, MetricsDetail, ScopeArg};
+use crate::cli::{self, ColorWhen, FailOn, Format, LogFormat, MetricsDetail, ScopeArg, SortArg};
 use crate::judge::policy::RefreshedBy;
 use crate::judge::policy::filter::canonical;
 use crate::judge::policy::profiles::{self, Profile};
@@ -47,6 +47,7 @@ pub struct ConfigFile {
     pub(super) format: Option<Format>,
     pub(super) list: bool,
     pub(super) all_groups: bool,
+    pub(super) sort: Option<SortArg>,
     pub(super) netns: Option<String>,
     pub(super) pid: Option<u32>,
     pub(super) namespace: Option<String>,

@@ -175,6 +175,7 @@ impl AuditConfig {
         args.explain |= file.explain;
         args.compare = args.compare.or_else(|| file.compare.clone());
         args.all_groups |= file.all_groups;
+        args.sort = args.sort.or(file.sort);
         if args.wide {
             args.format = Some(Format::Wide);
         } else if args.list || (file.list && args.format.is_none()) {

@@ -12,6 +12,7 @@ use super::escape;
 use super::explain::{fitting_group, in_code};
 use super::groups::{self, Change, Group, Split};
 use super::layout::{self, Row};
+use super::sort::Sort;
 use super::table::style;
 use super::units::{Human, Limit};
 use super::why::Why;
@@ -68,6 +69,13 @@ impl<'a> Overview<'a> {
         });
         let groups = groups::compared(shown, Split { verdicts: true, endpoints: false }, change);
         Self { report, groups, local_between_namespaces, targets: targets() }
+    }
+
+    /// The same in another order.
+    #[must_use]
+    pub fn sorted(mut self, sort: Sort) -> Self {
+        sort.sort(&mut self.groups);
+        self
     }
 
     /// Writes it.

@@ -1,8 +1,11 @@
-//! The order of groups.
+//! The order of groups and rows.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use super::groups::Group;
+use super::groups::{Group, idle};
+use super::workload;
+use crate::judge::report::Finding;
 
 /// The order of the groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +41,26 @@ impl Sort {
     pub fn next(self) -> Self {
         let at = Self::ALL.into_iter().position(|sort| sort == self).map_or(0, |at| at + 1);
         Self::ALL[at % Self::ALL.len()]
+    }
+
+    /// Orders connections that are worst first.
+    pub fn sort_rows(self, findings: &mut [Finding]) {
+        let group = |finding: &Finding| (workload::of(&finding.owner), finding.direction, finding.endpoint());
+        match self {
+            Self::Worst => {}
+            Self::Connections => {
+                let mut counts: HashMap<_, usize> = HashMap::new();
+                for finding in findings.iter() {
+                    *counts.entry(group(finding)).or_default() += 1;
+                }
+                findings.sort_by_cached_key(|finding| {
+                    let group = group(finding);
+                    (Reverse(counts.get(&group).copied()), group)
+                });
+            }
+            Self::Idle => findings.sort_by_key(|finding| Reverse(idle(finding))),
+            Self::Owner => findings.sort_by_cached_key(|finding| finding.owner.to_string()),
+        }
     }
 
     /// Orders groups that are worst first.

@@ -18,6 +18,31 @@ fn fed(arguments: &[&str], text: &str) -> Outcome {
 }
 
 #[test]
+fn rows_and_groups_come_in_the_order_that_was_asked_for() {
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sweeps/pods/sweep.jsonl");
+    let mut checks = Checks::default();
+    let shown = |sort: &str, format: &str| {
+        run(&["audit", "--all", "--long-lived", "1s", "--replay", recording, "--sort", sort, "-o", format]).stdout
+    };
+    let owners = |text: &str, column: usize| -> Vec<String> {
+        let rows = text.lines().skip_while(|line| !line.starts_with("VERDICT")).skip(1);
+        let rows = rows.take_while(|line| !line.is_empty() && !line.starts_with(|c: char| c.is_ascii_digit()));
+        rows.filter_map(|line| line.split_whitespace().nth(column).map(str::to_owned)).collect()
+    };
+    for (format, column) in [("table", 1), ("groups", 2)] {
+        let found = owners(&shown("owner", format), column);
+        let mut ordered = found.clone();
+        ordered.sort();
+        checks.equal(format, found, ordered.clone());
+        let mut worst = owners(&shown("worst", format), column);
+        checks.that(worst != ordered, || format!("{format}: the worst are in the order of names: {worst:?}"));
+        worst.sort();
+        checks.equal("the same rows", worst, ordered);
+    }
+    checks.finish();
+}
+
+#[test]
 fn a_recording_goes_to_stdout_and_comes_from_stdin() {
     let mut checks = Checks::default();
     for more in [&["--for", "300ms"][..], &[]] {

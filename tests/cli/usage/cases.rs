@@ -65,6 +65,7 @@ pub const CASES: &[&[&str]] = &[
     &["audit", "--fail-on", "expsed"],
     &["audit", "--fail-on", "protected"],
     &["audit", "--local-scope", "nod"],
+    &["audit", "--sort", "idel"],
     &["audit", "--log.level", "wran"],
     &["audit", "--log.format", "xml"],
     &["audit", "--watch", "5"],
