@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
+use crate::agent_line::unified;
 use crate::load::{NETNS, Node};
 use crate::support::binary::Agent;
 use crate::support::metrics::Page;
@@ -24,7 +25,10 @@ pub fn measure(span: Duration, active: usize) {
     node.sends_bytes = true;
     node.connect(0..active, EACH);
 
-    let agent = Agent::start(&[]);
+    // the owners of a host with cgroup v2
+    let tree = unified().map(|tree| tree.display().to_string());
+    let arguments: Vec<_> = tree.iter().flat_map(|tree| ["--cgroup-root", tree]).collect();
+    let agent = Agent::start(&arguments);
     let (begun, before) = (Instant::now(), cpu(&agent));
     let mut seen: Vec<(String, f64, f64)> = Vec::new();
     while begun.elapsed() < span {

@@ -45,6 +45,9 @@ use owners::{Owners, Roots};
 use program::Programs;
 pub use thread::on_own_thread;
 
+/// The most sockets of one holder in one record.
+const MAX_SOCKETS: usize = 4096;
+
 /// The paths that a sweep reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostPaths {
@@ -149,14 +152,22 @@ impl Host {
             to.consume(&Record::Owners { cgroups, inodes: BTreeMap::new(), issues: BTreeMap::new() })?;
         }
         let wanted = to.unknown_inodes(self.owners.needs_inodes());
-        let inodes = if wanted.is_empty() { BTreeMap::new() } else { self.owners.of_inodes(&wanted) };
+        let holders = if wanted.is_empty() { Vec::new() } else { self.owners.of_inodes(&wanted) };
+        drop(wanted);
+        // in parts, so that the owners of many sockets are not in memory once for each of them
+        for (holder, sockets) in &holders {
+            for sockets in sockets.chunks(MAX_SOCKETS) {
+                let inodes = sockets.iter().map(|inode| (*inode, holder.clone())).collect();
+                to.consume(&Record::Owners { cgroups: BTreeMap::new(), inodes, issues: BTreeMap::new() })?;
+            }
+        }
         consume_losses(self.owners.losses(), to)?;
         let issues: BTreeMap<String, u64> =
             self.owners.issues().into_iter().map(|(kind, count)| (kind.name().to_owned(), count)).collect();
-        if inodes.is_empty() && issues.is_empty() {
+        if issues.is_empty() {
             return Ok(());
         }
-        to.consume(&Record::Owners { cgroups: BTreeMap::new(), inodes, issues })
+        to.consume(&Record::Owners { cgroups: BTreeMap::new(), inodes: BTreeMap::new(), issues })
     }
 
     /// Reports the processes that hold sockets and the options of sockets, as far as the consumer wants them.

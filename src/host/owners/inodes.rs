@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::cgroup::CgroupOwner;
 use super::process::Process;
@@ -17,7 +18,8 @@ const DESCRIPTORS_PER_SWEEP: usize = 20_000;
 pub(super) struct Inodes {
     procfs: PathBuf,
     programs: Programs,
-    known: HashMap<u32, InodeOwner>,
+    /// The sockets of one process share its entry.
+    known: HashMap<u32, Arc<InodeOwner>>,
     /// The next part of procfs to read, after the first whole pass.
     resume: Option<Span>,
 }
@@ -56,8 +58,9 @@ impl Inodes {
             let program =
                 (cgroup == CgroupOwner::default()).then(|| self.programs.read_names(holder.pid, process.folder()));
             let program = program.map(|holder| holder.program().to_owned()).filter(|name| !name.is_empty());
+            let owner = Arc::new(InodeOwner { cgroup, program });
             for socket in holder.sockets.iter().filter(|socket| missing.remove(&socket.inode)) {
-                known.insert(socket.inode, InodeOwner { cgroup: cgroup.clone(), program: program.clone() });
+                known.insert(socket.inode, Arc::clone(&owner));
             }
         });
         self.resume = Some(Span { from: end.next, descriptors: DESCRIPTORS_PER_SWEEP });
@@ -65,7 +68,7 @@ impl Inodes {
     }
 
     /// The holder of the inode, if it was found.
-    pub fn get(&self, inode: u32) -> Option<&InodeOwner> {
+    pub fn get(&self, inode: u32) -> Option<&Arc<InodeOwner>> {
         self.known.get(&inode)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::failure;
 use super::program::Programs;
@@ -36,7 +37,7 @@ mod tree;
 
 use cgroup::{CgroupOwner, InPod};
 use cgroups::Cgroups;
-use inodes::Inodes;
+use inodes::{InodeOwner, Inodes};
 use issues::Issues;
 pub use issues::OwnerIssue;
 use names::PodName;
@@ -177,20 +178,25 @@ impl Owners {
     }
 
     /// The holders of the sockets with these inodes, found by one pass over the file descriptors of all processes. The
-    /// name of a process without a unit is its program.
-    pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Owner> {
+    /// name of a process without a unit is its program. Each holder comes once, with its sockets.
+    pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> Vec<(Owner, Vec<u32>)> {
         let unread = self.inodes.learn(wanted);
         self.issues.note_if(unread.refused > 0, OwnerIssue::FdTables);
         if let Some(error) = unread.error.filter(|_| unread.failed > 0) {
             let what = format!("the file descriptors of processes in {}", self.procfs.display());
             self.losses.push(failure::loss("read", what, &error));
         }
-        let known = wanted.iter().filter_map(|inode| Some((*inode, self.inodes.get(*inode)?)));
-        let named = known.map(|(inode, known)| {
+        let mut held: HashMap<*const InodeOwner, (Arc<InodeOwner>, Vec<u32>)> = HashMap::new();
+        for inode in wanted {
+            let Some(known) = self.inodes.get(*inode) else { continue };
+            let (_, inodes) = held.entry(Arc::as_ptr(known)).or_insert_with(|| (Arc::clone(known), Vec::new()));
+            inodes.push(*inode);
+        }
+        let named = held.into_values().map(|(known, inodes)| {
             let owner = owner_of(&known.cgroup, &mut self.sources, &mut self.issues, &mut self.losses);
             let container = owner.container.clone().or_else(|| known.program.clone());
             let container = if owner.kind == OwnerKind::Host { container } else { owner.container };
-            (inode, Owner { container, ..owner })
+            (Owner { container, ..owner }, inodes)
         });
         named.collect()
     }
