@@ -1,5 +1,7 @@
 //! The overview for a person at a terminal: groups of connections, worst first, fitted to the screen.
 
+mod notes;
+
 use std::borrow::{Borrow, Cow};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -16,12 +18,11 @@ use super::sort::Sort;
 use super::table::style;
 use super::units::{Human, Limit};
 use super::why::Why;
-use super::{limits, node_limits};
 use crate::judge::cause::Cause;
 use crate::judge::report::{Direction, Finding, LimitSource, Report};
 use crate::judge::verdict::Verdict;
-use crate::owner::OwnerKind;
 use crate::remedy::target::Target;
+pub(super) use notes::owner_glob;
 
 /// What the overview is fitted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,60 +196,6 @@ impl<'a> Overview<'a> {
         lines.iter().map(|line| escape::line(line).into_owned()).collect()
     }
 
-    /// What limits the numbers.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let report = &*self.report;
-        let mut notes: Vec<_> = limits::contradictions(report).map(|text| escape::line(&text).into_owned()).collect();
-        notes.extend(node_limits::notes(report));
-        if report.incomplete {
-            let unread = match report.namespaces.failed {
-                0 => String::new(),
-                failed => format!(", {} could not be read", count(failed, "network namespace")),
-            };
-            notes.push(format!("incomplete{unread}: see the warnings"));
-        }
-        if report.stale.namespaces > 0 {
-            let age = Human(report.stale.age);
-            notes.push(format!("{} are shown as they were {age} ago", count(report.stale.connections, "connection")));
-        }
-        notes
-    }
-
-    /// Why connections are not judged, or not as bad as they may be, and what would change that.
-    #[must_use]
-    pub fn remarks(&self) -> Vec<String> {
-        let report = &*self.report;
-        let mut notes = Vec::new();
-        if report.ignored > 0 {
-            notes.push(format!("{} under an `ignore` rule", are(report.ignored)));
-        }
-        if self.local_between_namespaces > 0 {
-            let local = self.local_between_namespaces;
-            notes.push(format!("{} local to this node: --local-scope namespace judges them", are(local)));
-        }
-        if report.count(Verdict::Young) > 0 {
-            let young = are(report.count(Verdict::Young));
-            notes.push(format!("{young} young and without keepalive: --long-lived 1m judges them sooner"));
-        }
-        if report.count(Verdict::Undetermined) > 0 {
-            let hidden = are(report.count(Verdict::Undetermined));
-            notes.push(format!("{hidden} undetermined: --exact reads the options, --for 60s waits for the timer"));
-        }
-        notes
-    }
-
-    /// What to do next.
-    fn hints(&self) -> Vec<String> {
-        if self.report.flagged() == 0 {
-            let all = ["each connection: --list --all", "what a word means: keepalive-auditor explain WORD"];
-            return if self.report.connections == 0 { Vec::new() } else { all.map(str::to_owned).to_vec() };
-        }
-        let mut hints = vec!["why and what to configure: --explain".to_owned(), "each connection: --list".to_owned()];
-        hints.extend(self.groups.first().and_then(owner_glob).map(|glob| format!("one owner: --owner '{glob}'")));
-        hints
-    }
-
     /// A group as text.
     #[must_use]
     pub fn row(&self, group: &Group, color: bool) -> Row {
@@ -305,28 +252,10 @@ fn all_well(report: &Report) -> Option<String> {
     (well > 0).then(|| format!("{well} of {} {is} protected", count(all, "long-lived connection")))
 }
 
-/// A glob that selects the owners of a group; `None` where a shell could misread the name.
-pub(super) fn owner_glob(group: &Group) -> Option<String> {
-    let owner = &group.worst.first()?.owner;
-    let glob = match (owner.kind, &owner.namespace, &owner.pod) {
-        (OwnerKind::Pod, Some(namespace), Some(pod)) => {
-            format!("{namespace}/{}*", super::workload::name(pod, ""))
-        }
-        _ => owner.container.clone()?,
-    };
-    let is_plain = glob.chars().all(|c| c.is_ascii_alphanumeric() || "-_./@:*".contains(c));
-    is_plain.then_some(glob)
-}
-
 /// `1 connection`, `2 connections`
 fn count(number: impl Into<Number>, what: &str) -> String {
     let Number(number) = number.into();
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// `1 is`, `2 are`
-fn are(number: u64) -> String {
-    format!("{number} {}", if number == 1 { "is" } else { "are" })
 }
 
 /// A count of any width.
