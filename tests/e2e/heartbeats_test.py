@@ -30,7 +30,7 @@ def rabbitmq(test, home):
     )  # fmt: skip
     user = ("setpriv", "--reuid", "rabbitmq", "--regid", "rabbitmq", "--clear-groups", "env", *settings)
     server = test.start(lab.BACKEND, *user, RABBITMQ)
-    test.wait_for_port(lab.BACKEND, 5672, server)
+    test.wait_for_port(lab.BACKEND, 5672, server, seconds=180)
     return server
 
 

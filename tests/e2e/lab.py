@@ -65,13 +65,13 @@ class Lab(unittest.TestCase):
         self.peer(host, how, port)
         self.wait_for_port(host, port)
 
-    def wait_for_port(self, host, port, process=None):
+    def wait_for_port(self, host, port, process=None, seconds=TIMEOUT):
         def listens():
             if process is not None and process.poll() is not None:
                 self.fail(f"ended with {process.returncode}:\n{process.log.read_text()[-3000:]}")
             return self.run_in(host, "ss", "-Hltn", f"sport = :{port}")
 
-        self.wait_until(listens, f"something to listen on {host}:{port}")
+        self.wait_until(listens, f"something to listen on {host}:{port}", seconds)
 
     def dial(self, host, address, port, count=1, say="hello\n", until="answered"):
         """Opens connections without keepalive, and waits until the backend has answered on each."""
