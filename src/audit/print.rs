@@ -78,7 +78,7 @@ fn screen(args: &AuditArgs) -> Screen {
 }
 
 /// The order of groups and rows.
-fn sort(args: &AuditArgs) -> Sort {
+pub fn sort(args: &AuditArgs) -> Sort {
     match args.sort {
         None | Some(SortArg::Worst) => Sort::Worst,
         Some(SortArg::Connections) => Sort::Connections,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keepalive_auditor::judge::policy::filter::Filter;
 use keepalive_auditor::judge::report::{Finding, Report};
 use keepalive_auditor::judge::verdict::Verdict;
+use keepalive_auditor::show::sort::Sort;
 use keepalive_auditor::show::watch::{Clock, Model, Next, Settings, Sweep};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -26,7 +27,7 @@ fn parse(words: &[String]) -> Result<Option<Filter>, String> {
 }
 
 fn model(color: bool) -> Model {
-    Model::new(Settings { interval: Duration::from_secs(5), color, all: false, parse })
+    Model::new(Settings { interval: Duration::from_secs(5), color, all: false, sort: Sort::default(), parse })
 }
 
 /// A sweep of these findings at noon and so many seconds.

@@ -16,7 +16,10 @@ HOLD = """
 import socket, sys
 held = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(int(sys.argv[3]))]
 print("held", flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    for connection in held:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, line == "on\\n")
 """
 # The same, with one connection to each of many ports.
 MANY = """
@@ -48,15 +51,19 @@ class WatchTest(lab.Lab):
         self.wait_until(lambda: "held" in client.log.read_text(), f"{count} connections to port {port}")
         return client
 
+    def wait_until_judged(self):
+        is_judged = lambda: {c["verdict"] for c in self.audit(lab.CLIENT)} == {"exposed"}
+        self.wait_until(is_judged, "every connection to be judged")
+
     def terminal(self, columns=100, rows=30):
         return tmux.Tmux(self, self.dir, columns, rows)
 
     def audit_of_client(self, *flags):
         return (lab.AUDITOR, "audit", *self.scope(lab.CLIENT), *flags)
 
-    def watch(self, terminal, *flags):
+    def watch(self, terminal, *flags, count=5):
         terminal.run(*self.audit_of_client("--watch", "500ms", *flags))
-        terminal.wait_for("5 exposed")
+        terminal.wait_for(f"{count} exposed")
 
     def row(self, screen):
         """The selected row."""
@@ -117,9 +124,21 @@ class WatchTest(lab.Lab):
     def test_changes(self):
         terminal = self.terminal()
         client = self.hold(9000, 1)
-        terminal.run(*self.audit_of_client("--watch", "500ms", "--idle-timeout", "12s"))
-        terminal.wait_for("6 exposed")
-        terminal.wait_for("worse (↓)")
+
+        def turn(keepalive):
+            client.stdin.write(keepalive + b"\n")
+            client.stdin.flush()
+
+        self.wait_until_judged()
+        self.watch(terminal, count=6)
+        turn(b"on")
+        terminal.wait_for("1 better (↑)")
+        terminal.type("q")
+        self.assertEqual(terminal.status(), 0)
+        self.watch(terminal, count=5)
+        terminal.wait_for("1 protected")
+        turn(b"off")
+        terminal.wait_for("1 worse (↓)")
         lab.stop(client)
         terminal.wait_for("1 gone")
 
@@ -244,7 +263,7 @@ class WatchTest(lab.Lab):
         self.watch(terminal, "--record", recording)
         terminal.type("q")
         self.assertEqual(terminal.status(), 0)
-        replayed = lab.auditor("audit", "--replay", recording, *self.scope(lab.CLIENT)[2:], f"dst {lab.BACKEND_IP}")
+        replayed = lab.auditor("audit", "--replay", recording, *self.scope(lab.CLIENT)[2:], "--owner", lab.name(lab.CLIENT))
         self.assertIn("(5 exposed)", replayed)
 
     def test_colours(self):
@@ -272,8 +291,7 @@ class WatchTest(lab.Lab):
         for host, what in ((lab.BACKEND, "listen"), (lab.CLIENT, lab.BACKEND_IP)):
             many = self.start(host, lab.sys.executable, "-c", MANY, what, 9100, 60)
             self.wait_until(lambda many=many: "held" in many.log.read_text(), "60 ports")
-        is_old = lambda: {c["verdict"] for c in self.audit(lab.CLIENT)} == {"exposed"}
-        self.wait_until(is_old, "every connection to be judged")
+        self.wait_until_judged()
         terminal = self.terminal()
         for columns, rows in ((60, 16), (80, 24), (100, 30), (200, 60)):
             terminal.tmux("resize-window", "-x", columns, "-y", rows)

@@ -43,7 +43,7 @@ pub fn run(sweeper: Sweeper, digest: Digest, pause: Duration) -> Result<bool> {
     let mut signals =
         Signals::new([SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP]).context("cannot wait for signals")?;
     let color = print::has_color();
-    let settings = Settings { interval: pause, color, all: args.all, parse: cli::filter };
+    let settings = Settings { interval: pause, color, all: args.all, sort: print::sort(&args), parse: cli::filter };
     let screen = Screen::open(color).context("cannot use the terminal")?;
     let to = sender.clone();
     start("signals", move || pass_on_signals(&mut signals, &to))?;

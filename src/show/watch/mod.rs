@@ -29,6 +29,8 @@ pub struct Settings {
     pub color: bool,
     /// Connections that are not flagged are shown, too, until the user says otherwise.
     pub all: bool,
+    /// The order, until the user changes it.
+    pub sort: Sort,
     /// Parses a filter as the command line does.
     pub parse: fn(&[String]) -> Result<Option<Filter>, String>,
 }
@@ -108,7 +110,7 @@ impl Model {
             changes: Changes::default(),
             overview: None,
             list: List::default(),
-            order: Order::default(),
+            order: Order { by: settings.sort, is_reversed: false },
             all: settings.all,
             filter_text: String::new(),
             filter: Select::default(),
