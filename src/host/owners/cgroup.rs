@@ -43,7 +43,8 @@ pub(super) fn owner_of_path(path: &str) -> CgroupOwner {
             owner.pods.push(InPod { uid, container_id: None });
         } else if let Some(id) = container_id(component, parents, !owner.pods.is_empty()) {
             let slot = owner.pods.last_mut().map_or(&mut owner.container_id, |pod| &mut pod.container_id);
-            slot.get_or_insert_with(|| printable(id));
+            // systemd escapes the hyphens in the name of a machine
+            slot.get_or_insert_with(|| printable(&id.replace("\\x2d", "-")));
         } else {
             owner.is_delegated |= !is_in_container && is_delegated(component);
             if owner.container_id.is_none() && is_unit(component, parents[1], owner.unit.is_some()) {
@@ -143,10 +144,12 @@ fn is_hex(text: &str, len: usize) -> bool {
 }
 
 /// `ID`, `RUNTIME-ID`, `RUNTIME-ID.scope`, `RUNTIME:ID`; and the names that LXC, nspawn, `ctr` and others give.
-fn container_id<'a>(component: &'a str, [grandparent, parent]: [&str; 2], in_pod: bool) -> Option<&'a str> {
+fn container_id<'a>(component: &'a str, [grandparent, parent]: [&'a str; 2], in_pod: bool) -> Option<&'a str> {
     let machine = ["lxc.payload.", "lxc.payload-"].iter().find_map(|prefix| component.strip_prefix(prefix));
     let nspawn = || component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service");
-    if let Some(name) = machine.or_else(nspawn) {
+    // nspawn that was not started as a unit
+    let registered = || parent.strip_prefix("machine-")?.strip_suffix(".scope").filter(|_| component == "payload");
+    if let Some(name) = machine.or_else(nspawn).or_else(registered) {
         return Some(name).filter(|name| !name.is_empty());
     }
     let name = component.strip_suffix(".scope").unwrap_or(component);

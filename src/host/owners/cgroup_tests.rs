@@ -202,6 +202,8 @@ fn layouts_from_public_reports() {
         ("/lxc/x1/system.slice/snapd.service", "", "x1", ""),
         ("/lxc/p1", "", "p1", ""),
         ("/machine.slice/systemd-nspawn@box.service/payload/system.slice/nginx.service", "", "box", ""),
+        ("/machine.slice/machine-my\\x2dbox.scope/payload/system.slice/nginx.service", "", "my-box", ""),
+        ("/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/libvirt/emulator", "", "", "machine-qemu\\x2d1\\x2dvm.scope"),
         ("/lxc.payload.web", "", "web", ""),
         ("/lxc.payload-101", "", "101", ""),
         ("/kubepods/pod2c48913c_b29f_11e7_9350_020968147796/LONG", OLD, LONG, ""),
