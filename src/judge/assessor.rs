@@ -114,7 +114,7 @@ impl<'a> Assessor<'a> {
     /// Adds the expected events of a connection.
     pub fn expect(&self, judgement: &Judgement<'_>, tracked: &TrackedConnection, expected: &mut NextChange) {
         let Judgement { facts, as_of, criteria, keepalive, verdict, .. } = judgement;
-        let lasts = lasts(criteria, *keepalive, *verdict, facts, tracked.keepidle_is_final());
+        let lasts = lasts(criteria, *keepalive, *verdict, facts, tracked.timer_is_final());
         let after = |span: Option<Millis>| span.map_or(Moment::NEVER, |span| as_of.plus(span));
         let in_flight = tracked.timer().masks_keepalive();
         // the kernel retries a segment without a route, and no counter changes

@@ -6,14 +6,14 @@ use super::verdict::{Criteria, Facts, Keepalive, Verdict};
 
 /// The time for which a verdict holds if the only traffic is the local side's probes. `None`: without end.
 ///
-/// `keepidle_is_final`: more samples cannot improve the inferred KEEPIDLE.
+/// `timer_is_final`: more samples cannot improve the inferred KEEPIDLE, nor show a longer KEEPINTVL.
 #[must_use]
 pub fn lasts(
     criteria: &Criteria,
     keepalive: Keepalive,
     verdict: Verdict,
     facts: &Facts,
-    keepidle_is_final: bool,
+    timer_is_final: bool,
 ) -> Option<Millis> {
     if facts.unanswered.count() > 0 {
         // retransmissions and probes without a route change no counter, and become unanswered by time alone
@@ -21,7 +21,7 @@ pub fn lasts(
     }
     let until = |limit: Millis, passed| limit.saturating_sub(passed);
     let timer = match keepalive {
-        Keepalive::On if keepidle_is_final => None,
+        Keepalive::On if timer_is_final => None,
         // the next time the timer fires, KEEPIDLE may turn out longer, or a probe ends the idle time
         Keepalive::On | Keepalive::Late => Some(facts.next_probe.unwrap_or_default()),
         Keepalive::Off => None,

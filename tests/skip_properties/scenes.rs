@@ -131,8 +131,8 @@ const PAYLOAD_PORT: u16 = 8443;
 fn two_paths() -> Policy {
     let path = Arc::new(Path {
         name: "proxy".to_owned(),
-        // longer than every KEEPINTVL of these scenes: one that is too long shows up to a quarter of the limit later
-        idle_timeout: Duration::from_mins(2),
+        // shorter than some KEEPINTVL of these scenes
+        idle_timeout: Duration::from_mins(1),
         refreshed_by: RefreshedBy::Payload,
         ..Path::default()
     });

@@ -243,10 +243,11 @@ impl TrackedConnection {
         (longest > 0).then_some(longest.into())
     }
 
-    /// Whether more samples of the keepalive timer cannot improve the inferred KEEPIDLE.
+    /// Whether more samples of the keepalive timer can neither improve the inferred KEEPIDLE nor show a KEEPINTVL that
+    /// is longer than the bound: a sample has shown a timer that a probe had set.
     #[must_use]
-    pub fn keepidle_is_final(&self) -> bool {
-        self.is(FINAL)
+    pub fn timer_is_final(&self) -> bool {
+        self.is(FINAL) && !self.is(UNPROBED) && self.unproven > 0
     }
 
     /// A lower bound of the connection's age at `now`.
