@@ -118,7 +118,7 @@ pub fn hold() -> Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(lines) = held().take() {
-            // nobody can be told that this failed
+            // there is nowhere to report this error
             let _ = io::stderr().write_all(&lines);
         }
     }

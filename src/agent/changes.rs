@@ -15,7 +15,7 @@ const REFILL: Duration = Duration::from_secs(30);
 /// The most groups that are followed.
 const MAX_GROUPS: usize = 4096;
 
-/// The connections of one workload with one endpoint. `None`: other endpoints than those that are told apart.
+/// The connections of one workload with one endpoint. `None`: the endpoints that metrics do not name.
 type Key = (String, Direction, Option<ServiceEndpoint>);
 
 /// The flagged connections of a group: the worst verdict, and their number.

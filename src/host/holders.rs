@@ -64,7 +64,7 @@ pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, programs: &Programs) -
         }
     });
     if end.unread.failed == 0 && sees_other_processes(procfs, &found) {
-        // a socket of which only the options could not be read has a holder
+        // a socket has a holder even if its options could not be read
         let held: BTreeSet<u32> = found.holders.iter().flat_map(|held| &held.inodes).copied().collect();
         found.unheld = missing.iter().filter(|inode| wanted.holders.contains(inode)).copied().collect();
         found.unheld.retain(|inode| !held.contains(inode));

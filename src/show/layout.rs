@@ -241,7 +241,7 @@ fn stacked(rows: &[Row], width: usize) -> Lines {
     Lines { titles, rows: rows.iter().map(two_lines).collect() }
 }
 
-/// Takes out the middle of a text that is too long: both ends of a name tell it from others.
+/// Takes out the middle of a text that is too long: names mostly differ at their ends.
 pub fn cut(text: &str, width: usize) -> Cow<'_, str> {
     let length = text.chars().count();
     if length <= width {

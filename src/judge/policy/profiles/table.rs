@@ -75,9 +75,9 @@ pub static PROFILES: &[Profile] = &[
         .expiry("drops its entry: behind NAT it breaks")
         .change("sysctl net.netfilter.nf_conntrack_tcp_timeout_established, or a ct timeout of nftables")
         .source("Linux nf_conntrack-sysctl"),
-    l4("cilium", 8000, "yes; 21600 s in older releases")
+    l4("cilium", 8000, "yes; 21600 s before 1.15")
         .change("bpf-ct-timeout-regular-tcp of cilium-config; `cilium-dbg config -a` shows yours")
-        .source("cilium-agent flags, bpf-ct-timeout-regular-tcp"),
+        .source("cilium-agent flags, bpf-ct-timeout-regular-tcp; cilium/cilium#27665"),
     l4("f5-fastl4", 300, "yes; 0 is never")
         .expiry("RST with resetOnTimeout, which is the default")
         .change("the profile's idleTimeout")
