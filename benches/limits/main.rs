@@ -16,6 +16,7 @@ mod measure;
 mod memory;
 mod namespaces;
 mod raw;
+mod report;
 mod scrape;
 mod start;
 mod steady;
@@ -34,6 +35,7 @@ const USAGE: &str = "name what to measure; without arguments everything but grow
   namespaces                   cost of a namespace
   steady [MINUTES [ACTIVE]]    cost of the agent over time (10), with traffic in ACTIVE of 250 namespaces (0)
   memory [N]                   peak memory at N connections (200000)
+  report                       memory held for readers of GET /api/v1/report
   scrape                       time of GET /metrics
   start                        time of an audit that finds almost nothing, and the size of the binary
   growth WHAT                  tables over connections, namespaces or processes
@@ -48,7 +50,7 @@ fn main() {
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         [] => {
-            for all in ["connections", "namespaces", "memory", "scrape", "start", "steady"] {
+            for all in ["connections", "namespaces", "memory", "report", "scrape", "start", "steady"] {
                 inside(&[all]);
             }
             inside(&["steady", "10", "250"]);
@@ -76,6 +78,7 @@ fn inside(words: &[&str]) {
         }
         ["memory"] => memory::measure(200_000),
         ["memory", count] => memory::measure(number(count)),
+        ["report"] => report::measure(),
         ["scrape"] => scrape::measure(),
         ["start"] => start::measure(),
         ["growth", "connections"] => growth::connections(),

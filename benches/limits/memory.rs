@@ -84,6 +84,6 @@ pub fn run_as_parent(arguments: &[String]) -> bool {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a machine's memory is far below 2^52 bytes")]
-fn megabytes(bytes: u64) -> f64 {
+pub fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
