@@ -128,9 +128,10 @@ fn a_change_is_recorded_and_compared_through_the_agents() {
         }
     }
     assert!(text(&cluster.run("", &["audit", "--all-nodes", "--compare", before]).stdout).contains("== node-a"));
-    let broken = cluster.run("b", &["audit", "--node", "node-b", "--record", "never"]);
+    let never = cluster.0.path().join("never");
+    let broken = cluster.run("b", &["audit", "--node", "node-b", "--record", never.to_str().unwrap()]);
     assert_eq!(broken.status.code(), Some(137));
-    assert!(!std::path::Path::new("never").exists() && !std::path::Path::new("never.part").exists());
+    assert!(!never.exists() && !never.with_extension("part").exists());
 }
 
 #[test]
