@@ -1,5 +1,5 @@
 //! The terminal while the watch has it: another screen, keys one by one. Whatever ends the watch, it gets its own state
-//! back: every path here ends in [`restore`].
+//! back: every path here ends in `restore`.
 
 use std::io::{self, Stdout};
 use std::panic;
@@ -95,7 +95,7 @@ fn restore() {
     }
 }
 
-/// The part of [`restore`] that needs no output.
+/// The part of `restore` that needs no output.
 pub fn abandon() {
     let _ = disable_raw_mode();
 }
