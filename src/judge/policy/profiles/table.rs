@@ -78,7 +78,7 @@ pub static PROFILES: &[Profile] = &[
     l4("cilium", 8000, "yes; 21600 s before 1.15")
         .change("bpf-ct-timeout-regular-tcp of cilium-config; `cilium-dbg config -a` shows yours")
         .source("cilium-agent flags, bpf-ct-timeout-regular-tcp; cilium/cilium#27665"),
-    l4("f5-fastl4", 300, "yes; 0 is never")
+    l4("f5-fastl4", 300, "yes; -1 is never")
         .expiry("RST with resetOnTimeout, which is the default")
         .change("the profile's idleTimeout")
         .source("F5 AS3, L4_Profile"),
@@ -106,6 +106,7 @@ pub static PROFILES: &[Profile] = &[
         .change("set timeout tcp.established SECONDS")
         .source("OpenBSD pf.conf, also of pfSense and OPNsense"),
     l7("aws-alb", 60, "1-4000 s")
+        .expiry("close; HTTP/2 and gRPC PINGs do not refresh it")
         .change("the load balancer attribute idle_timeout.timeout_seconds")
         .source("AWS Application Load Balancer, load balancer attributes"),
     l7("aws-classic-elb", 60, "1-4000 s")
