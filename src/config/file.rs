@@ -24,6 +24,7 @@ pub struct ConfigFile {
     pub(super) idle_timeout: Option<DurationText>,
     pub(super) profile: OneOrMore<ProfileName>,
     pub(super) refreshed_by: Option<RefreshedBy>,
+    pub(super) reads_http2: Option<bool>,
     pub(super) long_lived: Option<DurationText>,
     pub(super) local_scope: Option<ScopeArg>,
     pub(super) path: PathKeys,
@@ -112,6 +113,7 @@ pub(super) struct PathKey {
     pub(super) profile: OneOrMore<ProfileName>,
     pub(super) idle_timeout: Option<DurationText>,
     pub(super) refreshed_by: Option<RefreshedBy>,
+    pub(super) reads_http2: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,18 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod file;
+mod paths;
 
 use crate::cli::{self, AgentArgs, AuditArgs, Common, Format, LogFormat, MetricsDetail, ScopeArg};
 use crate::host::owners::Roots;
 use crate::host::{HostPaths, node_name};
 use crate::judge::policy::filter::Select;
-use crate::judge::policy::profiles::Profile;
-use crate::judge::policy::{
-    DEFAULT_LONG_LIVED, Ignore, LimitSource, LocalScope, OverdueBy, Path, PathRule, Policy, RefreshedBy,
-};
+use crate::judge::policy::{DEFAULT_LONG_LIVED, Ignore, LocalScope, OverdueBy, Policy};
 use crate::show::metrics::{Detail, Limits};
+use file::DurationText;
 pub use file::{ConfigFile, glob};
-use file::{DurationText, PathKey, profile};
+use paths::{default_path, rule};
 
 /// A wrong flag, environment name or key: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -99,49 +98,6 @@ impl Config {
 
 fn value(text: Option<DurationText>) -> Option<Duration> {
     text.map(|text| text.0)
-}
-
-/// The default path. Flags replace the file: either they give the limit, or the file does.
-///
-/// With `--idle-timeout` alone, the file still says what refreshes the path.
-fn default_path(flags: &Common, file: &ConfigFile) -> Result<Path, UsageError> {
-    let named = |name: &String| profile(name).map_err(|error| UsageError(format!("--profile: {error}")));
-    let by_flags = flags.profile.iter().map(named).collect::<Result<Vec<_>, _>>()?;
-    let by_file: Vec<_> = file.profile.0.iter().map(|name| name.0).collect();
-    let limit = shortest(&by_flags, flags.idle_timeout).or_else(|| shortest(&by_file, value(file.idle_timeout)));
-    let refreshed_by = if by_flags.is_empty() {
-        file.refreshed_by.unwrap_or_else(|| strictest(&by_file))
-    } else {
-        strictest(&by_flags)
-    };
-    let unlimited = Path { refreshed_by, ..Path::default() };
-    Ok(match limit {
-        Some((idle_timeout, source)) => Path { idle_timeout, source, ..unlimited },
-        None => unlimited,
-    })
-}
-
-/// Several limits mean several middleboxes, so the shortest one counts.
-fn shortest(profiles: &[&Profile], configured: Option<Duration>) -> Option<(Duration, LimitSource)> {
-    let by_profile = profiles.iter().map(|profile| (profile.idle_timeout, LimitSource::Profile));
-    by_profile.chain(configured.map(|limit| (limit, LimitSource::Configured))).min()
-}
-
-/// What refreshes every one of several middleboxes: payload, if one of them counts only that.
-fn strictest(profiles: &[&Profile]) -> RefreshedBy {
-    profiles.iter().map(|profile| profile.refreshed_by).max().unwrap_or_default()
-}
-
-fn rule(key: &PathKey) -> Result<PathRule, String> {
-    let profiles: Vec<_> = key.profile.0.iter().map(|name| name.0).collect();
-    let (idle_timeout, source) = shortest(&profiles, value(key.idle_timeout))
-        .ok_or_else(|| format!("paths: the path `{}` has no limit; write an idle_timeout or a profile", key.name))?;
-    let refreshed_by = key.refreshed_by.unwrap_or_else(|| strictest(&profiles));
-    Ok(PathRule {
-        cidrs: key.cidrs.iter().map(|cidr| cidr.0).collect(),
-        ports: key.ports.iter().map(|ports| ports.0.clone()).collect(),
-        path: Arc::new(Path { name: key.name.clone(), idle_timeout, refreshed_by, source }),
-    })
 }
 
 /// The settings of `audit`.

@@ -1,6 +1,7 @@
 //! Tests of flags, environment and file together.
 
 use super::*;
+use crate::judge::policy::{LimitSource, RefreshedBy};
 use crate::yaml;
 
 #[test]
@@ -43,6 +44,51 @@ fn the_strictest_middlebox_decides_what_refreshes_a_path() {
     assert_eq!(refreshed_by("idle_timeout: 5s, refreshed_by: payload"), RefreshedBy::Payload);
     // an explicit setting wins over the profile
     assert_eq!(refreshed_by("profile: aws-alb, refreshed_by: segment"), RefreshedBy::Segment);
+}
+
+#[test]
+fn a_path_knows_whether_a_middlebox_on_it_reads_http2() {
+    use RefreshedBy::{Payload, Segment};
+
+    let config = |text: &str| Config::new(&Common::default(), &yaml::parse::<ConfigFile>(text).unwrap());
+    let path = |keys: &str| {
+        let of_rule = config(&format!("paths:\n  - {{name: a, idle_timeout: 5s, {keys}}}")).unwrap().policy;
+        let of_rule = (of_rule.rules[0].path.refreshed_by, of_rule.rules[0].path.reads_http2);
+        // the keys mean the same for the default path
+        let default = config(&format!("{{{keys}}}")).unwrap().policy.default_path;
+        assert_eq!((default.refreshed_by, default.reads_http2), of_rule, "{keys}");
+        of_rule
+    };
+    for (keys, expected) in [
+        ("profile: aws-nlb", (Segment, false)),
+        ("profile: aws-alb", (Payload, true)),
+        ("profile: nginx-stream", (Payload, false)),
+        ("profile: [aws-nlb, nginx-stream, aws-alb]", (Payload, true)),
+        ("refreshed_by: payload", (Payload, false)),
+        ("reads_http2: true", (Payload, true)),
+        ("reads_http2: false", (Segment, false)),
+        // an explicit setting wins over the profile: HAProxy in mode tcp
+        ("profile: haproxy, reads_http2: false", (Payload, false)),
+        ("profile: nginx-stream, reads_http2: true", (Payload, true)),
+        ("profile: aws-alb, refreshed_by: segment", (Segment, false)),
+    ] {
+        assert_eq!(path(keys), expected, "{keys}");
+    }
+    for (text, place) in [
+        ("{refreshed_by: segment, reads_http2: true}", "refreshed_by: `segment` contradicts `reads_http2: true`"),
+        (
+            "paths: [{name: a, idle_timeout: 5s, refreshed_by: segment, reads_http2: true}]",
+            "paths: the path `a`: refreshed_by: `segment` contradicts `reads_http2: true`",
+        ),
+    ] {
+        let error = config(text).unwrap_err().to_string();
+        assert!(error.starts_with(place), "{error}");
+    }
+    let flags = Common { profile: vec!["aws-alb".to_owned()], ..Common::default() };
+    assert!(Config::new(&flags, &ConfigFile::default()).unwrap().policy.default_path.reads_http2);
+    // flags replace the file
+    let file = yaml::parse::<ConfigFile>("reads_http2: false").unwrap();
+    assert!(Config::new(&flags, &file).unwrap().policy.default_path.reads_http2);
 }
 
 #[test]

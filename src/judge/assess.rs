@@ -229,6 +229,7 @@ fn finding(
         is_holder_sought: assessor.tracker.holders().is_sought(tracked.inode),
         host_network: namespace.and_then(|namespace| namespace.is_host),
         data_idle: facts.data_idle,
+        request_idle: facts.request_idle,
         wire_idle: facts.wire_idle,
         last_heard: facts.last_heard,
         watched: facts.watched,

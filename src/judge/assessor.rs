@@ -162,6 +162,7 @@ pub fn facts(tracked: &TrackedConnection, now: Moment) -> Facts {
         probing: keepalive_timer && unanswered.probes > 0,
         wire_idle: tracked.wire_idle(now),
         data_idle: tracked.data_idle(now),
+        request_idle: tracked.request_idle(now),
         last_heard: tracked.last_heard(now),
         watched: tracked.watched(now),
         age: tracked.age(now),
@@ -180,6 +181,7 @@ fn shared(own: Facts, other: &Facts) -> Facts {
     Facts {
         wire_idle: shorter(own.wire_idle, other.wire_idle),
         data_idle: shorter(own.data_idle, other.data_idle),
+        request_idle: shorter(own.request_idle, other.request_idle),
         watched: own.watched.min(other.watched),
         heartbeats: own.heartbeats.into_iter().chain(other.heartbeats).max_by_key(|seen| seen.watched),
         age: own.age.max(other.age),

@@ -12,6 +12,8 @@ pub enum Cause {
     Unanswered,
     /// Only data refreshes the path, and none comes in time.
     PayloadOnly,
+    /// HTTP/2 PING frames come, and a middlebox that reads HTTP/2 does not count them.
+    PingsNotCounted,
     /// Keepalive is off.
     KeepaliveOff,
     /// Keepalive is on, with the system's default times.
@@ -33,12 +35,19 @@ impl Cause {
         match self {
             Self::Unanswered => "unanswered",
             Self::PayloadOnly => "payload_only",
+            Self::PingsNotCounted => "pings_not_counted",
             Self::KeepaliveOff => "keepalive_off",
             Self::SystemDefault => "keepalive_default",
             Self::KeepidleTooLong => "keepidle_too_long",
             Self::KeepintvlTooLong => "keepintvl_too_long",
             Self::ProbeTooLate => "probe_too_late",
         }
+    }
+
+    /// Whether keepalive options of the local side are no remedy, because the path does not count probes.
+    #[must_use]
+    pub fn is_payload(self) -> bool {
+        matches!(self, Self::PayloadOnly | Self::PingsNotCounted)
     }
 
     /// The cause for a flagged connection. `None` if it is not flagged.
@@ -48,6 +57,7 @@ impl Cause {
         Some(match finding.verdict {
             verdict if !verdict.flagged() => return None,
             Verdict::Blackholed | Verdict::Unanswered => Self::Unanswered,
+            _ if finding.has_uncounted_pings() => Self::PingsNotCounted,
             _ if finding.path.refreshed_by == RefreshedBy::Payload => Self::PayloadOnly,
             _ if finding.keepalive == Keepalive::Off => Self::KeepaliveOff,
             _ if !late(finding.probes_after) => Self::ProbeTooLate,

@@ -4,6 +4,7 @@ pub mod assess;
 mod assessor;
 pub mod cause;
 pub mod ends;
+mod facts;
 pub mod groups;
 pub mod idle_times;
 pub mod lasting;

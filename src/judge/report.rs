@@ -111,6 +111,8 @@ pub struct Finding {
     pub host_network: Option<bool>,
     /// The time since the last payload byte.
     pub data_idle: Option<Millis>,
+    /// A lower bound of the time since the last payload that was not an HTTP/2 PING frame.
+    pub request_idle: Option<Millis>,
     /// The time since the last known segment.
     pub wire_idle: Option<Millis>,
     /// The time since the last known segment from the peer.
@@ -151,6 +153,24 @@ impl Finding {
             Direction::Outbound => ServiceEndpoint::Remote(self.remote),
             Direction::Inbound => ServiceEndpoint::Local(self.local.port),
         }
+    }
+
+    /// The time since something last refreshed the path.
+    #[must_use]
+    pub fn idle(&self) -> Option<Millis> {
+        match self.path.refreshed_by {
+            RefreshedBy::Segment => self.wire_idle,
+            RefreshedBy::Payload if self.path.reads_http2 => self.request_idle,
+            RefreshedBy::Payload => self.data_idle,
+        }
+    }
+
+    /// HTTP/2 PING frames come, and the path does not count them.
+    #[must_use]
+    pub fn has_uncounted_pings(&self) -> bool {
+        let reads_http2 = self.path.reads_http2 && self.path.refreshed_by == RefreshedBy::Payload;
+        let seen = |seen: Heartbeats| seen.protocol == HeartbeatsOf::Http2 && seen.longest_gap > Millis::ZERO;
+        reads_http2 && self.heartbeats.is_some_and(seen)
     }
 
     /// The count that belongs to the timer: retransmissions or unanswered probes.

@@ -1,10 +1,10 @@
 //! Computes the keepalive state and the verdict of one connection from its facts.
 
-use super::memory::heartbeat::Heartbeats;
+pub use super::facts::Facts;
+use super::memory::heartbeat::kinds::Protocol;
 use super::memory::keepidle::SAME_MS;
-use super::memory::{KeepaliveTimer, Millis, PeerProbes, Unanswered};
+use super::memory::{KeepaliveTimer, Millis, Unanswered};
 use super::policy::{OverdueBy, Path, Policy, RefreshedBy};
-use crate::socket::KeepaliveOptions;
 
 /// What the local side does to keep the path alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,65 +103,6 @@ impl Verdict {
     }
 }
 
-/// The known facts of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Whether a keepalive timer is armed.
-    pub timer: KeepaliveTimer,
-    /// Lower bound of KEEPIDLE.
-    pub keepidle: Option<Millis>,
-    /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and
-    /// KEEPINTVL.
-    pub probes_after: Option<Millis>,
-    /// The time until the keepalive timer fires, if the kernel reports that timer.
-    pub next_probe: Option<Millis>,
-    /// The local side's keepalive probes are unanswered, and no clock shows them.
-    pub probing: bool,
-    /// The time since the last known segment of any kind. `None` if the kernel does not report it.
-    pub wire_idle: Option<Millis>,
-    /// The time since the last payload byte in either direction.
-    pub data_idle: Option<Millis>,
-    /// The time since the last known segment from the peer.
-    pub last_heard: Option<Millis>,
-    /// The time for which we have watched the connection without traffic.
-    pub watched: Millis,
-    /// A lower bound of the connection's age.
-    pub age: Millis,
-    /// Segments of the local side that the peer has not answered.
-    pub unanswered: Unanswered,
-    /// It was idle for longer than the path keeps its state, and the peer has sent nothing since.
-    pub expired: bool,
-    /// Nothing between the two ends drops idle connections.
-    pub local: bool,
-    /// The peer's probes, as this socket showed them.
-    pub peer_probes: Option<PeerProbes>,
-    /// The application's heartbeats.
-    pub heartbeats: Option<Heartbeats>,
-    /// The peer's keepalive, by this path's idle timeout, if the peer is on this node.
-    pub peer_keepalive: Option<Keepalive>,
-}
-
-impl Facts {
-    /// These facts with options that were read from the socket itself: they replace what was inferred.
-    #[must_use]
-    pub fn with_options(mut self, options: Option<&KeepaliveOptions>) -> Self {
-        let Some(options) = options else { return self };
-        match options.so_keepalive {
-            Some(true) => self.timer = KeepaliveTimer::Armed,
-            Some(false) => (self.timer, self.keepidle, self.probes_after) = (KeepaliveTimer::Off, None, None),
-            None => {}
-        }
-        if self.timer == KeepaliveTimer::Armed
-            && let Some(idle) = options.tcp_keepidle
-        {
-            let longest = options.tcp_keepintvl.map_or(idle, |interval| interval.max(idle));
-            (self.keepidle, self.probes_after) =
-                (Some(Millis::from_secs(idle.into())), Some(Millis::from_secs(longest.into())));
-        }
-        self
-    }
-}
-
 /// The rules for one connection: its path's, and those of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Criteria {
@@ -169,6 +110,8 @@ pub struct Criteria {
     pub idle_timeout: Millis,
     /// What restarts that time.
     pub refreshed_by: RefreshedBy,
+    /// A middlebox reads HTTP/2 itself: PING frames do not restart that time.
+    pub reads_http2: bool,
     /// From this age on a connection is long-lived.
     pub long_lived: Millis,
     /// What makes a connection overdue.
@@ -194,6 +137,7 @@ impl Criteria {
         Self {
             idle_timeout: path.idle_timeout.into(),
             refreshed_by: path.refreshed_by,
+            reads_http2: path.reads_http2,
             long_lived: policy.long_lived.into(),
             overdue_by: policy.overdue_by,
         }
@@ -205,11 +149,17 @@ impl Criteria {
         idle >= self.idle_timeout
     }
 
+    /// Whether HTTP/2 PING frames end at a middlebox that does not count them.
+    fn ignores_pings(&self) -> bool {
+        self.reads_http2 && self.refreshed_by == RefreshedBy::Payload
+    }
+
     /// The time since something last refreshed the path.
     #[must_use]
     pub fn idle(&self, facts: &Facts) -> Option<Millis> {
         match self.refreshed_by {
             RefreshedBy::Segment => facts.wire_idle,
+            RefreshedBy::Payload if self.ignores_pings() => facts.request_idle,
             RefreshedBy::Payload => facts.data_idle,
         }
     }
@@ -240,7 +190,8 @@ impl Criteria {
 
     /// Whether the application's heartbeats keep the path fresh.
     fn app_protects(&self, facts: &Facts) -> bool {
-        !facts.expired && facts.heartbeats.is_some_and(|heartbeats| heartbeats.refresh(self.idle_timeout))
+        let heartbeats = facts.heartbeats.filter(|seen| seen.protocol != Protocol::Http2 || !self.ignores_pings());
+        !facts.expired && heartbeats.is_some_and(|heartbeats| heartbeats.refresh(self.idle_timeout))
     }
 
     /// Whether the peer's probes keep the path fresh.

@@ -81,13 +81,15 @@ pub enum RemedyError {
     #[error(
         "no keepalive helps with --profile {profile}: its idle timeout counts payload bytes only; let the application \
          send \
-         something more often than every {seconds}s, or raise the timeout"
+         something{pings} more often than every {seconds}s, or raise the timeout"
     )]
     Helpless {
         /// The profile's name.
         profile: &'static str,
         /// Its idle timeout, in seconds.
         seconds: u64,
+        /// That HTTP/2 PING does not count either, where that is so.
+        pings: &'static str,
     },
     /// An idle timeout that no whole second fits below.
     #[error(
@@ -136,8 +138,9 @@ pub fn helps_against(names: &[String]) -> Result<(), RemedyError> {
         .iter()
         .filter_map(|name| profiles::find(name))
         .find(|profile| profile.refreshed_by == RefreshedBy::Payload);
-    helpless.map_or(Ok(()), |Profile { name, idle_timeout, .. }| {
-        Err(RemedyError::Helpless { profile: name, seconds: idle_timeout.as_secs() })
+    helpless.map_or(Ok(()), |Profile { name, idle_timeout, reads_http2, .. }| {
+        let pings = if *reads_http2 { " other than HTTP/2 or gRPC PING" } else { "" };
+        Err(RemedyError::Helpless { profile: name, seconds: idle_timeout.as_secs(), pings })
     })
 }
 

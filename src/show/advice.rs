@@ -22,6 +22,10 @@ pub fn why(cause: Cause, group: &Group, node: Option<u32>) -> String {
             "The path ({path}) counts only data: it drops a connection after {limit}s without data. TCP keepalive \
              does not help there."
         ),
+        Cause::PingsNotCounted => format!(
+            "The path ({path}) reads HTTP/2 itself and answers HTTP/2 and gRPC PING: it drops a connection after \
+             {limit}s without a request, however often the two ends ping. TCP keepalive does not help there."
+        ),
         Cause::KeepaliveOff => format!(
             "Keepalive is off: the local side never probes, and the path ({path}) drops a connection that is idle for \
              {limit}s."
@@ -39,7 +43,7 @@ pub fn why(cause: Cause, group: &Group, node: Option<u32>) -> String {
     if group.waiting > 0 {
         put(&mut text, &format!(" {} sent last and still wait for a reply.", group.waiting));
     }
-    if matches!(cause, Cause::Unanswered | Cause::PayloadOnly) {
+    if cause == Cause::Unanswered || cause.is_payload() {
         return text;
     }
     if first.owner.kind == OwnerKind::Pod
@@ -125,6 +129,8 @@ pub fn help(cause: Cause, group: &Group) -> Vec<String> {
             ];
             lines.map(str::to_owned).to_vec()
         }
+        Cause::PingsNotCounted => reads_http2(limit),
+        Cause::PayloadOnly if group.path.reads_http2 => reads_http2(limit),
         Cause::PayloadOnly => vec![format!(
             "What helps: a heartbeat of the application at most every {}s (HTTP/2 or gRPC PING, AMQP or MQTT \
              heartbeat, SSH ServerAliveInterval, WebSocket ping), or a higher limit on the path.",
@@ -132,6 +138,23 @@ pub fn help(cause: Cause, group: &Group) -> Vec<String> {
         )],
         _ => nobody(group).into_iter().collect(),
     }
+}
+
+/// What helps where a middlebox answers HTTP/2 PING itself.
+fn reads_http2(limit: f64) -> Vec<String> {
+    vec![
+        format!(
+            "HTTP/2 and gRPC PING do not help: they end at the middlebox. What helps: a request at most every {}s (a \
+             call of a health check), messages on an open stream, or a WebSocket ping.",
+            limit / 2.0
+        ),
+        "  Or a higher limit on the path: `keepalive-auditor explain PROFILE` says how.".to_owned(),
+        format!(
+            "  Or close sooner than the path does: below {limit}s for the client's pool, or for gRPC's \
+             max_connection_idle and max_connection_age on the server. Retry calls that never began."
+        ),
+        "  A middlebox that only forwards bytes counts these frames: say `reads_http2: false` for its path.".to_owned(),
+    ]
 }
 
 /// Why no program can be changed.

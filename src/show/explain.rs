@@ -5,7 +5,6 @@ use super::advice::{help, put, why};
 use super::escape;
 use super::fit::Subject;
 use super::groups::{Group, Split, groups};
-use crate::judge::cause::Cause;
 use crate::judge::report::{Direction, Report};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::remedy::fits::Fitting;
@@ -65,8 +64,7 @@ pub(super) fn counts(group: &Group) -> String {
 
 /// Whether keepalive is what the connections of a group need.
 fn needs_keepalive(group: &Group) -> bool {
-    group.cause.is_some_and(|cause| cause != Cause::PayloadOnly)
-        && matches!(group.keepalive, Keepalive::Off | Keepalive::Late)
+    group.cause.is_some_and(|cause| !cause.is_payload()) && matches!(group.keepalive, Keepalive::Off | Keepalive::Late)
 }
 
 /// The remedies that fit a group, with the connection that they are asked for.

@@ -163,7 +163,9 @@ fn of_verdict(verdict: Verdict) -> &'static str {
         }
         Verdict::AppProtected => {
             "TCP keepalive does not protect the connection, but the application's own heartbeats keep the path fresh:\n\
-             small, regular exchanges such as HTTP/2 PING, AMQP, MQTT or WebSocket heartbeats."
+             small, regular exchanges such as HTTP/2 PING, AMQP, MQTT or WebSocket heartbeats. HTTP/2 PING does not \
+             count\n\
+             on a path with a middlebox that reads HTTP/2 itself (`reads_http2`), such as an AWS ALB: it ends there."
         }
         Verdict::PeerProtected => {
             "Keepalive of the local side is off or late, but the peer's keepalive probes keep the path fresh."

@@ -10,7 +10,7 @@ pub struct Seen<'a>(pub &'a Heartbeats);
 
 impl fmt::Display for Seen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Heartbeats { protocol, longest_gap, watched, ago } = *self.0;
+        let Heartbeats { protocol, longest_gap, watched, ago, .. } = *self.0;
         write!(
             f,
             "{} came at most {} apart while we watched for {}, the last {} ago",
@@ -28,6 +28,9 @@ pub struct Insufficient<'a>(pub &'a Finding);
 impl fmt::Display for Insufficient<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(seen) = self.0.heartbeats.filter(|seen| seen.longest_gap > Millis::ZERO) else { return Ok(()) };
+        if self.0.has_uncounted_pings() {
+            return Ok(());
+        }
         let half = self.0.path.idle_timeout / 2;
         let half = Millis::from(half);
         let name = name(seen.protocol);

@@ -109,6 +109,7 @@ fn path(path: &Path, learned: &LearnedLimit) -> Value {
         "name": path.name,
         "idle_timeout_seconds": path.idle_timeout.as_secs_f64(),
         "refreshed_by": path.refreshed_by.name(),
+        "reads_http2": path.reads_http2,
         "source": path.source.name(),
         "idle_survived_seconds": learned.survived.map(Millis::as_secs_f64),
         "idle_broken_seconds": learned.broken.map(|(shortest, _)| shortest.as_secs_f64()),
@@ -174,6 +175,7 @@ pub fn connection(finding: &Finding, remedies: &Remedies) -> Value {
         "keepalive_idle_seconds": idle.map(|(seconds, _)| seconds),
         "keepalive_idle_is": idle.map(|(_, is)| is),
         "data_idle_seconds": finding.data_idle.map(seconds),
+        "request_idle_seconds": finding.request_idle.map(seconds),
         "wire_idle_seconds": finding.wire_idle.map(seconds),
         "last_heard_seconds": finding.last_heard.map(seconds),
         "unanswered": { "probes": finding.unanswered.probes, "retransmits": finding.unanswered.retransmits },
@@ -183,6 +185,7 @@ pub fn connection(finding: &Finding, remedies: &Remedies) -> Value {
         "path": finding.path.name,
         "idle_timeout_seconds": finding.path.idle_timeout.as_secs_f64(),
         "refreshed_by": finding.path.refreshed_by.name(),
+        "reads_http2": finding.path.reads_http2,
         "peer": {
             "probes_seen": finding.peer.probes.is_some(),
             "probe_period_seconds": finding.peer.probes.and_then(|probes| probes.period).map(seconds),

@@ -56,7 +56,7 @@ fn proposal(path: &Path, learned: &LearnedLimit, fitting: u64) -> String {
         "default" => format!("Fits: --idle-timeout {fitting}s"),
         name => format!("Fits: `idle_timeout: {fitting}s` of path {name}"),
     };
-    let profiles: Vec<_> = learned.profiles(path.refreshed_by).map(|profile| profile.name).collect();
+    let profiles: Vec<_> = learned.profiles(path).map(|profile| profile.name).collect();
     if profiles.is_empty() { text } else { format!("{text}, or a profile with such a limit: {}", profiles.join(", ")) }
 }
 

@@ -233,6 +233,7 @@ fn targets() -> &'static [Target] {
 pub(super) fn remedies(targets: &[Target], group: &Group) -> Vec<String> {
     match (group.cause, fitting_group(targets, group)) {
         (Some(Cause::PayloadOnly), _) => vec!["heartbeat".to_owned()],
+        (Some(Cause::PingsNotCounted), _) => vec!["higher limit".to_owned()],
         (Some(_), Some((_, fitting))) => {
             let in_code = in_code(&fitting).map(|_| "its code".to_owned());
             let names = fitting.targets.into_iter().map(|target| target.name.clone());

@@ -49,6 +49,8 @@ pub fn json() -> String {
                 "how_to_change": p.change,
                 "refreshed_by": p.refreshed_by.name(),
                 "keepalive_helps": p.refreshed_by == RefreshedBy::Segment,
+                "reads_http2": p.reads_http2,
+                "http2_pings": p.pings,
                 "source": p.source,
             })
         })
@@ -67,9 +69,9 @@ pub fn explain(profile: &Profile) -> String {
     };
     format!(
         "A known middlebox: use it with --profile {}.\n\nIdle timeout: {idle}\nConfigurable: {range}\nRefreshed by: \
-         {refreshed}\n\
+         {refreshed}\nHTTP/2 PINGs: {}\n\
          At expiry:    {expiry}\nTo change it: {change}\nSource:       {source}",
-        profile.name
+        profile.name, profile.pings
     )
 }
 

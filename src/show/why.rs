@@ -104,7 +104,15 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
     let path = &finding.path.name;
     let next = "the next write probably meets a reset or no answer";
     if finding.path.refreshed_by == RefreshedBy::Payload {
-        let idle = Human(finding.data_idle.unwrap_or_default());
+        let idle = Human(finding.idle().unwrap_or_default());
+        if only_pings(finding) {
+            write!(
+                f,
+                "nothing but HTTP/2 PING frames was sent or received for at least {idle}, and the path ({path}) counts \
+                 only payload without these frames and drops the connection after {limit}: {next}"
+            )?;
+            return waiting(f, finding);
+        }
         write!(
             f,
             "no payload was sent or received for {idle}, and the path ({path}) counts only payload and drops the \
@@ -134,16 +142,7 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
 fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::Result {
     let path = &finding.path.name;
     if finding.path.refreshed_by == RefreshedBy::Payload {
-        write!(
-            f,
-            "keepalive does not refresh the path ({path}), which counts only payload: it drops the connection after \
-             {limit} without payload"
-        )?;
-        match finding.data_idle {
-            Some(idle) => write!(f, ", and the last was {} ago", Human(idle))?,
-            None => f.write_str(", and this kernel does not say when the last was")?,
-        }
-        write!(f, "{}", Insufficient(finding))?;
+        exposed_to_payload(f, finding, limit)?;
         return waiting(f, finding);
     }
     write!(f, "{}: ", local_side(finding))?;
@@ -175,6 +174,34 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
     }
     write!(f, "{}", Insufficient(finding))?;
     waiting(f, finding)
+}
+
+/// HTTP/2 PING frames were the last payload, and the path does not count them.
+fn only_pings(finding: &Finding) -> bool {
+    finding.has_uncounted_pings() && finding.request_idle > finding.data_idle
+}
+
+/// Why a connection is exposed on a path that counts only payload.
+fn exposed_to_payload(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::Result {
+    let Finding { path, watched, overdue_by, .. } = finding;
+    let but = if path.reads_http2 { " without HTTP/2 PING frames" } else { "" };
+    write!(
+        f,
+        "keepalive does not refresh the path ({}), which counts only payload{but}: it drops the connection after \
+         {limit} without payload",
+        path.name
+    )?;
+    match finding.idle() {
+        Some(idle) if only_pings(finding) => {
+            return write!(f, ", and nothing but HTTP/2 PING frames came for at least {}", Human(idle));
+        }
+        Some(idle) => write!(f, ", and the last was {} ago", Human(idle))?,
+        None => f.write_str(", and this kernel does not say when the last was")?,
+    }
+    if path.reads_http2 && *overdue_by == OverdueBy::Clocks && *watched == Millis::ZERO {
+        f.write_str(" (one sweep does not show whether that was an HTTP/2 PING frame: --for watches)")?;
+    }
+    write!(f, "{}", Insufficient(finding))
 }
 
 /// Which end protects, and how that is known.

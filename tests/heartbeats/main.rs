@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keepalive_auditor::judge::memory::heartbeat::kinds::Protocol;
-use keepalive_auditor::judge::memory::heartbeat::{HeartbeatWatch, Movement, Totals};
+use keepalive_auditor::judge::memory::heartbeat::{HeartbeatWatch, Heartbeats, Movement, Totals};
 use keepalive_auditor::judge::memory::{Millis, Moment};
 
 /// A moment at which something had moved, and the counters then.
@@ -58,15 +58,13 @@ fn totals(sample: Sample) -> Totals {
     Totals { sent: sample.sent as u16, received: sample.received as u16 }
 }
 
-/// When an agent with this interval first reports that heartbeats refresh the path, how many of its later samples do
-/// not, and the protocol.
-fn first_refreshed(series: &Series, interval: u64, idle_timeout: Duration) -> Option<(u64, usize, Protocol)> {
+/// An agent with this interval: the heartbeats that it knows of at each of its samples.
+fn watch(series: &Series, interval: u64) -> Vec<(u64, Option<Heartbeats>)> {
     let start = series.samples[0].at;
     let sampled = |at: u64| series.samples[series.samples.partition_point(|sample| sample.at <= at) - 1];
     let mut before = sampled(start);
     let mut watch = HeartbeatWatch::new(totals(before));
-    let mut found = None;
-    for at in (start..series.end).step_by(usize::try_from(interval).unwrap()).skip(1) {
+    let observed = (start..series.end).step_by(usize::try_from(interval).unwrap()).skip(1).map(|at| {
         let now = sampled(at);
         watch.observe(
             totals(now),
@@ -78,8 +76,17 @@ fn first_refreshed(series: &Series, interval: u64, idle_timeout: Duration) -> Op
             },
         );
         before = now;
-        let ago = Millis::new(at - now.moved_at);
-        let seen = watch.heartbeats(ago, Moment::from_millis(at));
+        (at, watch.heartbeats(Millis::new(at - now.moved_at), Moment::from_millis(at)))
+    });
+    observed.collect()
+}
+
+/// When an agent with this interval first reports that heartbeats refresh the path, how many of its later samples do
+/// not, and the protocol.
+fn first_refreshed(series: &Series, interval: u64, idle_timeout: Duration) -> Option<(u64, usize, Protocol)> {
+    let start = series.samples[0].at;
+    let mut found = None;
+    for (at, seen) in watch(series, interval) {
         let refreshed = seen.filter(|heartbeats| heartbeats.refresh(idle_timeout));
         match (&mut found, refreshed) {
             (None, Some(heartbeats)) => found = Some((at - start, 0, heartbeats.protocol)),
@@ -156,6 +163,94 @@ fn pings_between_calls_count_but_calls_do_not() {
     assert!(found.is_some_and(|(after, exposed, _)| after > 100_000 && exposed == 0), "{found:?}");
 }
 
+/// When payload that is not a PING of this size last moved before each moment at which payload moved.
+fn others(series: &Series, size: u64) -> Vec<(u64, u64)> {
+    let mut last = series.samples[0].moved_at;
+    let mut all = vec![(series.samples[0].at, last)];
+    for pair in series.samples.windows(2) {
+        let [before, now] = pair else { continue };
+        let (sent, received) = (now.sent - before.sent, now.received - before.received);
+        let is_pings = sent == size * (now.segments_sent - before.segments_sent) && received % size == 0;
+        if !is_pings {
+            last = now.moved_at;
+        }
+        all.push((now.at, last));
+    }
+    all
+}
+
+/// A middlebox that reads HTTP/2 itself does not count PING frames. For it a connection is idle since its last call.
+#[test]
+fn the_time_since_other_payload_is_never_too_long_and_soon_exact() {
+    let measured = measured();
+    for (name, size, has_calls) in [
+        ("grpc-2s", 17, false),
+        ("grpc-10s", 17, false),
+        ("grpc-30s", 17, false),
+        ("grpc-60s-server", 17, false),
+        ("grpc-server-20s", 17, false),
+        ("grpc-tls-10s", 39, false),
+        ("grpc-10s-call-25s", 17, true),
+    ] {
+        let series = &measured[name];
+        let others = others(series, size);
+        for interval in [1_000, 5_000, 15_000] {
+            let mut longest = 0;
+            for (at, seen) in watch(series, interval) {
+                let Some(seen) = seen else { continue };
+                let (_, last) = others[others.partition_point(|(moved, _)| *moved <= at) - 1];
+                let (truth, known) = (at - last, seen.other_ago.get());
+                assert!(known <= truth, "{name}, every {interval} ms: {known} ms, but it was {truth} ms");
+                assert!(seen.other_ago >= seen.ago.saturating_sub(Millis::from_secs(1)), "{name}: {seen:?}");
+                longest = longest.max(known);
+            }
+            let length = series.end - series.samples[0].at;
+            if has_calls {
+                assert!((5_000..=25_000).contains(&longest), "{name}, every {interval} ms: {longest} ms");
+            } else {
+                // the first beat and the last sample: a gap of 60 s at most
+                assert!(longest + 62_000 + 2 * interval > length, "{name}: {longest} ms of {length} ms");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_among_pings_starts_the_time_since_other_payload_again() {
+    // a PING each 5 s, and a call in the 303rd second
+    let mut series = beats((5_000..600_000).step_by(5_000), 17, 600_000);
+    let call = series.samples.partition_point(|sample| sample.at < 303_000);
+    let before = series.samples[call - 1];
+    let of_call = Sample { at: 303_000, sent: before.sent, moved_at: 303_000, ..before };
+    series.samples.insert(call, of_call);
+    for sample in &mut series.samples[call..] {
+        (sample.segments_sent, sample.sent) = (sample.segments_sent + 1, sample.sent + 200);
+        (sample.segments_received, sample.received) = (sample.segments_received + 1, sample.received + 90);
+    }
+    let known = |interval, at| {
+        let observed = watch(&series, interval);
+        observed.iter().rfind(|(sampled, _)| *sampled <= at).and_then(|(_, seen)| *seen).unwrap().other_ago.get()
+    };
+    for interval in [1_000, 5_000, 15_000] {
+        assert!((295_000 - interval..=300_000).contains(&known(interval, 300_000)), "{interval}");
+        let after = known(interval, 315_000);
+        assert!(after <= 12_000 && after + interval >= 11_000, "{interval}: {after}");
+        let end = known(interval, 585_000);
+        assert!(end <= 282_000 && end + 15_000 >= 282_000, "{interval}: {end}");
+    }
+}
+
+/// 16 bits of seconds wrap around in 18 hours.
+#[test]
+fn days_of_pings_are_a_long_time_since_other_payload() {
+    let day = 86_400_000;
+    let series = beats((30_000..3 * day).step_by(30_000), 17, 3 * day);
+    for (at, seen) in watch(&series, 15_000).into_iter().skip(10) {
+        let known = seen.unwrap().other_ago.get();
+        assert!(known <= at && known + 60_000 >= at.min(32_768_000), "{known} after {at} ms");
+    }
+}
+
 /// Beats at these moments, each with a segment of this size in both directions.
 fn beats(moments: impl IntoIterator<Item = u64>, size: u64, end: u64) -> Series {
     let first = Sample { at: 0, segments_sent: 0, sent: 0, received: 0, segments_received: 0, moved_at: 0 };
@@ -188,6 +283,21 @@ fn a_missed_beat_ends_the_protection_until_beats_were_watched_again() {
     let ended = beats(every_5_s(5_000, 300_000), 17, 600_000);
     let (_, exposed, _) = first_refreshed(&ended, 1_000, limit).unwrap();
     assert!((270..=275).contains(&exposed), "{exposed} samples");
+}
+
+/// Every 105 s a sample falls between a beat and its answer. The answer is no beat of its own.
+#[test]
+fn a_sample_between_a_beat_and_its_answer_does_not_end_the_protection() {
+    let mut series = beats([], 17, 3_600_000);
+    for at in (7_000..3_600_000).step_by(7_000) {
+        let last = *series.samples.last().unwrap();
+        let asked = Sample { at, moved_at: at, segments_sent: last.segments_sent + 1, sent: last.sent + 17, ..last };
+        let (received, segments_received) = (last.received + 17, last.segments_received + 1);
+        let answered = Sample { at: at + 20, moved_at: at + 20, received, segments_received, ..asked };
+        series.samples.extend([asked, answered]);
+    }
+    let found = first_refreshed(&series, 15_000, Duration::from_mins(5));
+    assert!(found.is_some_and(|(after, exposed, _)| after < 330_000 && exposed == 0), "{found:?}");
 }
 
 #[test]

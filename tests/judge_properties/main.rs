@@ -47,9 +47,10 @@ fn peer_probes() -> impl Strategy<Value = PeerProbes> {
 }
 
 fn heartbeats() -> impl Strategy<Value = Heartbeats> {
-    (ms(), ms(), ms()).prop_map(|(longest_gap, watched, ago)| {
+    let protocol = prop::sample::select(vec![Protocol::Http2, Protocol::WebSocket]);
+    (protocol, ms(), ms(), ms(), ms()).prop_map(|(protocol, longest_gap, watched, ago, other_ago)| {
         let longest_gap = Millis::new(longest_gap.get() / 7);
-        Heartbeats { protocol: Protocol::Http2, longest_gap, watched, ago }
+        Heartbeats { protocol, longest_gap, watched, ago, other_ago: other_ago.max(ago) }
     })
 }
 
@@ -63,7 +64,8 @@ prop_compose! {
         timer in prop::sample::select(vec![KeepaliveTimer::Unknown, KeepaliveTimer::Off, KeepaliveTimer::Armed]),
         (keepidle, probes_after) in (prop::option::of(ms()), prop::option::of(ms())),
         next_probe in prop::option::of(ms()),
-        (wire_idle, data_idle, last_heard) in (prop::option::of(ms()), prop::option::of(ms()), prop::option::of(ms())),
+        (wire_idle, data_idle) in (prop::option::of(ms()), prop::option::of(ms())),
+        (request_idle, last_heard) in (prop::option::of(ms()), prop::option::of(ms())),
         (watched, age) in (ms(), ms()),
         (probing, expired, local) in any::<(bool, bool, bool)>(),
         unanswered in unanswered(),
@@ -71,8 +73,8 @@ prop_compose! {
         peer_keepalive in prop::option::of(prop::sample::select(Keepalive::ALL.to_vec())),
     ) -> Facts {
         Facts {
-            timer, keepidle, probes_after, next_probe, probing, wire_idle, data_idle, last_heard, watched, age,
-                unanswered, expired, local,
+            timer, keepidle, probes_after, next_probe, probing, wire_idle, data_idle, request_idle,
+                last_heard, watched, age, unanswered, expired, local,
             peer_probes, heartbeats, peer_keepalive,
         }
     }
@@ -82,9 +84,16 @@ prop_compose! {
     fn criteria()(
         overdue_by in prop::sample::select(vec![OverdueBy::Clocks, OverdueBy::Watch]),
         refreshed_by in prop::sample::select(vec![RefreshedBy::Segment, RefreshedBy::Payload]),
+        reads_http2 in any::<bool>(),
     ) -> Criteria {
-        Criteria { idle_timeout: LIMIT.into(), refreshed_by, long_lived: LONG_LIVED.into(), overdue_by }
+        Criteria { idle_timeout: LIMIT.into(), refreshed_by, reads_http2, long_lived: LONG_LIVED.into(), overdue_by }
     }
+}
+
+/// These facts without heartbeats of other protocols, for which HTTP/2 PING would be no gain.
+fn without_others(facts: Facts) -> Facts {
+    let heartbeats = facts.heartbeats.filter(|seen| seen.protocol == Protocol::Http2);
+    Facts { heartbeats, ..facts }
 }
 
 fn verdict(criteria: &Criteria, facts: &Facts) -> Verdict {
@@ -119,8 +128,13 @@ const HALF: Millis = Millis::from_secs(175);
 const MORE_THAN_HALF: Millis = Millis::new(175_001);
 
 /// Heartbeats that protect: one every 30 s, the last one as long ago as the limit allows.
-const HEARTBEATS: Heartbeats =
-    Heartbeats { protocol: Protocol::Http2, longest_gap: Millis::from_secs(30), watched: LIMIT_MS, ago: HALF };
+const HEARTBEATS: Heartbeats = Heartbeats {
+    protocol: Protocol::Http2,
+    longest_gap: Millis::from_secs(30),
+    watched: LIMIT_MS,
+    ago: HALF,
+    other_ago: LIMIT_MS,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
@@ -128,6 +142,7 @@ proptest! {
     #[test]
     fn more_evidence_of_protection_never_makes_a_verdict_worse(facts in facts(), criteria in criteria(), better in
         ms()) {
+        let facts = without_others(facts);
         let before = verdict(&criteria, &facts);
         let fresh = PeerProbes { ago: Millis::ZERO, period: None, late: false };
         let known = [
@@ -138,8 +153,9 @@ proptest! {
             },
             // the peer's probes were just seen
             Facts { peer_probes: Some(fresh), ..facts },
-            // heartbeats were just seen
+            // heartbeats were just seen, or payload that is none
             Facts { heartbeats: Some(Heartbeats { ago: Millis::ZERO, ..HEARTBEATS }), ..facts },
+            Facts { request_idle: facts.request_idle.map(|idle| idle.min(better)), ..facts },
             // the peer is on this node and probes in time
             Facts { peer_keepalive: Some(Keepalive::On), ..facts },
             // no middlebox lies between the two ends
@@ -173,7 +189,7 @@ proptest! {
         // heartbeats also count where only payload refreshes the path
         let good = Facts { heartbeats: Some(HEARTBEATS), expired: false, unanswered: Unanswered::default(), local:
             false, ..facts };
-        let payload = Criteria { refreshed_by: RefreshedBy::Payload, ..criteria };
+        let payload = Criteria { refreshed_by: RefreshedBy::Payload, reads_http2: false, ..criteria };
         prop_assert_eq!(verdict(&payload, &good), Verdict::AppProtected);
         for bad in [
             Heartbeats { ago: MORE_THAN_HALF, ..HEARTBEATS },
@@ -209,7 +225,8 @@ proptest! {
     fn where_only_payload_refreshes_the_path_no_probe_counts(facts in facts(), criteria in criteria()) {
         let criteria = Criteria { refreshed_by: RefreshedBy::Payload, ..criteria };
         let facts = Facts { heartbeats: None, ..facts };
-        let idle = facts.data_idle.is_some_and(|idle| idle >= LIMIT_MS);
+        let idle = if criteria.reads_http2 { facts.request_idle } else { facts.data_idle };
+        let idle = idle.is_some_and(|idle| idle >= LIMIT_MS);
         let expected = match first(&facts) {
             Some(first) => first,
             None if facts.age < LONG_LIVED.into() => Verdict::Young,
@@ -217,6 +234,31 @@ proptest! {
             None => Verdict::Exposed,
         };
         prop_assert_eq!(verdict(&criteria, &facts), expected);
+    }
+
+    #[test]
+    fn where_a_middlebox_reads_http2_its_pings_count_for_nothing(facts in facts(), criteria in criteria()) {
+        let criteria = Criteria { refreshed_by: RefreshedBy::Payload, reads_http2: true, ..criteria };
+        // perfect PINGs, however recent the last one is
+        let pings = Heartbeats { ago: Millis::ZERO, ..HEARTBEATS };
+        let pinged = Facts { heartbeats: Some(pings), data_idle: Some(Millis::ZERO), ..facts };
+        let silent = Facts { heartbeats: None, ..pinged };
+        prop_assert_eq!(verdict(&criteria, &pinged), verdict(&criteria, &silent));
+        prop_assert_ne!(verdict(&criteria, &pinged), Verdict::AppProtected);
+        // what is not HTTP/2 goes through such a middlebox as bytes
+        let websocket = Heartbeats { protocol: Protocol::WebSocket, ..pings };
+        let good = Facts { expired: false, unanswered: Unanswered::default(), local: false, ..pinged };
+        let good = Facts { heartbeats: Some(websocket), ..good };
+        prop_assert_eq!(verdict(&criteria, &good), Verdict::AppProtected);
+        // where segments or all payload refresh the path, the same PINGs protect
+        let good = Facts { heartbeats: Some(pings), timer: KeepaliveTimer::Off, peer_probes: None, ..good };
+        let good = Facts { peer_keepalive: None, ..good };
+        for forwards in [
+            Criteria { reads_http2: false, ..criteria },
+            Criteria { refreshed_by: RefreshedBy::Segment, ..criteria },
+        ] {
+            prop_assert_eq!(verdict(&forwards, &good), Verdict::AppProtected);
+        }
     }
 
     #[test]

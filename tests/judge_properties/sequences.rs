@@ -312,6 +312,7 @@ proptest! {
         let criteria = Criteria {
             idle_timeout: limit.into(),
             refreshed_by: RefreshedBy::Segment,
+            reads_http2: false,
             long_lived: Millis::from_secs(1),
             overdue_by: OverdueBy::Watch,
         };
@@ -345,6 +346,7 @@ proptest! {
         let criteria = Criteria {
             idle_timeout: limit.into(),
             refreshed_by: RefreshedBy::Segment,
+            reads_http2: false,
             long_lived: Millis::from_secs(1),
             overdue_by: OverdueBy::Watch,
         };

@@ -65,7 +65,7 @@ impl Namespace {
             connection.turn_on(options);
         }
         self.opened += 1;
-        let cookie = Cookie(self.id.0 << 32 | self.opened);
+        let cookie = Cookie((self.id.0 & 0xff) << 32 | self.opened);
         self.ends.insert(cookie, ends);
         self.open.push((cookie, connection));
     }

@@ -1,5 +1,5 @@
-//! Two namespaces of one node, with connections of every kind: heartbeats, paths that count payload, the two ends of
-//! one connection, and peers that vanish before and after the path has dropped a connection.
+//! Two namespaces of one node, with connections of every kind: heartbeats, paths that count payload or no HTTP/2 PING,
+//! the two ends of one connection, and peers that vanish before and after the path has dropped a connection.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -33,8 +33,12 @@ enum Kind {
     Payload(Option<Options>),
     /// Likewise, with a heartbeat every so many milliseconds.
     Beating(u64, Option<Options>),
+    /// Likewise, over a path with a middlebox that reads HTTP/2: it counts no heartbeat of these.
+    Pinging(u64, Option<Options>),
     /// Between the two namespaces of this node.
     Pair(Option<Options>, Option<Options>),
+    /// Likewise, with such a middlebox between them and a heartbeat every so many milliseconds.
+    PingingPair(u64),
 }
 
 /// What happens to one connection between two sweeps.
@@ -70,6 +74,19 @@ impl Node {
                     let one = node.connect(0, *options, [ours, Endpoint::new(SERVER.into(), 443)]);
                     node.beats.insert(one, *period);
                     node.connections.push((one, None));
+                }
+                Kind::Pinging(period, options) => {
+                    let one = node.connect(0, *options, [ours, Endpoint::new(SERVER.into(), HTTP2_PORT)]);
+                    node.beats.insert(one, *period);
+                    node.connections.push((one, None));
+                }
+                Kind::PingingPair(period) => {
+                    // nobody listens in these namespaces, so each row takes the other end's port for the service's
+                    let [ours, theirs] = [ours, theirs].map(|end| Endpoint::new(end.addr, HTTP2_PORT + number));
+                    let one = node.connect(0, None, [ours, theirs]);
+                    let other = node.connect(1, None, [theirs, ours]);
+                    node.beats.extend([(one, *period), (other, *period)]);
+                    node.connections.push((one, Some(other)));
                 }
                 Kind::Pair(near, far) => {
                     let one = node.connect(0, *near, [ours, theirs]);
@@ -127,26 +144,32 @@ impl Node {
 }
 
 const PAYLOAD_PORT: u16 = 8443;
+const HTTP2_PORT: u16 = 9443;
 
-fn two_paths() -> Policy {
-    let path = Arc::new(Path {
+fn three_paths() -> Policy {
+    let path = Path {
         name: "proxy".to_owned(),
         // shorter than some KEEPINTVL of these scenes
         idle_timeout: Duration::from_mins(1),
         refreshed_by: RefreshedBy::Payload,
         ..Path::default()
-    });
-    let rule = PathRule { cidrs: Vec::new(), ports: vec![PAYLOAD_PORT..=PAYLOAD_PORT], path };
-    Policy { rules: vec![rule], local_scope: LocalScope::Namespace, ..policy() }
+    };
+    let reads_http2 = Path { name: "gateway".to_owned(), reads_http2: true, ..path.clone() };
+    let rule = |ports, path| PathRule { cidrs: Vec::new(), ports: vec![ports], path: Arc::new(path) };
+    let rules = vec![rule(PAYLOAD_PORT..=PAYLOAD_PORT, path), rule(HTTP2_PORT..=HTTP2_PORT + 99, reads_http2)];
+    Policy { rules, local_scope: LocalScope::Namespace, ..policy() }
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
     let near = prop::option::of(in_time());
     let beating = (1..30_u64, prop::option::of(options()));
+    let pinging = (1..90_u64, prop::option::of(options()));
     prop_oneof![
         3 => prop::option::of(options()).prop_map(Kind::Plain),
         1 => prop::option::of(options()).prop_map(Kind::Payload),
         1 => beating.prop_map(|(period, options)| Kind::Beating(period * 1000, options)),
+        1 => pinging.prop_map(|(period, options)| Kind::Pinging(period * 1000, options)),
+        1 => (1..90_u64).prop_map(|period| Kind::PingingPair(period * 1000)),
         2 => (near, prop::option::of(in_time())).prop_map(|(near, far)| Kind::Pair(near, far)),
     ]
 }
@@ -185,8 +208,8 @@ fn every_verdict_is_found_in_the_sweep_that_a_dump_would_find_it_in() {
     let skipped = Cell::new(0);
     let ran = TestRunner::new(config).run(&scene, |(kinds, before, hang, after, lookup_cost)| {
         let mut node = Node::new(&kinds);
-        let mut thorough = Agent::thorough().with(two_paths());
-        let mut skipping = Agent::skipping(lookup_cost).with(two_paths());
+        let mut thorough = Agent::thorough().with(three_paths());
+        let mut skipping = Agent::skipping(lookup_cost).with(three_paths());
         for (at, (pause, happens)) in before.iter().chain(hang.iter().flatten()).chain(&after).enumerate() {
             node.pass(*pause, happens);
             let (truth, report) = (thorough.sweep_all(&node.namespaces), skipping.sweep_all(&node.namespaces));
@@ -204,4 +227,40 @@ fn every_verdict_is_found_in_the_sweep_that_a_dump_would_find_it_in() {
     // the kernel shows no timer that hides another in the first sweep of a connection, and the ends are far apart
     assert!(never.iter().all(|verdict| matches!(verdict, Verdict::Undetermined | Verdict::Local)), "{never:?}");
     assert!(skipped.get() > 0, "nothing was skipped");
+}
+
+/// PINGs every 7 s protect from a middlebox that counts segments or bytes, and not from one that reads HTTP/2.
+#[test]
+fn pings_alone_make_a_connection_overdue_where_a_middlebox_reads_http2() {
+    let seconds = |at: u64| at / 1000;
+    let kinds = [(Kind::Beating(7_000, None), 1), (Kind::Pinging(7_000, None), 1), (Kind::PingingPair(7_000), 2)];
+    let limit = 60;
+    for (kind, rows) in &kinds {
+        let mut node = Node::new(std::slice::from_ref(kind));
+        let mut agent = Agent::skipping(Duration::ZERO).with(three_paths());
+        let is_beating = matches!(kind, Kind::Beating(..));
+        let mut last_call = node.namespaces[0].now;
+        for sweep in 0..120 {
+            // a call in the middle refreshes every path
+            let calls = [Happens(0, Action::Sends(0)), Happens(0, Action::Receives(1))];
+            if sweep == 60 {
+                last_call = node.namespaces[0].now;
+            }
+            node.pass(INTERVAL, if sweep == 60 { &calls } else { &[] });
+            let counts = agent.sweep_all(&node.namespaces);
+            let of = |verdict: Verdict| counts.verdicts[verdict as usize];
+            let since_call = seconds(node.namespaces[0].now - last_call);
+            if is_beating {
+                assert_eq!(of(Verdict::Overdue), 0, "{kind:?}, sweep {sweep}");
+                assert!(sweep < 40 || of(Verdict::AppProtected) == *rows, "{kind:?}, sweep {sweep}");
+                continue;
+            }
+            assert_eq!(of(Verdict::AppProtected), 0, "{kind:?}, sweep {sweep}");
+            if since_call < limit {
+                assert_eq!(of(Verdict::Overdue), 0, "{kind:?}, {since_call} s after a call");
+            } else if sweep > 21 && since_call > limit + 17 {
+                assert_eq!(of(Verdict::Overdue), *rows, "{kind:?}, {since_call} s after a call");
+            }
+        }
+    }
 }

@@ -39,6 +39,7 @@ pub fn finding(owner: Owner, number: u16, port: u16) -> Finding {
         holder: None,
         is_holder_sought: false,
         host_network: Some(false),
+        request_idle: None,
         data_idle: Some(Millis::from_secs(60)),
         wire_idle: Some(Millis::from_secs(60)),
         watched: Millis::ZERO,

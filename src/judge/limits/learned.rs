@@ -3,8 +3,8 @@
 use super::PeerEndpoint;
 use super::evidence::{Evidence, SEVERAL};
 use crate::judge::memory::Millis;
+use crate::judge::policy::Path;
 use crate::judge::policy::profiles::{PROFILES, Profile};
-use crate::judge::policy::{Path, RefreshedBy};
 
 /// What was measured of one path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,9 +116,10 @@ impl LearnedLimit {
     }
 
     /// The known middleboxes whose idle timeout lies between what was survived and what was not.
-    pub fn profiles(&self, refreshed_by: RefreshedBy) -> impl Iterator<Item = &'static Profile> {
+    pub fn profiles(&self, path: &Path) -> impl Iterator<Item = &'static Profile> {
         let survived = self.survived.unwrap_or_default();
         let broken = self.broken.map(|(shortest, _)| shortest);
+        let refreshed_by = path.refreshed_by;
         PROFILES.iter().filter(move |profile| {
             let limit = Millis::from(profile.idle_timeout);
             profile.refreshed_by == refreshed_by && limit >= survived && broken.is_some_and(|broken| limit <= broken)

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::assessor::route;
 use super::memory::idle::{EndedBy, IdleEnd, IdleTime, SHORTEST_IDLE};
 use super::memory::{Millis, Moment, NamespaceMemory, TrackedConnection, Tracker};
-use super::policy::{LimitSource, Path, Policy, RefreshedBy};
+use super::policy::{LimitSource, Path, Policy};
 use super::report::Direction;
 use crate::owner::NsId;
 use crate::socket::Cookie;
@@ -20,7 +20,7 @@ use crate::socket::Cookie;
 mod evidence;
 mod learned;
 
-use evidence::Evidence;
+use evidence::{Evidence, RestartedBy};
 pub use learned::{Contradiction, LearnedLimit};
 
 /// The most endpoints with evidence of their own.
@@ -61,7 +61,7 @@ pub struct LearnedLimits {
 #[derive(Clone, Copy, Debug)]
 struct Break {
     endpoint: PeerEndpoint,
-    refreshed_by: RefreshedBy,
+    restarted_by: RestartedBy,
     idle: IdleTime,
     /// When the peer was last heard before.
     heard: Moment,
@@ -95,13 +95,15 @@ impl LearnedLimits {
         }
         let key = (id, tracked.cookie());
         let (endpoint, path) = endpoint(policy, memory, tracked);
-        let idle = match path.refreshed_by {
-            RefreshedBy::Segment => end.on_wire,
-            RefreshedBy::Payload => end.of_payload,
+        let restarted_by = RestartedBy::of(path);
+        let idle = match restarted_by {
+            RestartedBy::Segment => end.on_wire,
+            RestartedBy::Payload => end.of_payload,
+            RestartedBy::Request => end.of_request,
         };
         let ended = |state| Break {
             endpoint,
-            refreshed_by: path.refreshed_by,
+            restarted_by,
             idle,
             heard: now.minus(tracked.last_heard(now).unwrap_or(Millis::MAX)),
             unanswered: now,
@@ -184,7 +186,7 @@ impl LearnedLimits {
                     let peer_lives = is_older && heard >= ended.unanswered;
                     if peer_lives {
                         let evidence = self.endpoints.entry(endpoint).or_default();
-                        evidence.add_broken(ended.refreshed_by, ended.idle.at_most);
+                        evidence.add_broken(ended.restarted_by, ended.idle.at_most);
                         self.breaks.remove(key);
                     }
                     !peer_lives
@@ -202,7 +204,7 @@ impl LearnedLimits {
                 _ => return,
             }
         }
-        self.endpoints.entry(endpoint).or_default().add_survived(path.refreshed_by, idle);
+        self.endpoints.entry(endpoint).or_default().add_survived(RestartedBy::of(path), idle);
     }
 
     /// What was learned of each path, in the order of [`Policy::paths`].
@@ -220,7 +222,7 @@ impl LearnedLimits {
                 let of_path = self
                     .endpoints
                     .iter()
-                    .filter(|(endpoint, evidence)| evidence.refreshed_by == path.refreshed_by && takes(endpoint));
+                    .filter(|(endpoint, evidence)| evidence.restarted_by == RestartedBy::of(path) && takes(endpoint));
                 LearnedLimit::of(path.idle_timeout.into(), of_path)
             })
             .collect()

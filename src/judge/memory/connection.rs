@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::clock::{Millis, Period, Tick};
 use super::heartbeat::HeartbeatWatch;
-use super::packed::{TimerAndRetransmits, U24};
+use super::packed::{PackedCookie, TimerAndRetransmits, U24};
 use crate::socket::{Cookie, Endpoint};
 
 /// Shorter idle times are not counted: they are very frequent, and no middlebox drops a connection so soon.
@@ -27,7 +27,7 @@ pub enum KeepaliveTimer {
 /// The clocks have the kernel's values at the last sample, in milliseconds of 32 bits. All of the 96 bytes are used.
 #[derive(Clone, Debug)]
 pub struct TrackedConnection {
-    cookie: Cookie,
+    cookie: PackedCookie,
     /// When it was last sampled, monotonic milliseconds, wrapping.
     pub(super) sampled_at: u32,
     /// Index into the namespace's origins.
@@ -114,7 +114,7 @@ impl TrackedConnection {
             IpAddr::V6(v6) => v6.octets(),
         };
         Self {
-            cookie,
+            cookie: PackedCookie::new(cookie),
             sampled_at: 0,
             origin: U24::wrapping(origin),
             inode: 0,
@@ -174,7 +174,7 @@ impl TrackedConnection {
     /// The socket's cookie.
     #[must_use]
     pub fn cookie(&self) -> Cookie {
-        self.cookie
+        self.cookie.get()
     }
 
     /// The peer's endpoint.

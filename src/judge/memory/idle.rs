@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::clock::{Millis, Moment};
 use super::connection::TrackedConnection;
+use super::heartbeat::kinds::Protocol;
 use crate::socket::Cookie;
 
 /// Idle times below this say nothing of a path: an answer may take that long.
@@ -38,6 +39,9 @@ pub struct IdleEnd {
     pub on_wire: IdleTime,
     /// Since the last payload; none where no payload ended it.
     pub of_payload: IdleTime,
+    /// Since the last payload that was not an HTTP/2 PING frame; none where no such payload ended it, or where the
+    /// frames hide how long it was.
+    pub of_request: IdleTime,
 }
 
 /// A length of time between two bounds.
@@ -51,7 +55,8 @@ pub struct IdleTime {
 
 impl IdleEnd {
     fn is_long(&self) -> bool {
-        self.idle_time.max(self.on_wire.at_most).max(self.of_payload.at_most) >= SHORTEST_IDLE
+        let longest = self.on_wire.at_most.max(self.of_payload.at_most).max(self.of_request.at_least);
+        self.idle_time.max(longest) >= SHORTEST_IDLE
     }
 }
 
@@ -104,12 +109,36 @@ impl TrackedConnection {
             |at_least: Millis, at_most: Millis| IdleTime { at_least, at_most: until_sent(at_most).max(at_least) };
         let payload = sent_ago.or(after.data_idle(now).filter(|_| by == EndedBy::Close));
         let of_payload = payload.and_then(|_| Some(bounds(self.data_idle(before)?, self.data_idle(now)?)));
+        let of_payload = of_payload.unwrap_or_default();
+        let of_request = if self.has_pings() || after.has_pings() {
+            // such frames may have come before we watched: of the idle time only a lower bound is known
+            let has_ended = by == EndedBy::Answer && after.request_idle(now).is_some_and(|idle| idle < elapsed);
+            let at_least = self.request_idle(before).filter(|_| has_ended);
+            at_least.map(|at_least| IdleTime { at_least, at_most: Millis::MAX }).unwrap_or_default()
+        } else {
+            of_payload
+        };
         IdleEnd {
             by,
             idle_time: idle_time.unwrap_or_default(),
             on_wire: bounds(self.watched_idle(before, elapsed), self.wire_idle(now).unwrap_or_default()),
-            of_payload: of_payload.unwrap_or_default(),
+            of_payload,
+            of_request,
         }
+    }
+
+    /// A lower bound of the time since the last payload that was not an HTTP/2 PING frame. `None` if the kernel does
+    /// not report it.
+    #[must_use]
+    pub fn request_idle(&self, now: Moment) -> Option<Millis> {
+        let idle = self.data_idle(now)?;
+        let pings = self.heartbeats(now).filter(|seen| seen.protocol == Protocol::Http2);
+        Some(pings.map_or(idle, |pings| idle.max(pings.other_ago)))
+    }
+
+    /// Whether HTTP/2 PING frames were seen.
+    fn has_pings(&self) -> bool {
+        self.heartbeats.protocol() == Some(Protocol::Http2)
     }
 
     /// The idle time that ends because the connection is gone at `now`.

@@ -10,6 +10,7 @@ use super::clock::{Millis, Moment};
 use super::connection::TrackedConnection;
 use super::half_closed::HalfClosed;
 use super::idle::{AwaitedAnswers, IdleEnd};
+use super::packed::PackedCookie;
 use crate::owner::NsId;
 use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
@@ -140,11 +141,13 @@ impl NamespaceMemory {
         self.entries.push(TrackedConnection::new(socket, origin, self.default_keepidle, now));
         let entries = &self.entries;
         if let Ok(at) = u32::try_from(at) {
-            self.index.insert_unique(hash(socket.cookie), at, |&at| hash(entries[at as usize].cookie()));
+            self.index
+                .insert_unique(hash(entries[at as usize].cookie()), at, |&at| hash(entries[at as usize].cookie()));
         }
     }
 
     fn find(&self, cookie: Cookie) -> Option<usize> {
+        let cookie = PackedCookie::new(cookie).get();
         if self.entries.get(self.cursor).is_some_and(|entry| entry.cookie() == cookie) {
             return Some(self.cursor);
         }
@@ -160,6 +163,7 @@ impl NamespaceMemory {
     /// The connection with this cookie.
     #[must_use]
     pub fn connection(&self, cookie: Cookie) -> Option<&TrackedConnection> {
+        let cookie = PackedCookie::new(cookie).get();
         let found = self.index.find(hash(cookie), |&at| self.entries[at as usize].cookie() == cookie);
         found.and_then(|&at| self.entries.get(at as usize))
     }

@@ -34,6 +34,8 @@ pub struct Path {
     pub idle_timeout: Duration,
     /// What restarts that time.
     pub refreshed_by: RefreshedBy,
+    /// A middlebox on it reads HTTP/2 itself: it answers PING frames, and they do not restart that time.
+    pub reads_http2: bool,
     /// Where the idle timeout comes from.
     pub source: LimitSource,
 }
@@ -94,6 +96,7 @@ impl Default for Path {
             name: "default".to_owned(),
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
             refreshed_by: RefreshedBy::default(),
+            reads_http2: false,
             source: LimitSource::default(),
         }
     }

@@ -52,6 +52,7 @@ impl NodePaths {
                 name: name.to_owned(),
                 idle_timeout,
                 refreshed_by: default.refreshed_by,
+                reads_http2: default.reads_http2,
                 source: LimitSource::ReadFromNode,
             };
             (idle_timeout < default.idle_timeout).then(|| Arc::new(path))

@@ -24,6 +24,10 @@ pub struct Profile {
     pub source: &'static str,
     /// What restarts the idle timeout. If only payload does, TCP keepalive protects nothing.
     pub refreshed_by: RefreshedBy,
+    /// It reads HTTP/2 itself, so HTTP/2 PING frames do not restart the idle timeout.
+    pub reads_http2: bool,
+    /// What HTTP/2 PING frames do there, and who says so.
+    pub pings: &'static str,
 }
 
 /// The profile of that name.
@@ -33,17 +37,25 @@ pub fn find(name: &str) -> Option<&'static Profile> {
 }
 
 const NOT_STATED: &str = "not stated";
+const PINGS_NOT_STATED: &str = "are not stated to refresh it, so they do not count";
 
 /// A middlebox that every segment refreshes, keepalive probes included.
 const fn l4(name: &'static str, seconds: u64, range: &'static str) -> Profile {
     let idle_timeout = Duration::from_secs(seconds);
     let (at_expiry, change, source) = (NOT_STATED, NOT_STATED, NOT_STATED);
-    Profile { name, idle_timeout, range, at_expiry, change, source, refreshed_by: RefreshedBy::Segment }
+    let (refreshed_by, reads_http2, pings) = (RefreshedBy::Segment, false, "refresh it, like any segment");
+    Profile { name, idle_timeout, range, at_expiry, change, source, refreshed_by, reads_http2, pings }
 }
 
-/// A proxy: it closes a connection without data.
+/// A proxy that forwards bytes and does not read HTTP/2: it closes a connection without data.
+const fn tcp_proxy(name: &'static str, seconds: u64, range: &'static str) -> Profile {
+    let pings = "refresh it, like any payload: it does not read HTTP/2";
+    Profile { refreshed_by: RefreshedBy::Payload, pings, at_expiry: "close", ..l4(name, seconds, range) }
+}
+
+/// A proxy that may read HTTP/2. Unless a source says otherwise, HTTP/2 PING frames are taken to end there.
 const fn l7(name: &'static str, seconds: u64, range: &'static str) -> Profile {
-    Profile { refreshed_by: RefreshedBy::Payload, at_expiry: "close", ..l4(name, seconds, range) }
+    Profile { reads_http2: true, pings: PINGS_NOT_STATED, ..tcp_proxy(name, seconds, range) }
 }
 
 impl Profile {
@@ -53,6 +65,10 @@ impl Profile {
 
     const fn change(self, change: &'static str) -> Self {
         Self { change, ..self }
+    }
+
+    const fn pings(self, pings: &'static str) -> Self {
+        Self { pings, ..self }
     }
 
     const fn source(self, source: &'static str) -> Self {
@@ -86,6 +102,15 @@ mod tests {
     }
 
     #[test]
+    fn http2_pings_refresh_only_a_proxy_that_is_known_to_forward_bytes() {
+        let forwards = ["aws-classic-elb", "envoy-tcp-proxy", "ingress-nginx-tcp", "nginx-stream"];
+        for profile in PROFILES.iter().filter(|profile| profile.refreshed_by == RefreshedBy::Payload) {
+            assert_eq!(profile.reads_http2, !forwards.contains(&profile.name), "{}", profile.name);
+            assert_eq!(profile.pings.starts_with("refresh it"), !profile.reads_http2, "{}", profile.name);
+        }
+    }
+
+    #[test]
     fn only_payload_refreshes_layer_7_proxies() {
         for (name, refreshed_by) in [
             ("aws-nlb", RefreshedBy::Segment),
@@ -98,6 +123,9 @@ mod tests {
             ("openshift-router", RefreshedBy::Payload),
         ] {
             assert_eq!(find(name).map(|profile| profile.refreshed_by), Some(refreshed_by), "{name}");
+        }
+        for profile in PROFILES.iter().filter(|profile| profile.refreshed_by == RefreshedBy::Segment) {
+            assert!(!profile.reads_http2, "{}", profile.name);
         }
         let order: Vec<_> = PROFILES.iter().map(|profile| profile.refreshed_by == RefreshedBy::Payload).collect();
         assert!(order.is_sorted(), "profiles that only payload refreshes come last");

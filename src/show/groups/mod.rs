@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::judge::cause::{Cause, SystemDefault, probes_after_seconds};
-use crate::judge::report::{Direction, Finding, Millis, Path, RefreshedBy, ServiceEndpoint};
+use crate::judge::report::{Direction, Finding, Millis, Path, ServiceEndpoint};
 use crate::judge::verdict::{Keepalive, Verdict};
 use crate::owner::Holder;
 use key::{Key, Processes};
@@ -150,10 +150,7 @@ fn user_timeout(finding: &Finding) -> Millis {
 /// The idle time that counts on the path of a connection.
 #[must_use]
 pub fn idle(finding: &Finding) -> Option<Millis> {
-    match finding.path.refreshed_by {
-        RefreshedBy::Segment => finding.wire_idle,
-        RefreshedBy::Payload => finding.data_idle,
-    }
+    finding.idle()
 }
 
 impl Group {
@@ -307,6 +304,7 @@ impl Group {
         match (self.cause, self.seconds) {
             (Some(Cause::Unanswered), _) => "no answer".to_owned(),
             (Some(Cause::PayloadOnly), _) => "no data".to_owned(),
+            (Some(Cause::PingsNotCounted), _) => "PING only".to_owned(),
             (Some(Cause::ProbeTooLate), _) => "too late".to_owned(),
             (_, Some((shortest, longest))) if shortest == longest => format!("{shortest}s"),
             (_, Some((shortest, longest))) => format!("{shortest}-{longest}s"),

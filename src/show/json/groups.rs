@@ -44,7 +44,7 @@ impl Remedies {
     #[must_use]
     pub fn of(&self, finding: &Finding) -> Vec<String> {
         let is_for_keepalive = matches!(finding.keepalive, Keepalive::Off | Keepalive::Late);
-        if !is_for_keepalive || Cause::of(finding).is_none_or(|cause| cause == Cause::PayloadOnly) {
+        if !is_for_keepalive || Cause::of(finding).is_none_or(Cause::is_payload) {
             return Vec::new();
         }
         let port = match finding.endpoint() {
@@ -101,6 +101,7 @@ fn facts(group: &Group, node: Option<u32>) -> Value {
         "path": group.path.name,
         "idle_timeout_seconds": group.path.idle_timeout.as_secs_f64(),
         "refreshed_by": group.path.refreshed_by.name(),
+        "reads_http2": group.path.reads_http2,
         "keepalive": group.keepalive.name(),
         "cause": group.cause.map(Cause::name),
         "probes_after_seconds": group.seconds.map(|(shortest, longest)| [shortest, longest]),

@@ -182,6 +182,15 @@ families! {
         question: "On which paths does TCP keepalive protect nothing?",
         query: "group by (path) (keepalive_auditor_path_info{refreshed_by=\"payload\"})",
     }
+    PATH_READS_HTTP2 {
+        name: "path_reads_http2",
+        kind: Kind::Gauge,
+        labels: &["path"],
+        help: "1 for each path on which a middlebox reads HTTP/2 itself and does not count HTTP/2 PING frames.",
+        question: "Which connections do HTTP/2 and gRPC keepalive not protect?",
+        query: "sum by (path, verdict) (keepalive_auditor_flagged_connections * on (path) group_left group by (path) \
+                (keepalive_auditor_path_reads_http2))",
+    }
     PATH_IDLE_SURVIVED_SECONDS {
         name: "path_idle_survived_seconds",
         kind: Kind::Gauge,

@@ -136,6 +136,7 @@ fn sweep(report: &Report, dropped: u64) -> Vec<MetricFamily> {
         by(&families::PATH_IDLE_SURVIVED_SECONDS, learned(report, |learned| learned.survived, Ord::max)),
         by(&families::PATH_IDLE_BROKEN_SECONDS, learned(report, |learned| Some(learned.broken?.0), Ord::min)),
         family(&families::PATH_INFO, path_info(report)),
+        by(&families::PATH_READS_HTTP2, reads_http2(report)),
         by(&families::NODE_LIMIT_SECONDS, node_limits(report)),
         by(&families::NODE_CONNECTIONS, verdicts.collect()),
         by(&families::NODE_FLAGGED_CONNECTIONS_ENDED_TOTAL, outcomes.collect()),
@@ -197,6 +198,13 @@ fn path_info(report: &Report) -> Vec<(Values, f64)> {
         |path: &Arc<Path>| [path.name.clone(), path.refreshed_by.name().to_owned(), path.source.name().to_owned()];
     let paths: BTreeSet<_> = report.paths.iter().map(values).collect();
     paths.into_iter().map(|values| (values.to_vec(), 1.0)).collect()
+}
+
+/// The paths on which HTTP/2 PING frames do not count.
+fn reads_http2(report: &Report) -> Vec<(String, f64)> {
+    let paths: BTreeSet<_> =
+        report.paths.iter().filter(|path| path.reads_http2).map(|path| path.name.clone()).collect();
+    paths.into_iter().map(|name| (name, 1.0)).collect()
 }
 
 fn idle_times(report: &Report) -> MetricFamily {

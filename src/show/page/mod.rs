@@ -185,6 +185,7 @@ fn paths(out: &mut String, report: &Report) {
         let broken = measured(learned.and_then(|learned| learned.broken).map(|(shortest, _)| shortest));
         let counts = match path.refreshed_by {
             RefreshedBy::Segment => "any segment",
+            RefreshedBy::Payload if path.reads_http2 => "only payload without HTTP/2 PING",
             RefreshedBy::Payload => "only payload",
         };
         let source = match path.source {

@@ -63,6 +63,8 @@ pub struct HeartbeatWatch {
     totals: Totals,
     /// When the watch began, in seconds of the monotonic clock. Wraps around.
     since: u16,
+    /// Since when only heartbeats moved, likewise.
+    alone_since: u16,
     /// The longest gap.
     longest: Gap,
     rhythm: PackedRhythm,
@@ -79,6 +81,8 @@ pub struct Heartbeats {
     pub watched: Millis,
     /// The time since the last payload in either direction.
     pub ago: Millis,
+    /// A lower bound of the time since the last payload that was not one of them.
+    pub other_ago: Millis,
 }
 
 impl Heartbeats {
@@ -122,7 +126,13 @@ impl HeartbeatWatch {
         let rhythm = self.rhythm.get();
         if let Some(beats) = rhythm.and_then(|rhythm| beats(rhythm.kind, moved, movement)) {
             self.go_on(beats, movement);
+            if passed(self.alone_since, movement.now) > LONGEST_WATCH {
+                self.alone_since = seconds(movement.now).wrapping_sub(LONGEST_WATCH);
+            }
         } else if let Some((kind, beats)) = first_beats(moved, movement) {
+            // nobody saw what moved before
+            let longest_ago = movement.now.minus(Millis::from_secs(LONGEST_WATCH.into()));
+            self.alone_since = seconds_after(movement.before.max(longest_ago));
             self.begin(kind, difference(beats), Gap::default(), movement);
         } else {
             self.interrupt(movement);
@@ -132,14 +142,22 @@ impl HeartbeatWatch {
     /// The heartbeats that were seen. `ago` is the time since the last payload in either direction.
     #[must_use]
     pub fn heartbeats(&self, ago: Millis, now: Moment) -> Option<Heartbeats> {
-        let protocol = self.rhythm.get()?.kind.protocol();
-        let watched = Millis::from_secs(self.watched(now.minus(ago)).into());
-        Some(Heartbeats { protocol, longest_gap: self.longest.ms().into(), watched, ago })
+        let protocol = self.protocol()?;
+        let last = now.minus(ago);
+        let watched = Millis::from_secs(self.watched(last).into());
+        let other_ago = Millis::from_secs(passed(self.alone_since, last).into()).saturating_add(ago);
+        Some(Heartbeats { protocol, longest_gap: self.longest.ms().into(), watched, ago, other_ago })
+    }
+
+    /// The protocol of the heartbeats that were seen.
+    #[must_use]
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.rhythm.get().map(|rhythm| rhythm.kind.protocol())
     }
 
     /// A watch begins with this beat.
     fn begin(&mut self, kind: Kind, balance: i8, longest: Gap, movement: &Movement) {
-        self.since = seconds(movement.now.plus(ALMOST_A_SECOND));
+        self.since = seconds_after(movement.now);
         self.longest = longest;
         self.rhythm = PackedRhythm::new(Rhythm { kind, balance, short: false });
     }
@@ -148,7 +166,10 @@ impl HeartbeatWatch {
     fn go_on(&mut self, beats: Beats, movement: &Movement) {
         let Some(rhythm) = self.rhythm.get() else { return };
         let gap = movement.gap();
-        let count = u32::from(beats.sent.max(beats.received)).max(1);
+        // an answer to a beat of the sample before is no new beat
+        let [answers, asked] = [rhythm.balance, -rhythm.balance].map(|ahead| ahead.max(0).cast_unsigned().into());
+        let count = beats.sent.saturating_sub(asked).max(beats.received.saturating_sub(answers));
+        let count = u32::from(count).max(1);
         let period = gap / count;
         let longest = self.longest.ms();
         // Several beats between two samples: their gaps are unseen, but their number shows the period. Two timers may
@@ -180,16 +201,27 @@ impl HeartbeatWatch {
     fn interrupt(&mut self, movement: &Movement) {
         let Some(Rhythm { kind, .. }) = self.rhythm.get() else { return };
         let watched = self.watched(movement.before);
-        self.since = seconds(movement.now.plus(ALMOST_A_SECOND)).wrapping_sub(watched);
+        self.alone_since = seconds_after(movement.now);
+        self.since = self.alone_since.wrapping_sub(watched);
         self.rhythm = PackedRhythm::new(Rhythm { kind, balance: 0, short: false });
     }
 
     /// The length of the watch until a moment, seconds.
     fn watched(self, until: Moment) -> u16 {
-        let passed = seconds(until).wrapping_sub(self.since);
-        // a value above the longest watch and its next gap means that the watch starts in the future
-        if passed > u16::MAX / 8 * 7 { 0 } else { passed }
+        passed(self.since, until)
     }
+}
+
+/// The seconds from a stored moment to this one.
+fn passed(since: u16, until: Moment) -> u16 {
+    let passed = seconds(until).wrapping_sub(since);
+    // a value above the longest watch and its next gap means a moment in the future
+    if passed > u16::MAX / 8 * 7 { 0 } else { passed }
+}
+
+/// A moment in whole seconds, rounded up: the time since then is never too long.
+fn seconds_after(moment: Moment) -> u16 {
+    seconds(moment.plus(ALMOST_A_SECOND))
 }
 
 /// The number of heartbeats of this kind. `None` if there was other payload.

@@ -1,6 +1,6 @@
 //! The known middleboxes: one row each, with the vendor's numbers and the words of its documentation.
 
-use super::{NOT_STATED, Profile, l4, l7};
+use super::{NOT_STATED, Profile, l4, l7, tcp_proxy};
 
 /// Every profile, grouped by vendor. Those that only payload refreshes come last.
 pub static PROFILES: &[Profile] = &[
@@ -107,38 +107,46 @@ pub static PROFILES: &[Profile] = &[
         .source("OpenBSD pf.conf, also of pfSense and OPNsense"),
     l7("aws-alb", 60, "1-4000 s")
         .expiry("close; HTTP/2 and gRPC PINGs do not refresh it")
+        .pings("do not refresh it (the page on load balancer attributes says so)")
         .change("the load balancer attribute idle_timeout.timeout_seconds")
         .source("AWS Application Load Balancer, load balancer attributes"),
-    l7("aws-classic-elb", 60, "1-4000 s")
+    tcp_proxy("aws-classic-elb", 60, "1-4000 s")
+        .pings("refresh it: it reads no HTTP/2, so they cross it only as bytes of a TCP or SSL listener")
         .change("ConnectionSettings.IdleTimeout (annotation aws-load-balancer-connection-idle-timeout of a Service)")
         .source("AWS Classic Load Balancer, config-idle-timeout"),
     l7("cloudflare-gateway", 270, NOT_STATED).source("Cloudflare Gateway, connection limits; not confirmed by us"),
     l7("cloudflare-proxy", 400, "fixed; 900 s to the origin")
+        .pings("are not stated to refresh its limit `Connection Idle HTTP/2`, so they do not count")
         .change("for Enterprise customers by the account team")
         .source("Cloudflare Fundamentals, connection limits"),
-    l7("envoy-tcp-proxy", 3600, "yes; 0 is never")
+    tcp_proxy("envoy-tcp-proxy", 3600, "yes; 0 is never")
         .change("idle_timeout of the TCP proxy")
         .source("Envoy docs, faq/configuration/timeouts"),
     l7("envoy-http", 3600, "yes; 0 is never")
+        .pings("do not refresh it: it runs while no request is open (Istio's API, idleTimeout; envoyproxy/envoy#6464)")
         .change("common_http_protocol_options.idle_timeout; it counts only while no request is open")
         .source("Envoy docs, faq/configuration/timeouts"),
     l7("haproxy", 50, "yes; none if it is not set")
+        .pings("do not refresh `timeout http-keep-alive` in mode http (mux_h2.c, idle_start); in mode tcp they do")
         .change("timeout client, timeout server, timeout tunnel")
         .source("Debian's haproxy.cfg and the HAProxy configuration manual, which has no default"),
     l7("haproxy-ingress", 50, "yes")
+        .pings("do not refresh `timeout http-keep-alive` (HAProxy mux_h2.c, idle_start)")
         .change("timeout-client, timeout-server of the ConfigMap")
         .source("haproxytech kubernetes-ingress, annotations.md"),
-    l7("ingress-nginx-tcp", 600, "yes")
+    tcp_proxy("ingress-nginx-tcp", 600, "yes")
         .change("proxy-stream-timeout of the ConfigMap")
         .source("ingress-nginx configmap.md"),
-    l7("nginx-stream", 600, "yes").change("proxy_timeout").source("nginx ngx_stream_proxy_module"),
+    tcp_proxy("nginx-stream", 600, "yes").change("proxy_timeout").source("nginx ngx_stream_proxy_module"),
     l7("oci-lb", 300, "yes; HTTP 65 s")
         .change("the listener's idle timeout")
         .source("Oracle Cloud docs, load balancer timeout settings"),
     l7("octavia", 50, "yes")
+        .pings("do not refresh a listener that ends TLS, which offers h2; they refresh a TCP listener")
         .change("openstack loadbalancer listener set --timeout-client-data MS --timeout-member-data MS")
         .source("OpenStack Octavia API, listeners; the amphora provider renders HAProxy"),
     l7("openshift-router", 30, "yes; tunnels 1 h")
+        .pings("do not refresh edge and re-encrypt routes (http-keep-alive); they refresh passthrough routes")
         .change("annotation haproxy.router.openshift.io/timeout of the Route")
         .source("OpenShift haproxy-config.template"),
 ];
