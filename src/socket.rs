@@ -227,6 +227,11 @@ pub struct Socket {
     pub inode: u32,
     /// The inode number of the cgroup v2 directory of the process that made the socket or its listener.
     pub cgroup: Option<u64>,
+    /// The device that the socket is bound to, such as a VRF; 0 for none.
+    pub device: u32,
+    /// The local address need not be an address of this host (`IP_TRANSPARENT`): a proxy uses those of its clients or
+    /// servers.
+    pub is_transparent: bool,
     /// `tcp_info`; every field absent when the kernel sent none.
     pub tcp: TcpInfo,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lasting::lasts;
 use super::memory::baseline::NextChange;
 use super::memory::{Millis, Moment, NamespaceMemory, TrackedConnection, Tracker};
-use super::pair::{Pairs, Peer};
+use super::pair::{self, Pairs, Peer};
 use super::policy::{LocalScope, Path, Policy};
 use super::report::{Direction, PeerFacts, ServiceEndpoint};
 use super::verdict::{Criteria, Facts, Keepalive, Verdict, judge, keepalive};
@@ -66,24 +66,35 @@ impl<'a> Assessor<'a> {
     pub fn judge(&self, at: u32, tracked: &TrackedConnection) -> Judgement<'a> {
         let (direction, path) = route(self.policy, self.memory, tracked);
         let criteria = Criteria::new(path, self.policy);
-        let other = self.pairs.peer(self.id, at);
+        let other = self.pairs.peer(self.id, at).filter(|&other| self.agrees(tracked, other));
+        // a socket that is connected to itself
+        let is_own_peer = self.memory.local(tracked) == tracked.remote();
         let (as_of, mut facts) = self.facts(self.memory, tracked, &criteria);
         // each end's own timer decides its state, so both rows show the same state
         let state = keepalive(criteria.idle_timeout, &facts);
-        facts.local = other.is_some_and(|other| self.is_local(other));
+        facts.local = is_own_peer || other.is_some_and(|other| self.is_local(other));
         if let Some(other) = other.and_then(|other| self.peer(other, &criteria)) {
             facts.peer_keepalive = Some(keepalive(criteria.idle_timeout, &other));
             facts = shared(facts, &other);
         }
         let peer = PeerFacts {
             probes: facts.peer_probes,
-            on_node: other.is_some(),
-            same_namespace: other.is_some_and(|other| other.namespace == self.id),
+            on_node: is_own_peer || other.is_some(),
+            same_namespace: is_own_peer || other.is_some_and(|other| other.namespace == self.id),
             translated: other.is_some_and(|other| !other.exact),
             keepalive: facts.peer_keepalive,
         };
         let verdict = judge(&criteria, state, &facts);
         Judgement { facts, as_of, criteria, keepalive: state, verdict, direction, path, peer }
+    }
+
+    /// Whether the clocks of both sockets allow that they are one connection. Two ends with reversed addresses in one
+    /// namespace need no such proof.
+    fn agrees(&self, tracked: &TrackedConnection, other: Peer) -> bool {
+        let memory = self.tracker.namespace(other.namespace);
+        let end = memory.and_then(|memory| Some((memory, memory.entries().get(other.at)?)));
+        other.exact && other.namespace == self.id
+            || end.is_some_and(|end| pair::agree((self.memory, tracked), end, self.now))
     }
 
     fn peer(&self, other: Peer, criteria: &Criteria) -> Option<Facts> {
@@ -134,7 +145,7 @@ impl<'a> Assessor<'a> {
 /// The direction of a connection that has ended: the read under way does not show it, or the namespace is gone.
 #[must_use]
 pub fn direction_before(memory: &NamespaceMemory, tracked: &TrackedConnection) -> Direction {
-    if memory.listened(memory.local(tracked)) { Direction::Inbound } else { Direction::Outbound }
+    if memory.had_accepted(tracked) { Direction::Inbound } else { Direction::Outbound }
 }
 
 /// The direction of a connection, and the path that it takes.
@@ -145,7 +156,7 @@ pub(super) fn route<'a>(
 ) -> (Direction, &'a Arc<Path>) {
     let (local, remote) = (memory.local(tracked), tracked.remote());
     let (direction, service_port) =
-        if memory.listens(local) { (Direction::Inbound, local.port) } else { (Direction::Outbound, remote.port) };
+        if memory.accepted(tracked) { (Direction::Inbound, local.port) } else { (Direction::Outbound, remote.port) };
     (direction, policy.path_from(memory.id(), remote, service_port))
 }
 

@@ -4,6 +4,11 @@
 //! (sidecar redirect, `ClusterIP`) hides the server's address from the client, but not the client's from the server. If
 //! several sockets match, there is no pair, because a wrong pair would hide an unprotected connection. Loopback
 //! addresses pair only inside one namespace.
+//!
+//! A transparent proxy uses the client's address and port for its own connection to the server. So its two sockets look
+//! like the two ends of one connection, and each may cross the network. A pair needs at least one end whose address is
+//! the host's own. SNAT may give a connection the endpoint of another socket, so a pair must also [agree] on when
+//! payload last moved.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher;
@@ -11,7 +16,7 @@ use std::net::IpAddr;
 
 use hashbrown::HashTable;
 
-use super::memory::{NamespaceMemory, Tracker};
+use super::memory::{Millis, Moment, NamespaceMemory, Origin, TrackedConnection, Tracker};
 use crate::owner::NsId;
 use crate::socket::Endpoint;
 
@@ -141,7 +146,8 @@ impl<'a> Search<'a> {
                 .iter_hash(tuple_key(one.namespace, remote, local))
                 .copied()
                 .filter(|&other| other != one && self.local(other) == remote && self.remote(other) == local)
-                .filter(|other| other.namespace == one.namespace || !loopback(local, remote));
+                .filter(|other| other.namespace == one.namespace || !loopback(local, remote))
+                .filter(|&other| self.may_be_ends(one, other));
             if let Some(other) = only(reversed, one.namespace) {
                 self.link(one, Link::Exact(other));
             }
@@ -157,6 +163,10 @@ impl<'a> Search<'a> {
             let local = self.local(one);
             // only clients can be found by their endpoint, because all connections of a server share one
             if !wanted.contains(&local.addr) || self.links(one) != Link::None || self.accepted(one) {
+                continue;
+            }
+            // its local endpoint may be that of its own client, which the accepted socket has as well
+            if self.origin(one).is_transparent {
                 continue;
             }
             by_local
@@ -177,7 +187,8 @@ impl<'a> Search<'a> {
                 .iter_hash(endpoint_key(one.namespace, remote))
                 .copied()
                 .filter(|&(other, _)| other != one && self.local(other) == remote)
-                .filter(|(other, _)| other.namespace == one.namespace || !loopback(remote, remote));
+                .filter(|(other, _)| other.namespace == one.namespace || !loopback(remote, remote))
+                .filter(|&(other, _)| self.may_be_ends(one, other));
             let Some((other, false)) = only_of(found, one.namespace) else { continue };
             match self.links(other) {
                 Link::None => {
@@ -210,9 +221,23 @@ impl<'a> Search<'a> {
         self.memories[one.namespace as usize].1.entries()[one.at as usize].remote()
     }
 
-    /// Whether a socket listens on the local endpoint, so this is the server's end.
+    fn origin(&self, one: Ref) -> Origin {
+        let memory = self.memories[one.namespace as usize].1;
+        memory.origin(&memory.entries()[one.at as usize])
+    }
+
+    /// Whether two sockets with matching endpoints may be the ends of one connection. Not both addresses are those of
+    /// others, and both sockets belong to the same VRF.
+    fn may_be_ends(&self, one: Ref, other: Ref) -> bool {
+        let [one_is, other_is] = [one, other].map(|of| self.origin(of));
+        let same_device = one_is.device == other_is.device || one_is.device == 0 || other_is.device == 0;
+        !(one_is.is_transparent && other_is.is_transparent) && (one.namespace != other.namespace || same_device)
+    }
+
+    /// Whether this is the server's end.
     fn accepted(&self, one: Ref) -> bool {
-        self.memories[one.namespace as usize].1.listens(self.local(one))
+        let memory = self.memories[one.namespace as usize].1;
+        memory.accepted(&memory.entries()[one.at as usize])
     }
 
     fn links(&self, one: Ref) -> Link {
@@ -222,6 +247,31 @@ impl<'a> Search<'a> {
     fn link(&mut self, one: Ref, link: Link) {
         self.links[one.namespace as usize][one.at as usize] = link;
     }
+}
+
+/// By how much the moments at which payload last moved may differ at two ends: what is lost is sent again meanwhile.
+const SAME_PAYLOAD: Millis = Millis::from_secs(5);
+
+/// Whether the clocks of two sockets allow that they are the ends of one connection: payload last moved at the same
+/// moment. If it may have moved between the two samples, or has no answer yet, the clocks prove nothing.
+#[must_use]
+pub fn agree(
+    one: (&NamespaceMemory, &TrackedConnection),
+    other: (&NamespaceMemory, &TrackedConnection),
+    now: Moment,
+) -> bool {
+    let ends = [one, other];
+    if ends.iter().any(|(memory, end)| memory.is_unread() || end.unanswered().count() > 0) {
+        return true;
+    }
+    let [Some(one_idle), Some(other_idle)] = ends.map(|(_, end)| end.data_idle(now)) else { return true };
+    // the counters of a namespace that was skipped show that nothing moved since
+    let sampled = |(memory, end): &(&NamespaceMemory, &TrackedConnection)| {
+        if memory.skipped() { Millis::ZERO } else { now.since(end.sampled_at(now)) }
+    };
+    let unseen = ends.iter().map(sampled).max().unwrap_or_default();
+    let (newer, older) = (one_idle.min(other_idle), one_idle.max(other_idle));
+    newer <= unseen || older.saturating_sub(newer) <= SAME_PAYLOAD
 }
 
 /// A tuple as a key. If it has a loopback address, the namespace is part of the key.

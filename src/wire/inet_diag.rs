@@ -23,6 +23,10 @@ const TCPDIAG_GETSOCK: u16 = 18;
 pub(super) const INET_DIAG_INFO: u16 = 2;
 /// Attribute: the inode of the socket's cgroup v2 directory, `u64`; arrives without being asked for.
 const INET_DIAG_CGROUP_ID: u16 = 21;
+/// Attribute: `struct inet_diag_sockopt`, bits; arrives without being asked for.
+const INET_DIAG_SOCKOPT: u16 = 22;
+/// The sixth bit field of its first byte is `transparent`.
+const TRANSPARENT: u8 = if cfg!(target_endian = "little") { 1 << 5 } else { 1 << 2 };
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_FIN_WAIT2: u8 = 5;
 const TCP_CLOSE_WAIT: u8 = 8;
@@ -196,9 +200,13 @@ impl Reply<'_> {
 
         let mut tcp = TcpInfo::default();
         let mut cgroup = None;
+        let mut is_transparent = false;
         for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
             match attribute.kind() {
                 INET_DIAG_INFO => tcp = tcp_info::read(attribute.value()),
+                INET_DIAG_SOCKOPT => {
+                    is_transparent = attribute.value().first().is_some_and(|bits| bits & TRANSPARENT != 0);
+                }
                 INET_DIAG_CGROUP_ID => cgroup = attribute.value().first_chunk().map(|id| u64::from_ne_bytes(*id)),
                 _ => {}
             }
@@ -215,6 +223,8 @@ impl Reply<'_> {
             uid: msg.uid.get(),
             inode: msg.inode.get(),
             cgroup,
+            device: msg.interface.get(),
+            is_transparent,
             tcp,
         }))
     }

@@ -5,6 +5,7 @@ mod support;
 
 mod audit;
 mod changes;
+mod direction;
 mod ends;
 mod exact;
 mod explain;
@@ -20,6 +21,7 @@ mod namespaces;
 mod pairs;
 mod payload;
 mod programs;
+mod proxies;
 mod selection;
 mod skip;
 mod unanswered;

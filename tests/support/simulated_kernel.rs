@@ -438,6 +438,8 @@ impl Connection {
             uid: 0,
             inode: 1,
             cgroup: None,
+            device: 0,
+            is_transparent: false,
             tcp: TcpInfo {
                 last_data_sent: since(self.data_sent),
                 last_data_recv: since(self.data_recv),

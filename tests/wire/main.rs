@@ -65,6 +65,8 @@ fn a_real_established_socket() {
         uid: 0,
         inode: 1_084_832,
         cgroup: Some(1),
+        device: 0,
+        is_transparent: false,
         tcp: TcpInfo {
             last_data_sent: Some(2_204),
             last_data_recv: Some(2_204),
@@ -351,5 +353,6 @@ fn agree(ours: &Socket, oracle: &InetResponse, msg: &[u8; INET_DIAG_MSG]) -> Res
         _ => None,
     });
     prop_assert_eq!(ours.cgroup, cgroup);
+    prop_assert_eq!(ours.device, id.interface_id);
     Ok(())
 }

@@ -30,7 +30,7 @@ pub struct TrackedConnection {
     cookie: PackedCookie,
     /// When it was last sampled, monotonic milliseconds, wrapping.
     pub(super) sampled_at: u32,
-    /// Index into the namespace's origins.
+    /// Index into the namespace's origins, and [`ACCEPTED`].
     origin: U24,
     /// The socket's inode, 0 while nobody has accepted it.
     pub inode: u32,
@@ -104,6 +104,9 @@ pub(super) const OPENED_HERE: u16 = 1 << 14;
 /// The last judgement found nothing between the two ends.
 const LOCAL: u16 = 1 << 15;
 
+/// The highest bit of the origin: the local side did not send the first segment of the connection.
+const ACCEPTED: u32 = 1 << 23;
+
 const _: () = assert!(size_of::<TrackedConnection>() <= 96, "the memory of one connection is at most 96 bytes");
 
 impl TrackedConnection {
@@ -162,13 +165,28 @@ impl TrackedConnection {
 
     /// Gives it another position among the origins of its namespace.
     pub(super) fn set_origin(&mut self, origin: u32) {
-        self.origin = U24::wrapping(origin);
+        self.origin = U24::wrapping(self.origin.get() & ACCEPTED | origin & !ACCEPTED);
+    }
+
+    /// Stores that the local side did not send the first segment.
+    pub(super) fn mark_accepted(&mut self) {
+        self.origin = U24::wrapping(self.origin.get() | ACCEPTED);
+    }
+
+    /// Whether the local side accepted the connection, as far as the counters of a sample have proven it.
+    #[must_use]
+    pub fn accepted(&self) -> Option<bool> {
+        match (self.is(OPENED_HERE), self.origin.get() & ACCEPTED != 0) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
+        }
     }
 
     /// Position among the origins of its namespace.
     #[must_use]
     pub fn origin(&self) -> usize {
-        self.origin.get() as usize
+        (self.origin.get() & !ACCEPTED) as usize
     }
 
     /// The socket's cookie.

@@ -24,6 +24,17 @@ pub struct Origin {
     pub uid: u32,
     /// The socket's cgroup v2 id.
     pub cgroup: Option<u64>,
+    /// The device that the socket is bound to; 0 for none.
+    pub device: u32,
+    /// The local address need not be an address of this host.
+    pub is_transparent: bool,
+}
+
+impl Origin {
+    fn of(socket: &Socket) -> Self {
+        let Socket { local, uid, cgroup, device, is_transparent, .. } = *socket;
+        Self { local: local.addr, uid, cgroup, device, is_transparent }
+    }
 }
 
 /// One namespace: its connections, its listeners, and the state to find them again.
@@ -130,7 +141,7 @@ impl NamespaceMemory {
             self.ended.extend(end.map(|end| (at, end)));
             return;
         }
-        let origin = self.intern(Origin { local: socket.local.addr, uid: socket.uid, cgroup: socket.cgroup });
+        let origin = self.intern(Origin::of(socket));
         if self.entries.len() == self.entries.capacity() {
             // grows by an eighth and not by doubling, to limit the memory; the time for each connection is still
             // constant
@@ -317,6 +328,8 @@ impl NamespaceMemory {
             local: Endpoint::UNSPECIFIED.addr,
             uid: u32::MAX,
             cgroup: None,
+            device: 0,
+            is_transparent: false,
         })
     }
 
@@ -338,17 +351,18 @@ impl NamespaceMemory {
         origins.chain(self.half_closed.iter().filter_map(|socket| socket.cgroup))
     }
 
-    /// Whether a socket listens on this local endpoint. If so, the connection was accepted.
+    /// Whether the local side accepted the connection: it did not send the first segment, or a socket listens on the
+    /// local endpoint. The counters are the better proof: a listener may be gone, or use the port of a client.
     #[must_use]
-    pub fn listens(&self, local: Endpoint) -> bool {
-        listens(&self.listeners, local)
+    pub fn accepted(&self, entry: &TrackedConnection) -> bool {
+        entry.accepted().unwrap_or_else(|| listens(&self.listeners, self.local(entry)))
     }
 
-    /// Whether a socket listened on this local endpoint when a connection that the read under way does not show was
-    /// last seen.
+    /// The same of a connection that the read under way does not show.
     #[must_use]
-    pub fn listened(&self, local: Endpoint) -> bool {
-        listens(&self.listeners_before, local) || self.listens(local)
+    pub fn had_accepted(&self, entry: &TrackedConnection) -> bool {
+        let listened = || listens(&self.listeners_before, self.local(entry)) || self.accepted(entry);
+        entry.accepted().unwrap_or_else(listened)
     }
 }
 

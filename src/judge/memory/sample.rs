@@ -96,8 +96,11 @@ impl TrackedConnection {
         self.set(WAITING, sent < recv && tcp.data_segs_out != Some(0));
         self.segs_in = U24::wrapping(tcp.segs_in.unwrap_or(0));
         self.segs_out = U24::wrapping(tcp.segs_out.unwrap_or(0));
-        if tcp.acknowledged_beyond_payload() == Some(1) {
-            self.set(OPENED_HERE, true);
+        match tcp.acknowledged_beyond_payload() {
+            Some(1) => self.set(OPENED_HERE, true),
+            // without a retransmission timer nothing is in flight: no SYN of the local side was acknowledged
+            Some(0) if !socket.timer.masks_keepalive() => self.mark_accepted(),
+            _ => {}
         }
         self.bare_out = tcp.bare_segs_out().unwrap_or(0).to_le_bytes()[0];
         if !socket.timer.masks_keepalive() {
