@@ -371,6 +371,9 @@ fn configuration_that_is_not_yaml_is_printed_word_for_word() {
     has("node", "socket.setKeepAlive(true, 300 * 1000, 20 * 1000, 4);");
     has("grpc", "#     Time: 300 * time.Second, Timeout: 20 * time.Second, PermitWithoutStream: true})");
     has("grpc", "#     .permitKeepAliveTime(150000, MILLISECONDS).permitKeepAliveWithoutCalls(true)");
+    // Without it the client closes a connection that is idle for a minute, and sends no PING before.
+    has("grpc", "#     PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan }");
+    has("grpc", "#     options.Limits.KeepAliveTimeout = TimeSpan.FromSeconds(600)");
     has("postgresql", "tcp_keepalives_idle = 300");
     has("sysctl", "net.ipv4.tcp_keepalive_time = 300");
     has("mysql", "net.ipv4.tcp_keepalive_intvl = 20");
