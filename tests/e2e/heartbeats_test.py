@@ -1,13 +1,13 @@
 """Heartbeats of real programs keep their connections `app_protected`; pools under steady load stay `exposed`, however regular it is."""
 
-import json
 import pathlib
 import sys
 import unittest
 
+import grpc_test
 import lab
 import programs_test as programs
-import yaml
+import proxies
 
 # Scaled: a limit of 20 s for heartbeats every 2 s.
 LIMIT = ("--idle-timeout", "20s")
@@ -34,7 +34,7 @@ def rabbitmq(test, home):
     return server
 
 
-class HeartbeatTest(lab.Lab):
+class HeartbeatTest(grpc_test.Grpc):
     def test_heartbeats_protect_and_pools_do_not(self):
         heartbeats = [self.grpc(), self.amqp(), self.mqtt(), self.ssh(), self.websocket()]
         pools = [self.redis_pool(), self.postgresql_pool(), self.http_pool(), self.grpc_calls()]
@@ -59,23 +59,16 @@ class HeartbeatTest(lab.Lab):
 
     def grpc(self):
         """Uses the output of `remedy grpc`."""
-        printed = lab.remedy("grpc", "--idle", "2s", "--interval", "2s", *LIMIT)
-        return self.grpc_pair(yaml.safe_load(printed), programs.GRPC_SERVER, programs.GRPC_CLIENT)
-
-    def grpc_pair(self, options, server_source, client_source):
-        arguments = self.dir / "channel.json"
-        arguments.write_text(json.dumps(options))
-        port = 9001 if client_source is programs.GRPC_CLIENT else 9002
-        with_port = lambda source: source.replace("9001", str(port))
-        server = self.start(lab.BACKEND, sys.executable, "-c", with_port(server_source), arguments)
-        self.wait_for_port(lab.BACKEND, port, server)
-        client = self.start(lab.CLIENT, sys.executable, "-c", with_port(client_source), arguments, lab.BACKEND_IP)
-        self.wait_until(lambda: "answered" in client.log.read_text(), "gRPC to be answered")
-        return port
+        arguments = grpc_test.arguments_of(grpc_test.remedy("2s"))
+        self.server(arguments, 9001)
+        self.client(arguments, 9001)
+        return 9001
 
     def grpc_calls(self):
         """A call every second, and no keepalive."""
-        return self.grpc_pair({"client": {}, "server": {}}, programs.GRPC_SERVER, GRPC_CALLS)
+        self.server(grpc_test.WITHOUT, 9002)
+        self.client(grpc_test.WITHOUT, 9002, 1)
+        return 9002
 
     def amqp(self):
         rabbitmq(self, self.dir / "rabbitmq")
@@ -121,13 +114,7 @@ class HeartbeatTest(lab.Lab):
         return 6379
 
     def http_pool(self):
-        config = self.dir / "nginx.conf"
-        config.write_text(
-            f"daemon off; pid {self.dir}/nginx.pid; error_log stderr; user root; events {{}}\n"
-            f"http {{ access_log off; client_body_temp_path {self.dir}; proxy_temp_path {self.dir}; fastcgi_temp_path {self.dir};\n"
-            f"uwsgi_temp_path {self.dir}; scgi_temp_path {self.dir}; server {{ listen 8080; location / {{ return 204; }} }} }}\n"
-        )
-        server = self.start(lab.BACKEND, "nginx", "-c", config, "-p", self.dir)
+        server = self.start(lab.BACKEND, *proxies.nginx(self.dir, "listen 8080; location / { return 204; }"))
         self.wait_for_port(lab.BACKEND, 8080, server)
         self.poll(8080, "GET /health HTTP/1.1\r\nHost: lab\r\n\r\n", "HEAD / HTTP/1.1\r\nHost: lab\r\n\r\n")
         return 8080
@@ -154,9 +141,6 @@ class HeartbeatTest(lab.Lab):
         return 5432
 
 
-GRPC_CALLS = programs.GRPC_CLIENT.replace(
-    "time.sleep(600)", 'while True:\n    time.sleep(1)\n    channel.unary_unary("/lab/Echo")(b"hello")'
-)
 AMQP_CLIENT = """
 import pika, sys
 connection = pika.BlockingConnection(pika.ConnectionParameters(sys.argv[1], heartbeat=4))

@@ -3,24 +3,14 @@
 import unittest
 
 import lab
+import proxies
 from remedied import FLAGS, RemedyTest, yaml_of
-
-HTTP = "GET / HTTP/1.1\r\nHost: lab\r\n\r\n"
 
 
 class IngressTest(RemedyTest):
     def setUp(self):
         super().setUp()
         self.serve(lab.BACKEND, 9000, "hold")
-
-    def proxy(self, *command, port=8080):
-        """A proxy on the gateway, and a request through it that the backend never answers."""
-        process = self.start(lab.GATEWAY, *command)
-        self.wait_for_port(lab.GATEWAY, port, process)
-        self.dial(lab.CLIENT, lab.GATEWAY_FRONT, port, say=HTTP, until="connected")
-        to_backend = ("ss", "-Htn", "state", "established", "dport = :9000")
-        self.wait_until(lambda: self.run_in(lab.GATEWAY, *to_backend), "the proxy to reach the backend")
-        return process
 
     def haproxy(self, defaults="", frontend="", backend=""):
         config = self.dir / "haproxy.cfg"
@@ -39,7 +29,7 @@ backend pods
     server pod {lab.BACKEND_IP}:9000
 {backend}
 """)
-        return self.proxy("haproxy", "-db", "-f", config)
+        return proxies.start(self, "haproxy", "-db", "-f", config)
 
     def test_both_haproxy_ingress_controllers(self):
         process = self.haproxy()
@@ -59,23 +49,8 @@ backend pods
             lab.stop(process)
 
     def nginx(self, listen, http="", server="", port=8080):
-        config = self.dir / "nginx.conf"
-        config.write_text(f"""
-            daemon off; pid {self.dir}/nginx.pid; error_log stderr; user root;
-            events {{}}
-            http {{
-                access_log off;
-                client_body_temp_path {self.dir}; proxy_temp_path {self.dir};
-                fastcgi_temp_path {self.dir}; uwsgi_temp_path {self.dir}; scgi_temp_path {self.dir};
-                {http}
-                server {{
-                    {listen}
-                    {server}
-                    location / {{ proxy_pass http://{lab.BACKEND_IP}:9000; }}
-                }}
-            }}
-            """)
-        return self.proxy("nginx", "-c", config, "-p", self.dir, port=port)
+        to_backend = f"location / {{ proxy_pass http://{lab.BACKEND_IP}:9000; }}"
+        return proxies.start(self, *proxies.nginx(self.dir, f"{listen} {server} {to_backend}", http), port=port)
 
     def test_ingress_nginx(self):
         """nginx takes the system's times for these connections, as the remedy's caveat says."""

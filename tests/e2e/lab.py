@@ -55,7 +55,10 @@ class Lab(unittest.TestCase):
         return process
 
     def run_in(self, host, *command, **options):
-        return subprocess.run(inside(host, command), check=True, capture_output=True, text=True, **options).stdout
+        ran = subprocess.run(inside(host, command), check=False, capture_output=True, text=True, **options)
+        if ran.returncode:
+            raise AssertionError(f"{command} ended with {ran.returncode}: {ran.stdout}{ran.stderr}")
+        return ran.stdout
 
     def peer(self, host, *arguments):
         """Runs this file as a simple program without keepalive, see the end of the file."""

@@ -1,33 +1,23 @@
 """Real servers and programs: their connections are flagged with default settings and protected with the output of `remedy`, used as printed."""
 
-import importlib.util
-import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import unittest
 
 import lab
+import proxies
 import yaml
 
 IDLE = 300
 FLAGS = ("--idle", f"{IDLE}s", "--interval", "20s", "--probes", "4")
 POSTGRES = next(iter(sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))), pathlib.Path("/usr/bin"))
-HTTP = "GET / HTTP/1.1\r\nHost: lab\r\n\r\n"
 
 
 class ServerTest(lab.Lab):
-    def proxy(self, *command):
-        """A proxy on the gateway with port 8080, and a request through it that the backend never answers."""
-        process = self.start(lab.GATEWAY, *command)
-        self.wait_for_port(lab.GATEWAY, 8080, process)
-        self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8080, say=HTTP, until="connected")
-        return process
-
     def both_sides(self):
         found = self.audit(lab.GATEWAY)
         sides = {side: [c for c in found if c["direction"] == side] for side in ("inbound", "outbound")}
@@ -35,27 +25,13 @@ class ServerTest(lab.Lab):
         return sides
 
     def nginx_config(self, listen):
-        config = self.dir / "nginx.conf"
-        config.write_text(f"""
-            daemon off; pid {self.dir}/nginx.pid; error_log stderr; user root;
-            events {{}}
-            http {{
-                access_log off;
-                client_body_temp_path {self.dir}; proxy_temp_path {self.dir};
-                fastcgi_temp_path {self.dir}; uwsgi_temp_path {self.dir}; scgi_temp_path {self.dir};
-                server {{
-                    {listen}
-                    location / {{ proxy_pass http://{lab.BACKEND_IP}:9000; }}
-                }}
-            }}
-            """)
-        return ("nginx", "-c", config, "-p", self.dir)
+        return proxies.nginx(self.dir, f"{listen} location / {{ proxy_pass http://{lab.BACKEND_IP}:9000; }}")
 
     def test_nginx(self):
         """The printed line replaces the one that is there; a reload is enough."""
         self.serve(lab.BACKEND, 9000, "hold")
         before = "listen 8080;"
-        process = self.proxy(*self.nginx_config(before))
+        process = proxies.start(self, *self.nginx_config(before))
         sides = self.both_sides()
         self.assert_flagged(sides["inbound"] + sides["outbound"], "off")
         self.assertTrue(all("nginx" in c["remedies"] for c in sides["inbound"] + sides["outbound"]), sides)
@@ -80,12 +56,12 @@ class ServerTest(lab.Lab):
         """Both sides of new requests, once the proxy has its new configuration: the kernel passes it on to accepted sockets."""
 
         def changed():
-            self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8080, say=HTTP, until="connected")
+            self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8080, say=proxies.HTTP, until="connected")
             return any(c["keepalive"] == "on" and c["cookie"] not in old for c in self.audit(lab.GATEWAY))
 
         self.wait_until(changed, "the proxy to reload")
         old = old | {c["cookie"] for c in self.audit(lab.GATEWAY)}
-        self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8080, say=HTTP, until="connected")
+        self.dial(lab.CLIENT, lab.GATEWAY_FRONT, 8080, say=proxies.HTTP, until="connected")
         new = lambda: [c for c in self.audit(lab.GATEWAY) if c["cookie"] not in old]
         self.wait_until(lambda: {c["direction"] for c in new()} == {"inbound", "outbound"}, "both sides of a request")
         return {side: [c for c in new() if c["direction"] == side] for side in ("inbound", "outbound")}
@@ -109,7 +85,7 @@ listen gateway
     server backend {lab.BACKEND_IP}:9000
 {options}
 """)
-        return self.proxy("haproxy", "-db", "-f", config)
+        return proxies.start(self, "haproxy", "-db", "-f", config)
 
     def test_haproxy(self):
         self.serve(lab.BACKEND, 9000, "hold")
@@ -313,45 +289,6 @@ class ProgramTest(lab.Lab):
         dial = f". {exports}; exec {sys.executable} {lab.__file__} dial {lab.BACKEND_IP} 9000 hello"
         self.run_program("sh", "-c", dial)
         self.assert_on(IDLE)
-
-    @unittest.skipUnless(importlib.util.find_spec("grpc"), "grpcio is not installed")
-    def test_grpc_pings_show_as_traffic_and_not_as_a_timer(self):
-        arguments = self.dir / "channel.json"
-        for printed, least, most in (({"client": {}, "server": {}}, 7, 60), (self.pings(), 0, 6)):
-            arguments.write_text(json.dumps(printed))
-            server = self.start(lab.BACKEND, sys.executable, "-c", GRPC_SERVER, arguments)
-            self.wait_for_port(lab.BACKEND, 9001, server)
-            client = self.start(lab.CLIENT, sys.executable, "-c", GRPC_CLIENT, arguments, lab.BACKEND_IP)
-            self.wait_until(lambda: "answered" in client.log.read_text(), "gRPC to be answered")
-            time.sleep(8)
-            for connection in self.connections(lab.CLIENT, endpoint=f"{lab.BACKEND_IP}:9001"):
-                self.assertEqual(connection["keepalive"], "off", connection)
-                self.assertTrue(least <= connection["data_idle_seconds"] <= most, connection)
-            lab.stop(client)
-            lab.stop(server)
-
-    def pings(self):
-        return yaml.safe_load(lab.remedy("grpc", "--idle", "2s", "--interval", "2s", "--idle-timeout", "20s"))
-
-
-GRPC_SERVER = """
-import grpc, json, sys
-from concurrent.futures import ThreadPoolExecutor
-options = list(json.load(open(sys.argv[1]))["server"].items())
-server = grpc.server(ThreadPoolExecutor(1), options=options)
-handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
-server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("lab", {"Echo": handler}),))
-server.add_insecure_port("0.0.0.0:9001")
-server.start()
-server.wait_for_termination()
-"""
-GRPC_CLIENT = """
-import grpc, json, sys, time
-options = list(json.load(open(sys.argv[1]))["client"].items())
-channel = grpc.insecure_channel(sys.argv[2] + ":9001", options=options)
-print("answered" if channel.unary_unary("/lab/Echo")(b"hello") == b"hello" else "no", flush=True)
-time.sleep(600)
-"""
 
 
 def as_postgres(program, *arguments):

@@ -17,12 +17,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 
 import expressions
 import runbook
 from scene import Scene
-from servers import Prometheus, Receiver, Server, alertmanager, free_port, wait_for
+from servers import Prometheus, Receiver, Server, alertmanager, free_port, stage, wait_for
 
 ALERT = "TCPKeepaliveMissingOnIdleConnections"
 NODE = "node-one"
@@ -202,10 +201,7 @@ def took_effect(shell, line):
 
 def main():
     binary = str(pathlib.Path(sys.argv[1]).resolve())
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="keepalive-auditor-proof-"))
-    directory.chmod(0o755)
-    ending = []
-    try:
+    with stage() as (directory, ending):
         scene = Scene(directory / "log")
         ending.append(scene)
         receiver = Receiver()
@@ -239,14 +235,6 @@ def main():
         shell = Shell(directory, binary, settings)
         for case in cases:
             follow(case, receiver, shell)
-    except BaseException:
-        for log in directory.glob("*.log"):
-            print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
-        raise
-    finally:
-        for thing in reversed(ending):
-            thing.end()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

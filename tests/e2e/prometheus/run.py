@@ -11,13 +11,12 @@ Needs root, iproute2, Debian's prometheus and prometheus-alertmanager, and PyYAM
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 
 import expressions
 import runbook
 from scene import Scene
-from servers import Prometheus, Receiver, agent, alertmanager, get, wait_for
+from servers import Prometheus, Receiver, agent, alertmanager, get, stage, wait_for
 
 VERDICTS = {"local", "blackholed", "undetermined", "protected", "peer_protected", "young", "overdue", "exposed"}
 MAY_BE_EMPTY = {
@@ -185,9 +184,7 @@ def ask_everything(prometheus, started):
 def main():
     binary = str(pathlib.Path(sys.argv[1]).resolve())
     started = time.time()
-    ending = []
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="keepalive-auditor-e2e-"))
-    try:
+    with stage() as (directory, ending):
         scene = Scene(directory / "log")
         ending.append(scene)
         receiver = Receiver()
@@ -220,14 +217,6 @@ def main():
             wait_for(f"{name} arrives at the receiver", lambda n=name: receiver.find("firing", alertname=n))
             print("ok:", name)
         ask_everything(prometheus, started)
-    except BaseException:
-        for log in directory.glob("*.log"):
-            print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
-        raise
-    finally:
-        for thing in reversed(ending):
-            thing.end()
-        subprocess.run(["rm", "-rf", str(directory)], check=False)
 
 
 if __name__ == "__main__":

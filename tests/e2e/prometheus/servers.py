@@ -6,8 +6,11 @@ import json
 import pathlib
 import random
 import re
+import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -26,6 +29,23 @@ FASTER = [
     (r"\[30m\]", "[60s]"),
     (r"\[10m\]", "[10s]"),
 ]
+
+
+@contextlib.contextmanager
+def stage():
+    """A directory, and the list of what ends with the test, the last one first. If the test fails, the logs in the directory are printed."""
+    directory, ending = pathlib.Path(tempfile.mkdtemp(prefix="keepalive-auditor-e2e-")), []
+    directory.chmod(0o755)
+    try:
+        yield directory, ending
+    except BaseException:
+        for log in directory.glob("*.log"):
+            print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
+        raise
+    finally:
+        for thing in reversed(ending):
+            thing.end()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def free_port():
