@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Renders the chart and the kustomizations as their users do, and checks the results.
 
-Each render equals its golden file (--update writes them), every object validates strictly against the schemas of every
-Kubernetes release from 1.27 on, the chart passes Helm's linter, and its schema rejects wrong values.
+Each render equals its golden file (--update writes them). Every object validates strictly against the schemas of every
+Kubernetes release from 1.27 on. The chart passes Helm's linter, and its schema rejects wrong values.
 Needs kubectl, and helm-python-sdk and kubernetes-validate of the Python index.
 """
 

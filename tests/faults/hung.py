@@ -111,7 +111,7 @@ def overdue(found):
 
 
 def agent_goes_on(binary, flags, reason):
-    """It finds both ends of the overdue connection, is healthy, counts the reason, and ends when told to."""
+    """It finds both ends of the overdue connection, is healthy, counts the reason, and ends on a signal."""
     agent = Agent(binary, *flags)
     try:
         seen = lambda found: overdue(found) == 2 and (reason is None or reason in faults.reasons(found))

@@ -23,7 +23,7 @@ const OF_EACH: usize = 2;
 /// Between two sweeps.
 const INTERVAL: f64 = 0.25;
 
-/// An agent that sees one host, and is told a wrong limit.
+/// An agent that sees one host, and is configured with a wrong limit.
 fn agent(port: u16, folder: &str, limit: &str) -> Agent {
     let rules = ["--long-lived", "1s", "--interval", "250ms", "--idle-timeout", limit, "--netns-dir", folder];
     Agent::start_on(port, &rules)

@@ -63,13 +63,12 @@ impl fmt::Display for OwnerIssue {
                  alone: mount the host's /sys/fs/cgroup read-only and point --cgroup-root at it"
             }
             Self::NoCgroup2 => {
-                "this host has no cgroup v2: containers of one pod are told apart only where /proc/PID/fd of their \
-                 processes can be read (host PID namespace, CAP_SYS_PTRACE)"
+                "this host has no cgroup v2: containers of one pod can be distinguished only where /proc/PID/fd of \
+                 their processes can be read (host PID namespace, CAP_SYS_PTRACE)"
             }
             Self::CgroupIds => {
-                "this kernel is a 32-bit one, whose cgroup ids do not name directories: containers of one pod are \
-                 told apart only \
-                 where /proc/PID/fd of their processes can be read"
+                "this kernel is a 32-bit one, whose cgroup ids do not name directories: containers of one pod can be \
+                 distinguished only where /proc/PID/fd of their processes can be read"
             }
             Self::FdTables => {
                 "the file descriptors of some processes cannot be read, so their sockets are named by their network \
