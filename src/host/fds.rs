@@ -39,7 +39,7 @@ pub struct Unread {
     pub refused: u64,
     /// Processes whose descriptors could not be read for another reason. 1 if procfs itself could not be listed.
     pub failed: u64,
-    /// The first error.
+    /// The first failure, or the first refusal if nothing failed.
     pub error: Option<io::Error>,
 }
 
@@ -56,7 +56,13 @@ impl Unread {
             // the process is gone
             ErrorKind::NotFound => return,
             _ if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return,
-            _ => self.failed += 1,
+            _ => {
+                self.failed += 1;
+                if self.failed == 1 {
+                    self.error = Some(error);
+                }
+                return;
+            }
         }
         self.error.get_or_insert(error);
     }
@@ -232,7 +238,8 @@ mod tests {
             unread.count(errno.into());
         }
         assert_eq!((unread.refused, unread.failed), (2, 1));
-        assert_eq!(unread.error.and_then(|error| error.raw_os_error()), Some(Errno::ACCESS.raw_os_error()));
+        let reported = unread.error.and_then(|error| error.raw_os_error());
+        assert_eq!(reported, Some(Errno::MFILE.raw_os_error()), "a refusal is not the reason of a failure");
     }
 
     #[test]
