@@ -7,8 +7,11 @@ const MAX_SUGGESTED: usize = 3;
 
 /// The known words that are nearest to `word`: those with the fewest letters that differ, and those that begin with it.
 ///
-/// A third of the letters may differ, and one always.
+/// A third of the letters may differ, and one always. No word is near to an empty one.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    if word.is_empty() {
+        return Vec::new();
+    }
     let word = word.to_lowercase();
     let most = (word.chars().count() / 3).max(1);
     let mut near: Vec<(usize, &str)> = known
@@ -100,6 +103,7 @@ mod tests {
         let known = ["haproxy", "nginx", "pod-sysctl"];
         assert_eq!(nearest("haprox", known), ["haproxy"]);
         assert_eq!(nearest("NGNIX", known), ["nginx"]);
+        assert_eq!(nearest("", ["c", "go"]), [""; 0]);
         assert_eq!(nearest("pdo", ["namespace", "pod"]), ["pod"]);
         assert_eq!(nearest("aws-nbl", ["aws-alb", "aws-nlb"]), ["aws-nlb"]);
         assert_eq!(nearest("web", ["web-7d4b9c6f5-x2k8p"]), ["web-7d4b9c6f5-x2k8p"]);

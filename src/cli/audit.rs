@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, ValueEnum};
 
 use super::duration::duration;
@@ -42,19 +43,43 @@ pub struct AuditArgs {
     pub filter: Vec<String>,
 
     /// Select one network namespace: a name in --netns-dir, or a path
-    #[arg(long, value_name = "NAME|PATH", env = "KEEPALIVE_AUDITOR_NETNS", help_heading = "Selection")]
+    #[arg(
+        long,
+        value_name = "NAME|PATH",
+        env = "KEEPALIVE_AUDITOR_NETNS",
+        value_parser = NonEmpty::new(),
+        help_heading = "Selection"
+    )]
     pub netns: Option<String>,
     /// Select the network namespace of a process
     #[arg(long, value_name = "PID", env = "KEEPALIVE_AUDITOR_PID", help_heading = "Selection")]
     pub pid: Option<u32>,
     /// Select pods by their Kubernetes namespace
-    #[arg(long, value_name = "GLOB", env = "KEEPALIVE_AUDITOR_NAMESPACE", help_heading = "Selection")]
+    #[arg(
+        long,
+        value_name = "GLOB",
+        env = "KEEPALIVE_AUDITOR_NAMESPACE",
+        value_parser = NonEmpty::new(),
+        help_heading = "Selection"
+    )]
     pub namespace: Option<String>,
     /// Select pods by their name
-    #[arg(long, value_name = "GLOB", env = "KEEPALIVE_AUDITOR_POD", help_heading = "Selection")]
+    #[arg(
+        long,
+        value_name = "GLOB",
+        env = "KEEPALIVE_AUDITOR_POD",
+        value_parser = NonEmpty::new(),
+        help_heading = "Selection"
+    )]
     pub pod: Option<String>,
     /// Select owners by name: a pod, unit, container or namespace
-    #[arg(long, value_name = "GLOB", env = "KEEPALIVE_AUDITOR_OWNER", help_heading = "Selection")]
+    #[arg(
+        long,
+        value_name = "GLOB",
+        env = "KEEPALIVE_AUDITOR_OWNER",
+        value_parser = NonEmpty::new(),
+        help_heading = "Selection"
+    )]
     pub owner: Option<String>,
 
     /// Show every connection, not only flagged ones
