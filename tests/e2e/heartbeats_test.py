@@ -1,5 +1,6 @@
 """Heartbeats of real programs keep their connections `app_protected`; pools under steady load stay `exposed`, however regular it is."""
 
+import json
 import pathlib
 import sys
 import unittest
@@ -44,15 +45,27 @@ class HeartbeatTest(grpc_test.Grpc):
         once = self.audit(lab.CLIENT, *LIMIT)
         self.assertNotIn("app_protected", {c["verdict"] for c in once}, "one sweep shows no heartbeat")
 
-        watched = self.audit(lab.CLIENT, *LIMIT, "--for", "60s")
-        verdicts = {}
-        for connection in watched:
-            port = int(connection["endpoint"].rsplit(":", 1)[1])
-            verdicts.setdefault(port, []).append((connection["verdict"], connection["why"]))
+        recording = self.dir / "heartbeats.jsonl"
+        verdicts = by_port(self.audit(lab.CLIENT, *LIMIT, "--for", "60s", "--record", recording))
         for port in heartbeats:
             self.assertEqual([verdict for verdict, _ in verdicts[port]], ["app_protected"], verdicts[port])
         for port in pools:
             self.assertEqual({verdict for verdict, _ in verdicts[port]}, {"exposed"}, verdicts[port])
+
+        self.the_middlebox_decides_what_a_ping_is_worth(recording, heartbeats, pools)
+
+    def the_middlebox_decides_what_a_ping_is_worth(self, recording, heartbeats, pools):
+        """The same traffic through other middleboxes: only one that reads HTTP/2 itself makes a difference, and only to gRPC."""
+        replayed = ("audit", "--all", "--format", "json", "--replay", recording, "--owner", lab.name(lab.CLIENT))
+        grpc = heartbeats[0]
+        for profile, of_grpc in (("aws-nlb", "app_protected"), ("nginx-stream", "app_protected"), ("aws-alb", "overdue")):
+            text = lab.auditor(*replayed, "--profile", profile, *LIMIT, *self.scope(lab.CLIENT)[2:])
+            verdicts = by_port(json.loads(text)["connections"])
+            self.assertEqual([verdict for verdict, _ in verdicts[grpc]], [of_grpc], (profile, verdicts[grpc]))
+            for port in heartbeats[1:]:
+                self.assertEqual([verdict for verdict, _ in verdicts[port]], ["app_protected"], (profile, verdicts[port]))
+            for port in pools:
+                self.assertEqual({verdict for verdict, _ in verdicts[port]}, {"exposed"}, (profile, verdicts[port]))
 
     def established(self, port):
         return self.run_in(lab.CLIENT, "ss", "-Htn", "state", "established", f"dport = :{port}")
@@ -139,6 +152,15 @@ class HeartbeatTest(grpc_test.Grpc):
         pgbench = programs.as_postgres("pgbench", *where, "-n", "-f", script, "-c", "2", "-R", "2", "-T", "600")
         self.start(lab.CLIENT, *pgbench)
         return 5432
+
+
+def by_port(connections):
+    """The verdict of each connection and its reason, by the port of the server."""
+    verdicts = {}
+    for connection in connections:
+        port = int(connection["endpoint"].rsplit(":", 1)[1])
+        verdicts.setdefault(port, []).append((connection["verdict"], connection["why"]))
+    return verdicts
 
 
 AMQP_CLIENT = """
