@@ -2,6 +2,7 @@
 
 import panels as p
 from queries import (
+    CLUSTER,
     DROPPED,
     EXPOSED,
     FLAGGED,
@@ -11,6 +12,7 @@ from queries import (
     NOT_LOCAL,
     OWNERS,
     POD,
+    PODS,
     alerts_annotation,
     cluster_variables,
     link,
@@ -28,18 +30,21 @@ def pod():
     def gauge(*matchers, metric="keepalive_auditor_connections"):
         return of_workload(metric, 'container=~"$container"', *matchers)
 
-    def of_pod(metric):
-        return f'({metric}{{cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"}} and on (cluster, namespace, pod) {OWNERS})'
+    def of_chosen(vector):
+        return f"{vector} and on (cluster, namespace, pod) {OWNERS}"
 
-    def rate(name):
-        counter = f'{name}{{cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"}}'
-        return f"sum by (namespace, pod) (rate({counter}[$__rate_interval]) and on (cluster, namespace, pod) {OWNERS}) > 0"
+    def rate(title, description, name):
+        """A panel with the rate of a counter of each pod."""
+        chosen = of_chosen(f"rate(keepalive_auditor_pod_tcp_{name}_total{{{PODS}}}[$__rate_interval])")
+        targets = [p.target(f"sum by (namespace, pod) ({chosen}) > 0", "{{namespace}}/{{pod}}")]
+        return p.timeseries(title, description, targets, "cps", width=12, empty=NO_EVENT)
 
     endpoints = gauge(metric="keepalive_auditor_flagged_connections")
     idle_time = gauge(metric="keepalive_auditor_flagged_wire_idle_seconds_max")
-    keepalive_time = of_pod("keepalive_auditor_pod_tcp_keepalive_time_seconds")
+    keepalive_time = f"({of_chosen(f'keepalive_auditor_pod_tcp_keepalive_time_seconds{{{PODS}}}')})"
+    ended = of_chosen(f"increase(keepalive_auditor_flagged_connections_ended_total{{{PODS}}}[$__rate_interval])")
     # The paths of the pods' flagged connections; where nothing is flagged, every path.
-    of_paths = f'keepalive_auditor_idle_timeout_seconds{{cluster=~"$cluster"}}'
+    of_paths = f"keepalive_auditor_idle_timeout_seconds{{{CLUSTER}}}"
     limit = f"({of_paths} and on (cluster, path) {endpoints} or {of_paths})"
     variables = cluster_variables() + [
         namespace_variable(),
@@ -54,7 +59,7 @@ def pod():
         p.query_variable(
             "container",
             "Container",
-            'label_values(keepalive_auditor_connections{cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"}, container)',
+            'label_values(keepalive_auditor_connections{%s}, container)' % PODS,
         ),
     ]
 
@@ -158,13 +163,7 @@ def pod():
                 p.timeseries(
                     "Flagged connections that ended",
                     "reset: by an RST of the path or the peer. timed_out: nothing answered. closed: by a program. unknown: nothing proves how; --watch-ends makes it exact.",
-                    [
-                        p.target(
-                            'sum by (outcome) (increase(%s{cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"}[$__rate_interval]) and on (cluster, namespace, pod) %s) > 0'
-                            % ("keepalive_auditor_flagged_connections_ended_total", OWNERS),
-                            "{{outcome}}",
-                        )
-                    ],
+                    [p.target(f"sum by (outcome) ({ended}) > 0", "{{outcome}}")],
                     width=12,
                     height=6,
                     empty=NO_EVENT,
@@ -207,41 +206,32 @@ def pod():
                     "The longest idle time of a flagged connection, and the idle timeout of each path.",
                     [
                         p.target(f"max by (container, direction) ({idle_time})", "{{container}} {{direction}}"),
-                        p.target('max by (path) (keepalive_auditor_idle_timeout_seconds{cluster=~"$cluster"})', "limit of {{path}}"),
+                        p.target(f"max by (path) (keepalive_auditor_idle_timeout_seconds{{{CLUSTER}}})", "limit of {{path}}"),
                     ],
                     "s",
                     width=12,
                 )
             ),
             p.linked(
-                p.timeseries(
+                rate(
                     "Resets of established connections",
                     "From the pod's own counters. A burst after connections were overdue is the incident.",
-                    [p.target(rate("keepalive_auditor_pod_tcp_established_resets_total"), "{{namespace}}/{{pod}}")],
-                    "cps",
-                    width=12,
-                    empty=NO_EVENT,
+                    "established_resets",
                 ),
                 to_runbook("TCPResetsAfterSilence"),
             ),
             p.linked(
-                p.timeseries(
+                rate(
                     "Connections given up",
                     "Connections that the kernel closed because segments or keepalive probes found no answer.",
-                    [p.target(rate("keepalive_auditor_pod_tcp_abort_on_timeout_total"), "{{namespace}}/{{pod}}")],
-                    "cps",
-                    width=12,
-                    empty=NO_EVENT,
+                    "abort_on_timeout",
                 ),
                 to_runbook("TCPConnectionsBlackholed"),
             ),
-            p.timeseries(
+            rate(
                 "Keepalive probes sent",
                 "Probes that the pod's own keepalive timers sent. They appear after a remedy.",
-                [p.target(rate("keepalive_auditor_pod_tcp_keepalive_probes_total"), "{{namespace}}/{{pod}}")],
-                "cps",
-                width=12,
-                empty=NO_EVENT,
+                "keepalive_probes",
             ),
         ],
         [link("Fleet", FLEET)],

@@ -20,6 +20,7 @@ DROPPED, NOT_LOCAL = verdicts("blackholed", "unanswered", "overdue"), 'verdict!=
 JUDGED = verdicts(*FLAGGED_VERDICTS, *PROTECTED_VERDICTS)
 CLUSTER, NODE = 'cluster=~"$cluster"', 'cluster=~"$cluster", node=~"$node"'
 WORKLOAD = 'cluster=~"$cluster", namespace=~"$namespace", workload=~"$workload"'
+PODS = 'cluster=~"$cluster", namespace=~"$namespace", pod=~"$pod"'
 OWNERS = f"namespace_workload_pod:keepalive_auditor_owner:relabel{{{WORKLOAD}}}"
 NO_EVENT = "No such event"
 RUNBOOK = "https://github.com/keepalive-auditor/keepalive-auditor/blob/main/docs/runbook.md"

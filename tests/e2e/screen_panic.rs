@@ -1,5 +1,5 @@
 //! Takes the terminal as `audit --watch` does. After one byte it panics, in `main` or in a `thread`: for
-//! `watch_test.py`.
+//! `watch_exits_test.py`.
 
 use std::io::Read as _;
 
