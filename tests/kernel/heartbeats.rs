@@ -1,5 +1,7 @@
-//! Heartbeats of an application, as small and regular as HTTP/2 PING frames, next to a pool with the same period.
+//! Heartbeats of an application, as small and regular as HTTP/2 PING frames, next to a pool with the same period. What
+//! PING frames are worth depends on the middlebox.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -7,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::hosts::{Case, Hosts, LATE, RULES, agent};
+use crate::hosts::{Case, Hosts, LATE, LIMIT, RULES, agent, exchange_all};
+use crate::support::binary::Agent;
 use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::recording::Recording;
@@ -100,5 +103,48 @@ kernel_test!(heartbeats_protect_while_they_come_and_a_regular_pool_is_exposed, |
         record_until_expected(&agent, timelines, || ());
         check_all(&*timelines, &mut checks, start);
     }
+    checks.finish();
+});
+
+kernel_test!(http2_pings_do_not_protect_where_a_middlebox_reads_http2, || {
+    let hosts = Hosts::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.yaml");
+    let path =
+        "paths:\n  - {name: gateway, idle_timeout: 4s, reads_http2: true}\nlocal_scope: namespace\nlong_lived: 1s\n";
+    fs::write(&file, path).expect("a file");
+    let mut pings = hosts.four(Keepalive::Off, Keepalive::Off);
+    let websockets = hosts.four(Keepalive::Off, Keepalive::Off);
+    let _beats = Exchanges::start(&pings, 17, 17);
+    let _pings = Exchanges::start(&websockets, 6, 2);
+    let timeline = |verdict| move |case: &Case| SocketTimeline::new(&case.name, &case.near, "off", verdict);
+    let never = &["app_protected", "blackholed", "unanswered"];
+    let mut of_pings: Vec<_> = pings.iter().map(timeline("overdue")).map(|timeline| timeline.never(never)).collect();
+    let mut of_websockets: Vec<_> = websockets.iter().map(timeline("app_protected")).collect();
+
+    let start = Instant::now();
+    let agent = Agent::start(&["--config", file.to_str().expect("a path in UTF-8"), "--interval", "250ms"]);
+    let mut checks = Checks::default();
+    record_until_expected(&agent, &mut of_pings, || ());
+    check_all(&of_pings, &mut checks, start);
+    checks.that(start.elapsed() >= LIMIT, || format!("overdue after {:?}", start.elapsed()));
+    for timeline in &of_pings {
+        let row = timeline.last().expect("a row");
+        checks.equal("reads_http2", row.reads_http2, true);
+        checks.equal("refreshed_by", &*row.refreshed_by, "payload");
+        checks.that(row.why.contains("nothing but HTTP/2 PING frames"), || row.why.clone());
+        checks.that(row.request_idle_seconds >= Some(4.0), || format!("{row:?}"));
+        checks.that(row.request_idle_seconds > row.data_idle_seconds, || format!("{row:?}"));
+    }
+    record_until_expected(&agent, &mut of_websockets, || ());
+    check_all(&of_websockets, &mut checks, start);
+
+    // a call, among PINGs that go on
+    exchange_all(&mut pings);
+    expect_all(&mut of_pings, "off", "exposed");
+    record_until_expected(&agent, &mut of_pings, || ());
+    expect_all(&mut of_pings, "off", "overdue");
+    record_until_expected(&agent, &mut of_pings, || ());
+    check_all(&of_pings, &mut checks, start);
     checks.finish();
 });

@@ -57,11 +57,14 @@ pub struct Row {
     #[serde(deserialize_with = "present")]
     pub data_idle_seconds: Option<f64>,
     #[serde(deserialize_with = "present")]
+    pub request_idle_seconds: Option<f64>,
+    #[serde(deserialize_with = "present")]
     pub wire_idle_seconds: Option<f64>,
     #[serde(deserialize_with = "present")]
     pub last_heard_seconds: Option<f64>,
     pub unanswered: Unanswered,
     pub refreshed_by: String,
+    pub reads_http2: bool,
     pub age_seconds: f64,
     pub waiting_for_reply: bool,
     pub path: String,
