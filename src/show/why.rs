@@ -111,13 +111,18 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
                 "nothing but HTTP/2 PING frames was sent or received for at least {idle}, and the path ({path}) counts \
                  only payload without these frames and drops the connection after {limit}: {next}"
             )?;
+            // the peer of such a connection is the middlebox itself
+            let limit_span = Millis::from(finding.path.idle_timeout);
+            let since_limit = finding.idle().map(|idle| idle.saturating_sub(limit_span));
+            if let Some(heard) = finding.last_heard.filter(|heard| Some(*heard) < since_limit) {
+                write!(f, "; it answered {} ago all the same, so its limit may be longer", Human(heard))?;
+            }
             return waiting(f, finding);
         }
         write!(
             f,
             "no payload was sent or received for {idle}, and the path ({path}) counts only payload and drops the \
-             connection \
-             after {limit}: {next}"
+             connection after {limit}: {next}"
         )?;
         return waiting(f, finding);
     }

@@ -59,6 +59,16 @@ impl Namespace {
     /// Opens a connection between a local and a remote endpoint.
     pub fn connect(&mut self, kind: Option<Options>, ends: [Endpoint; 2]) {
         let mut connection = Connection::without_keepalive();
+        connection.set_connected();
+        self.add(connection, kind, ends);
+    }
+
+    /// Accepts a connection at a local endpoint from a remote one.
+    pub fn accept(&mut self, kind: Option<Options>, ends: [Endpoint; 2]) {
+        self.add(Connection::without_keepalive(), kind, ends);
+    }
+
+    fn add(&mut self, mut connection: Connection, kind: Option<Options>, ends: [Endpoint; 2]) {
         // a new connection's clocks start now
         connection.set_handshake(self.now);
         if let Some(options) = kind {

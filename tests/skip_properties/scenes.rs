@@ -81,16 +81,15 @@ impl Node {
                     node.connections.push((one, None));
                 }
                 Kind::PingingPair(period) => {
-                    // nobody listens in these namespaces, so each row takes the other end's port for the service's
-                    let [ours, theirs] = [ours, theirs].map(|end| Endpoint::new(end.addr, HTTP2_PORT + number));
+                    let theirs = Endpoint::new(theirs.addr, HTTP2_PORT);
                     let one = node.connect(0, None, [ours, theirs]);
-                    let other = node.connect(1, None, [theirs, ours]);
+                    let other = node.accept(1, None, [theirs, ours]);
                     node.beats.extend([(one, *period), (other, *period)]);
                     node.connections.push((one, Some(other)));
                 }
                 Kind::Pair(near, far) => {
                     let one = node.connect(0, *near, [ours, theirs]);
-                    let other = node.connect(1, *far, [theirs, ours]);
+                    let other = node.accept(1, *far, [theirs, ours]);
                     node.connections.push((one, Some(other)));
                 }
             }
@@ -100,6 +99,11 @@ impl Node {
 
     fn connect(&mut self, namespace: usize, options: Option<Options>, ends: [Endpoint; 2]) -> Place {
         self.namespaces[namespace].connect(options, ends);
+        (namespace, self.namespaces[namespace].open.len() - 1)
+    }
+
+    fn accept(&mut self, namespace: usize, options: Option<Options>, ends: [Endpoint; 2]) -> Place {
+        self.namespaces[namespace].accept(options, ends);
         (namespace, self.namespaces[namespace].open.len() - 1)
     }
 
@@ -155,8 +159,8 @@ fn three_paths() -> Policy {
         ..Path::default()
     };
     let reads_http2 = Path { name: "gateway".to_owned(), reads_http2: true, ..path.clone() };
-    let rule = |ports, path| PathRule { cidrs: Vec::new(), ports: vec![ports], path: Arc::new(path) };
-    let rules = vec![rule(PAYLOAD_PORT..=PAYLOAD_PORT, path), rule(HTTP2_PORT..=HTTP2_PORT + 99, reads_http2)];
+    let rule = |port, path| PathRule { cidrs: Vec::new(), ports: vec![port..=port], path: Arc::new(path) };
+    let rules = vec![rule(PAYLOAD_PORT, path), rule(HTTP2_PORT, reads_http2)];
     Policy { rules, local_scope: LocalScope::Namespace, ..policy() }
 }
 

@@ -140,10 +140,15 @@ impl Connection {
     pub fn open(options: Options) -> Self {
         let mut connection = Self::without_keepalive();
         if options.connected {
-            (connection.segs_in, connection.segs_out, connection.acked) = (1, 2, 1);
+            connection.set_connected();
         }
         connection.turn_on(options);
         connection
+    }
+
+    /// Makes it the end that connected: its SYN was acknowledged.
+    pub fn set_connected(&mut self) {
+        (self.segs_in, self.segs_out, self.acked) = (1, 2, 1);
     }
 
     /// An accepted connection without keepalive.

@@ -39,8 +39,8 @@ pub struct IdleEnd {
     pub on_wire: IdleTime,
     /// Since the last payload; none where no payload ended it.
     pub of_payload: IdleTime,
-    /// Since the last payload that was not an HTTP/2 PING frame; none where no such payload ended it, or where the
-    /// frames hide how long it was.
+    /// Since the last payload that was not an HTTP/2 PING frame, when payload ended it or such a frame was answered.
+    /// None where the frames hide how long it was at most, and nothing was answered.
     pub of_request: IdleTime,
 }
 
@@ -111,9 +111,9 @@ impl TrackedConnection {
         let of_payload = payload.and_then(|_| Some(bounds(self.data_idle(before)?, self.data_idle(now)?)));
         let of_payload = of_payload.unwrap_or_default();
         let of_request = if self.has_pings() || after.has_pings() {
-            // such frames may have come before we watched: of the idle time only a lower bound is known
-            let has_ended = by == EndedBy::Answer && after.request_idle(now).is_some_and(|idle| idle < elapsed);
-            let at_least = self.request_idle(before).filter(|_| has_ended);
+            // An answered PING shows that the middlebox still has the connection. Such frames may have come before we
+            // watched, so of the idle time only a lower bound is known.
+            let at_least = self.request_idle(before).filter(|_| by == EndedBy::Answer);
             at_least.map(|at_least| IdleTime { at_least, at_most: Millis::MAX }).unwrap_or_default()
         } else {
             of_payload
