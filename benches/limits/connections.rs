@@ -1,6 +1,7 @@
 //! The cost of a sweep per connection, compared with a loop that only receives and with `ss -tnoi`. Each round runs
 //! each of them once.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use keepalive_auditor::wire::inet_diag::Request;
@@ -20,7 +21,13 @@ struct Compared {
     raw: Runs,
     ours: Runs,
     ss: Runs,
+    /// Nothing is flagged.
     audit: Runs,
+    /// Two thirds are flagged, and each is a row of the table.
+    listed: Runs,
+    /// The same two without cgroup v2.
+    audit_v1: Runs,
+    listed_v1: Runs,
 }
 
 /// Measures with each of these numbers of connections, in ascending order.
@@ -54,20 +61,33 @@ fn compare(node: &Node) -> Compared {
         ours: Runs::default(),
         ss: Runs::default(),
         audit: Runs::default(),
+        listed: Runs::default(),
+        audit_v1: Runs::default(),
+        listed_v1: Runs::default(),
     };
     for _ in 0..rounds {
         compared.raw.add(raw_cost(near, &[Request::BothFamilies]));
         compared.ours.add(line.sweep().0);
         compared.ss.add(near.enter(|| cost_of(Command::new("ss").arg("-tnoi"))));
-        compared.audit.add(cost_of(&mut audit()));
+        compared.audit.add(cost_of(&mut audit(YOUNG, unified())));
+        compared.listed.add(cost_of(&mut audit(FLAGGED, unified())));
+        compared.audit_v1.add(cost_of(&mut audit(YOUNG, Some(NO_CGROUP2.into()))));
+        compared.listed_v1.add(cost_of(&mut audit(FLAGGED, Some(NO_CGROUP2.into()))));
     }
     compared
 }
 
-/// An audit on a host with cgroup v2.
-fn audit() -> Command {
-    let mut audit = command(&["audit", "--long-lived", "1ms"]);
-    audit.args(unified().map(|tree| ["--cgroup-root".into(), tree.into_os_string()]).into_iter().flatten());
+/// No connection is long-lived, so nothing is flagged.
+const YOUNG: &[&str] = &["--long-lived", "1h"];
+/// Connections are long-lived at once, so that two thirds are flagged.
+const FLAGGED: &[&str] = &["--long-lived", "1ms"];
+/// A folder without a cgroup v2 tree, as on a host with version 1 alone.
+const NO_CGROUP2: &str = "/run";
+
+/// An audit that finds owners in this tree.
+fn audit(arguments: &[&str], cgroup_root: Option<PathBuf>) -> Command {
+    let mut audit = command(&[&["audit"], arguments].concat());
+    audit.args(cgroup_root.map(|tree| ["--cgroup-root".into(), tree.into_os_string()]).into_iter().flatten());
     audit
 }
 
@@ -88,7 +108,10 @@ impl Compared {
             ("raw loop", &self.raw),
             ("sweep, first", &first),
             ("sweep, steady", &self.ours),
-            ("audit, whole process", &self.audit),
+            ("audit, nothing flagged", &self.audit),
+            ("audit, 2/3 in its table", &self.listed),
+            ("audit, no cgroup v2", &self.audit_v1),
+            ("the same, 2/3 in its table", &self.listed_v1),
             ("ss -tnoi, whole process", &self.ss),
         ] {
             let each = runs.median() / nanos(count);
@@ -98,6 +121,24 @@ impl Compared {
         row(&format!("1 sweep of {count} connections, to ss -tnoi"), self.ours.ratio(&self.ss), 0.25, "x");
         row(&format!("1 audit of {count} connections, to the raw loop"), self.audit.ratio(&self.raw), 1.4, "x");
         row(&format!("1 audit of {count} connections, to ss -tnoi"), self.audit.ratio(&self.ss), 0.3, "x");
+        row(
+            &format!("1 audit that lists 2/3 of {count} connections, to ss -tnoi"),
+            self.listed.ratio(&self.ss),
+            0.3,
+            "x",
+        );
+        row(
+            &format!("1 audit of {count} without cgroup v2, to one with it"),
+            self.audit_v1.ratio(&self.audit),
+            1.5,
+            "x",
+        );
+        row(
+            &format!("1 audit that lists 2/3 of {count} without cgroup v2, to one with it"),
+            self.listed_v1.ratio(&self.listed),
+            1.5,
+            "x",
+        );
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
+use crate::agent_line::unified;
 use crate::load::{NETNS, Node};
 use crate::support::binary::{Agent, command};
 use crate::support::metrics::Page;
@@ -40,10 +41,19 @@ pub fn measure(count: usize) {
     row(&format!("4 the agent, {count} connections, page and 1000 of the report read"), paged, limit, "MB");
     drop(agent);
 
-    for more in [&[][..], &["--all", "--format", "jsonl"], &["--all"]] {
+    for more in [&["--all", "--format", "jsonl"][..], &["--all"]] {
         let arguments = [&["audit", "--long-lived", "1ms"], more].concat();
         let peak = peak_of(&arguments);
         row(&format!("4 {}, {count} connections: peak resident", arguments.join(" ")), peak, limit, "MB");
+    }
+    for more in [&[][..], &["--long-lived", "1ms"]] {
+        let tree = unified().map(|tree| tree.display().to_string());
+        let root: Vec<_> = tree.iter().flat_map(|tree| ["--cgroup-root", tree]).collect();
+        let peak = peak_of(&[&["audit"], more, &root].concat());
+        let what = format!("4 audit {}, {count} connections: peak resident", more.join(" "));
+        row(&what, peak, 32.0 * megabytes(count as u64) / 0.19, "MB");
+        let without = peak_of(&[&["audit"], more, &["--cgroup-root", "/run"]].concat());
+        row(&format!("{what}, no cgroup v2, to one with it"), without / peak, 1.5, "x");
     }
 }
 

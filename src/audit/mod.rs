@@ -19,6 +19,7 @@ use crate::cli::{AuditArgs, FailOn};
 use crate::config::AuditConfig;
 use crate::digest::{Digest, Findings, Reads};
 use crate::host::{self, Host};
+use crate::judge::policy::Listed;
 use crate::judge::report::Report;
 use crate::judge::verdict::Verdict;
 use crate::record::Recording;
@@ -29,6 +30,9 @@ use recording::FileRecorder;
 /// The longest interval between sweeps while `--for` watches. It is enough to notice a probe and its answer.
 const WATCH_STEP: Duration = Duration::from_secs(1);
 
+/// A table of a whole node has megabytes.
+const OUTPUT_BUFFER: usize = 64 << 10;
+
 /// Runs the command; `Ok(true)` where `--fail-on` found something, or `--compare` a change that did not take effect.
 pub fn run(config: AuditConfig) -> Result<bool> {
     let AuditConfig { mut config, args } = config;
@@ -37,6 +41,9 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         config.policy.select.netns = Some(named.iter().map(|named| named.id).collect());
         config.paths.named = found;
     }
+    // these show connections that are not flagged
+    let lists_all = args.all || args.compare.is_some() || args.watch.is_some();
+    config.policy.lists = if lists_all { Listed::All } else { Listed::Flagged };
     let policy = Arc::new(config.policy);
     let before = args.compare.as_deref().map(|path| recording::read(&policy, path, "compare with")).transpose()?;
     let before = before.map(|(digest, node)| AuditResult::new(digest, &node).into_report());
@@ -53,7 +60,11 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         host: if is_single { Host::new(config.paths).for_single_sweep() } else { Host::new(config.paths) },
         recorder: args.record.as_deref().map(|path| recording::create(path, args.force, &config.node)).transpose()?,
         span: args.watch_for.unwrap_or_default(),
-        reads: Reads { options: args.exact, holders: print::names_programs(&args) },
+        reads: Reads {
+            options: args.exact,
+            holders: print::names_programs(&args) || policy.select.by_program(),
+            all: args.all || args.record.is_some() || args.compare.is_some(),
+        },
     };
     let digest = Digest::new(policy);
     let mut sweeper = Sweeper { sweeps, args, named, node: config.node, is_first: true };
@@ -159,7 +170,7 @@ impl Sweeps {
 fn finish(args: &AuditArgs, result: AuditResult, before: Option<&Report>) -> Result<bool> {
     let failed = args.fail_on.is_some_and(|limit| is_at_least(limit, &result.report));
     let missed = args.fail_on.filter(|_| missed(args, &result.report));
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::with_capacity(OUTPUT_BUFFER, io::stdout().lock());
     let took_effect = print::all(&mut out, args, result, before)?;
     is_read(out.flush())?;
     match missed {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Digest;
+use crate::judge::policy::Policy;
 use crate::judge::policy::node_limits::{Cloud, NodeLimits};
 use crate::judge::report::NodeLimitFacts;
 use crate::socket::Endpoint;
@@ -12,14 +13,7 @@ impl Digest {
     /// Judges by what the node says now. Where a limit has changed, the next sweep reads the namespace, and what is
     /// stored about idle timeouts is void.
     pub(super) fn adopt_node_limits(&mut self) {
-        let facts = self.sweep.namespaces.iter();
-        let limits = NodeLimits {
-            host: self.node.host,
-            conntrack: facts.filter_map(|(id, facts)| Some((*id, facts.conntrack?))).collect(),
-            ipvs: self.node.ipvs_tcp_timeout.map(|seconds| Duration::from_secs(seconds.into())),
-            ipvs_services: self.node.ipvs_services.iter().map(|&(addr, port)| Endpoint::new(addr, port)).collect(),
-        };
-        let Some(policy) = self.policy.with_node_limits(limits) else { return };
+        let Some(policy) = self.policy_by_node() else { return };
         let before = std::mem::replace(&mut self.policy, Arc::new(policy));
         let (old, new) = (before.node_limits(), self.policy.node_limits());
         let is_service_changed = (old.ipvs, &old.ipvs_services) != (new.ipvs, &new.ipvs_services)
@@ -30,6 +24,17 @@ impl Digest {
         if !self.skips_for.is_zero() {
             self.skips_for = self.policy.longest_between_reads();
         }
+    }
+
+    /// The policy with the limits that this sweep has read. `None` if they have not changed.
+    pub(super) fn policy_by_node(&self) -> Option<Policy> {
+        let facts = self.sweep.namespaces.iter();
+        self.policy.with_node_limits(NodeLimits {
+            host: self.node.host,
+            conntrack: facts.filter_map(|(id, facts)| Some((*id, facts.conntrack?))).collect(),
+            ipvs: self.node.ipvs_tcp_timeout.map(|seconds| Duration::from_secs(seconds.into())),
+            ipvs_services: self.node.ipvs_services.iter().map(|&(addr, port)| Endpoint::new(addr, port)).collect(),
+        })
     }
 
     /// What the node says, for faces.

@@ -43,6 +43,9 @@ pub struct Reads {
     pub options: bool,
     /// The processes.
     pub holders: bool,
+    /// Both, and the owners of sockets that only processes can name, for every connection and at any cost. Otherwise
+    /// for those that are listed, with a limit to the number of descriptors that are read.
+    pub all: bool,
 }
 
 /// Turns sweeps into reports, and stores the state for the judgement from one to the next.
@@ -285,6 +288,7 @@ impl Digest {
             self.collect_ends(namespace.id, false);
             self.end_read(true, clock);
         } else {
+            self.tracker.expect_connections(counters.curr_estab.unwrap_or(0));
             self.sweep.counts.dumped += 1;
         }
     }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use super::exact::{Borrower, reason};
-use super::fds::{self, SocketHolder, Span, Unread};
+use super::fds::{self, Missing, Position, SocketHolder, Span, Unread};
 use super::node::own_pid;
 use super::program::Programs;
 use crate::record::{HeldSockets, Loss, SocketsToRead};
@@ -28,15 +28,19 @@ pub struct FoundHolders {
     pub loss: Option<Loss>,
     /// A sentence about sockets that no visible process holds, so that their options are unknown.
     pub missing: Option<String>,
+    /// Where the next search begins.
+    pub next: Position,
+    /// The number of sockets that were not found because the search may not read more.
+    pub unsearched: usize,
 }
 
-/// Finds the holders of the requested sockets, and reads the requested options.
+/// Finds the holders of the requested sockets in this part of procfs, and reads the requested options.
 #[must_use]
-pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, programs: &Programs) -> FoundHolders {
+pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, span: Span, programs: &Programs) -> FoundHolders {
     let mut found = FoundHolders::default();
     let mut refused: Option<io::Error> = None;
-    let mut missing: BTreeSet<u32> = wanted.holders.union(&wanted.options).copied().collect();
-    let end = fds::walk(procfs, &mut missing, Span::WHOLE, |process, missing| {
+    let mut missing: Missing = wanted.holders.union(&wanted.options).copied().collect();
+    let end = fds::walk(procfs, &mut missing, span, |process, missing| {
         let SocketHolder { pid, folder, sockets } = process;
         let mut borrower = Borrower::new(pid);
         let mut held = Vec::new();
@@ -63,11 +67,15 @@ pub(super) fn find(procfs: &Path, wanted: &SocketsToRead, programs: &Programs) -
             found.holders.push(HeldSockets { holder: programs.read(pid, folder.as_fd()), inodes: held });
         }
     });
-    if end.unread.failed == 0 && sees_other_processes(procfs, &found) {
+    found.next = end.next;
+    found.unsearched = if end.is_cut { missing.len() } else { 0 };
+    let is_whole = !end.is_cut && span.from.fd == 0;
+    if is_whole && end.unread.failed == 0 && sees_other_processes(procfs, &found) {
         // a socket has a holder even if its options could not be read
         let held: BTreeSet<u32> = found.holders.iter().flat_map(|held| &held.inodes).copied().collect();
         found.unheld = missing.iter().filter(|inode| wanted.holders.contains(inode)).copied().collect();
         found.unheld.retain(|inode| !held.contains(inode));
+        found.unheld.sort_unstable();
     }
     let unread = missing.iter().filter(|inode| wanted.options.contains(inode)).count();
     if unread > 0 {
@@ -130,7 +138,7 @@ mod tests {
         let inode = u32::try_from(inode).expect("sockfs inodes have 32 bits");
         let own = std::env::current_exe().expect("has one");
         let wanted = SocketsToRead { options: BTreeSet::new(), holders: [inode, 0].into() };
-        let found = find("/proc".as_ref(), &wanted, &started());
+        let found = find("/proc".as_ref(), &wanted, Span::WHOLE, &started());
         let [HeldSockets { holder, inodes }] = &found.holders[..] else { panic!("{found:?}") };
         assert_eq!((holder.pid, &inodes[..]), (std::process::id(), &[inode][..]));
         assert_eq!(Some(holder.program()), own.file_name().and_then(|name| name.to_str()));
@@ -141,18 +149,18 @@ mod tests {
     #[test]
     fn a_refusal_is_a_loss_and_a_socket_without_a_holder_is_reported() {
         let wanted = SocketsToRead { options: [1].into(), holders: BTreeSet::new() };
-        let nowhere = find("/nowhere".as_ref(), &wanted, &Programs::default());
+        let nowhere = find("/nowhere".as_ref(), &wanted, Span::WHOLE, &Programs::default());
         assert!(nowhere.loss.is_some_and(|loss| loss.detail.contains("1 of 1 sockets")));
         // no process of this machine holds a socket with this inode
         let tree = tempfile::tempdir().expect("a folder");
-        let nobody = find(tree.path(), &wanted, &Programs::default());
+        let nobody = find(tree.path(), &wanted, Span::WHOLE, &Programs::default());
         let sought = SocketsToRead { options: BTreeSet::new(), holders: [1].into() };
-        let found = || find(tree.path(), &sought, &Programs::default());
+        let found = || find(tree.path(), &sought, Span::WHOLE, &Programs::default());
         assert_eq!(found().unheld, Vec::<u32>::new(), "the holder may be outside of this PID namespace");
         std::fs::create_dir_all(tree.path().join("self/ns")).expect("a folder");
         std::os::unix::fs::symlink(FIRST_PID_NAMESPACE, tree.path().join("self/ns/pid")).expect("a link");
         assert_eq!(found().unheld, [1]);
-        assert_eq!(find("/nowhere".as_ref(), &sought, &Programs::default()).unheld, Vec::<u32>::new());
+        assert_eq!(find("/nowhere".as_ref(), &sought, Span::WHOLE, &Programs::default()).unheld, Vec::<u32>::new());
         assert!(nobody.loss.is_none() && nobody.missing.is_some_and(|missing| missing.contains("no process")));
     }
 }

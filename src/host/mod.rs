@@ -33,11 +33,12 @@ mod thread;
 mod worker;
 
 use crate::owner::NsId;
-use crate::record::{Consumer, Loss, Record};
+use crate::record::{Consumer, HolderSearch, Loss, Record};
 pub use clock::{clock, wall_clock};
 use diag::Kernel;
 use ends::EndsWatch;
 use failure::Unread;
+use fds::{Position, Span};
 use find::Finder;
 use netns::Found;
 pub use node::{kernel_release, node_name, own_pid};
@@ -74,6 +75,10 @@ pub struct Host {
     limits: limits::Limits,
     buffer: Vec<u8>,
     programs: Programs,
+    /// Where the next search for the holders of sockets begins.
+    next_holder: Position,
+    /// Whether no sweep follows.
+    is_single: bool,
 }
 
 impl Host {
@@ -90,6 +95,8 @@ impl Host {
             ends: EndsWatch::new(paths.watch_ends, &paths.roots.procfs),
             buffer: Vec::new(),
             programs,
+            next_holder: Position::default(),
+            is_single: false,
             paths,
         }
     }
@@ -97,7 +104,7 @@ impl Host {
     /// Reads only what one judgement needs, because no sweep follows.
     #[must_use]
     pub fn for_single_sweep(self) -> Self {
-        Self { counters: counters::Reader::single(), ..self }
+        Self { counters: counters::Reader::single(), is_single: true, ..self }
     }
 
     /// Runs one sweep on a new thread. If that thread cannot start, the sweep reads nothing and reports a loss.
@@ -152,7 +159,8 @@ impl Host {
             to.consume(&Record::Owners { cgroups, inodes: BTreeMap::new(), issues: BTreeMap::new() })?;
         }
         let wanted = to.unknown_inodes(self.owners.needs_inodes());
-        let holders = if wanted.is_empty() { Vec::new() } else { self.owners.of_inodes(&wanted) };
+        let descriptors = to.descriptors_to_read(HolderSearch::Owners);
+        let holders = if wanted.is_empty() { Vec::new() } else { self.owners.of_inodes(&wanted, descriptors) };
         drop(wanted);
         // in parts, so that the owners of many sockets are not in memory once for each of them
         for (holder, sockets) in &holders {
@@ -176,8 +184,17 @@ impl Host {
         if wanted.is_empty() {
             return Ok(());
         }
-        let holders::FoundHolders { holders, unheld, options, loss, missing } =
-            holders::find(&self.paths.roots.procfs, &wanted, &self.programs);
+        let span = Span { from: self.next_holder, descriptors: to.descriptors_to_read(HolderSearch::Programs) };
+        let holders::FoundHolders { holders, unheld, options, loss, missing, next, unsearched } =
+            holders::find(&self.paths.roots.procfs, &wanted, span, &self.programs);
+        self.next_holder = next;
+        if unsearched > 0 && self.is_single {
+            tracing::warn!(
+                "the processes of {unsearched} connections are not shown: a search reads at most {} file descriptors, \
+                 unless one owner (--owner, --pod) or every connection (--all) is asked for",
+                span.descriptors
+            );
+        }
         if !holders.is_empty() {
             to.consume(&Record::Holders(holders))?;
         }

@@ -9,8 +9,8 @@ use super::groups::{Groups, OwnerOf};
 use super::memory::baseline::NextChange;
 use super::memory::{Moment, NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::Pairs;
-use super::policy::Policy;
 use super::policy::filter::facts::{Judged, Subject};
+use super::policy::{Listed, Policy};
 use super::report::{Counts, Finding};
 use super::verdict::{Keepalive, Verdict, keepalive};
 use super::worst::{Rank, Worst};
@@ -76,7 +76,8 @@ struct StateChange {
 #[must_use]
 pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Moment) -> Assessment {
     let pairs = Pairs::find(tracker);
-    let mut worst = Worst::new(policy.max_findings, tracker.len());
+    let expected = if policy.lists == Listed::All { tracker.len() } else { 0 };
+    let mut worst = Worst::new(policy.max_findings, expected);
     let mut counts = Counts::default();
     let mut tallies = BTreeMap::new();
     let mut namespaces = Vec::new();
@@ -125,8 +126,11 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
                 let endpoint = judgement.endpoint(tracked);
                 group.flag(direction, endpoint, judgement.path, verdict, judgement.facts.wire_idle);
             }
-            let idle = judgement.idle().unwrap_or_default();
-            worst.offer(Rank::new(verdict, idle, position, tracked.cookie(), at));
+            let is_between = verdict == Verdict::Local && !judgement.peer.same_namespace;
+            if policy.lists == Listed::All || verdict.flagged() || is_between {
+                let idle = judgement.idle().unwrap_or_default();
+                worst.offer(Rank::new(verdict, idle, position, tracked.cookie(), at));
+            }
         }
         for socket in memory.half_closed() {
             let owner = owners.owner(id, socket.cgroup, socket.inode);
@@ -141,8 +145,26 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
         namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut tallies), changes, next_change });
     }
     counts.tallies = Arc::new(tallies);
-    counts.truncated = counts.connections().saturating_sub(worst.len() as u64);
+    counts.truncated = worst.cut_off();
     Assessment { counts, worst, pairs, namespaces, now }
+}
+
+/// Passes each connection that a judgement at `now` flags to `each`.
+pub fn flagged<'a>(
+    tracker: &'a Tracker,
+    policy: &Policy,
+    now: Moment,
+    mut each: impl FnMut(NsId, &'a NamespaceMemory, &'a TrackedConnection),
+) {
+    let pairs = Pairs::find(tracker);
+    for (id, memory) in tracker.namespaces() {
+        let assessor = Assessor { tracker, policy, pairs: &pairs, now, id, memory };
+        for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
+            if assessor.judge(at, tracked).verdict.flagged() {
+                each(id, memory, tracked);
+            }
+        }
+    }
 }
 
 impl Assessment {

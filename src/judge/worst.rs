@@ -39,16 +39,19 @@ pub(super) struct Worst {
     ranks: Vec<Rank>,
     /// The first rank that was cut off. Later ranks are not kept either.
     beyond: Option<Rank>,
+    offered: u64,
 }
 
 impl Worst {
-    /// A list for at most `offered` ranks.
-    pub fn new(limit: usize, offered: usize) -> Self {
-        let room = limit.saturating_mul(2).min(offered);
-        Self { limit, ranks: Vec::with_capacity(room), beyond: None }
+    /// A list with room for `expected` ranks.
+    pub fn new(limit: usize, expected: usize) -> Self {
+        let room = limit.saturating_mul(2).min(expected);
+        Self { limit, ranks: Vec::with_capacity(room), ..Self::default() }
     }
 
+    /// Adds a rank, if it is among the first.
     pub fn offer(&mut self, rank: Rank) {
+        self.offered += 1;
         if self.beyond.is_some_and(|beyond| rank >= beyond) {
             return;
         }
@@ -68,6 +71,11 @@ impl Worst {
     /// The number of ranks that are kept.
     pub fn len(&self) -> usize {
         self.ranks.len().min(self.limit)
+    }
+
+    /// The number of ranks that were added, but are not kept.
+    pub fn cut_off(&self) -> u64 {
+        self.offered - self.len() as u64
     }
 
     /// Sorts them.

@@ -6,7 +6,9 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use crate::owner::NsId;
 use crate::socket::{Cookie, SocketName};
 
-use super::{BYTE_ORDER, Consumer, FORMAT, Header, Namespace, Record, SocketsToRead, VERSION, WhatToRead};
+use super::{
+    BYTE_ORDER, Consumer, FORMAT, Header, HolderSearch, Namespace, Record, SocketsToRead, VERSION, WhatToRead,
+};
 
 /// The longest line that a reader takes, in bytes: room for the owners of 50 000 cgroups.
 const MAX_LINE: u64 = 16 << 20;
@@ -125,6 +127,10 @@ impl<C: Consumer<Error = io::Error>, W: Write + Seek> Consumer for Recording<'_,
 
     fn sockets_to_read(&self) -> SocketsToRead {
         self.consumer.sockets_to_read()
+    }
+
+    fn descriptors_to_read(&self, search: HolderSearch) -> usize {
+        self.consumer.descriptors_to_read(search)
     }
 }
 

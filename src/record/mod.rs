@@ -27,7 +27,7 @@ mod what_to_read;
 
 pub use file::{RecordError, Recorder, Recording, replay};
 pub use node::NodeFacts;
-pub use what_to_read::{Consumer, SocketsToRead, WhatToRead};
+pub use what_to_read::{Consumer, HolderSearch, SocketsToRead, WhatToRead};
 
 /// The version of the file format. A reader refuses a newer one.
 pub const VERSION: u32 = 1;

@@ -51,6 +51,21 @@ pub trait Consumer {
 
     /// The sockets whose holders and options are wanted, once their owners are known.
     fn sockets_to_read(&self) -> SocketsToRead;
+
+    /// The number of file descriptors that this sweep may read to find the processes that hold sockets.
+    fn descriptors_to_read(&self, search: HolderSearch) -> usize {
+        let _ = search;
+        usize::MAX
+    }
+}
+
+/// Why a sweep searches for the processes that hold sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HolderSearch {
+    /// To name the owners of sockets.
+    Owners,
+    /// To name programs, or to read the options of sockets.
+    Programs,
 }
 
 /// What to read of sockets through the processes that hold them, by inode.

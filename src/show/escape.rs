@@ -5,7 +5,9 @@ use std::borrow::Cow;
 /// One line without control characters: a name cannot add a line, move the cursor or reverse the text after it.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_control) {
+    // most text is printable ASCII, which costs less to check
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain || !text.chars().any(is_control) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);

@@ -1,16 +1,19 @@
 //! A report as a table for people.
 
-use std::borrow::Borrow;
+mod columns;
+
+use std::borrow::{Borrow, Cow};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::units::{Human, Limit, PlainTimer, SsTimer};
-use super::why::Why;
+use super::units::Human;
 use super::{escape, limits, node_limits};
-use crate::judge::report::{Direction, Finding, Millis, Outcome, Report};
+use crate::judge::report::{Finding, Outcome, Report};
 use crate::judge::verdict::Verdict;
+pub(super) use columns::COLUMNS;
+use columns::Column;
 
 /// What the table shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,94 +29,6 @@ pub struct Options {
 /// The most owners whose half-closed sockets the summary names.
 const MAX_HALF_CLOSED: usize = 5;
 
-/// A column of the table, and its text for `explain`.
-#[derive(Clone, Copy)]
-pub(super) struct Column {
-    pub title: &'static str,
-    pub help: &'static str,
-    wide: bool,
-    /// Numbers end at the same place.
-    number: bool,
-    cell: fn(&Finding) -> String,
-    /// The cell for a person at a terminal, where it differs.
-    plain: Option<fn(&Finding) -> String>,
-}
-
-const fn narrow(title: &'static str, help: &'static str, cell: fn(&Finding) -> String) -> Column {
-    Column { title, help, wide: false, number: false, cell, plain: None }
-}
-
-const fn wide(title: &'static str, help: &'static str, cell: fn(&Finding) -> String) -> Column {
-    Column { title, help, wide: true, number: false, cell, plain: None }
-}
-
-/// With another cell for a person at a terminal.
-const fn plain(column: Column, plain: fn(&Finding) -> String) -> Column {
-    Column { plain: Some(plain), ..column }
-}
-
-const fn number(column: Column) -> Column {
-    Column { number: true, ..column }
-}
-
-pub(super) const COLUMNS: [Column; 18] = [
-    narrow("VERDICT", "The judgement: see `keepalive-auditor explain` for each verdict.", |finding| {
-        finding.verdict.name().to_owned()
-    }),
-    narrow(
-        "OWNER",
-        "Who holds the connection: namespace/pod (container), a systemd unit, a container, a network namespace or \
-         host.",
-        |finding| finding.owner.to_string(),
-    ),
-    narrow("DIR", "in: the connection was accepted here. out: it was opened here.", |finding| {
-        short(finding.direction).to_owned()
-    }),
-    narrow("LOCAL", "The address and port of the local side.", |finding| finding.local.to_string()),
-    narrow("REMOTE", "The address and port of the peer.", |finding| finding.remote.to_string()),
-    narrow("KEEPALIVE", "What the local side does: on, late, off or unknown.", |finding| {
-        finding.keepalive.name().to_owned()
-    }),
-    plain(
-        narrow(
-            "TIMER",
-            "The timer that the kernel reports. Pipes and the wide table get it as `ss -o` writes it: name, time until \
-             it fires,\n\
-             and retransmissions or unanswered probes.",
-            |finding| SsTimer(finding).to_string(),
-        ),
-        |finding| PlainTimer(finding).to_string(),
-    ),
-    wide(
-        "KEEPIDLE",
-        "The idle time before the first probe. `>=` marks a lower bound that was inferred from the timer. With \
-         --exact:\n\
-         KEEPIDLE, KEEPINTVL and KEEPCNT of the socket.",
-        keepidle,
-    ),
-    number(narrow("DATA IDLE", "The time since the last payload byte in either direction.", |finding| {
-        idle(finding.data_idle)
-    })),
-    number(narrow(
-        "WIRE IDLE",
-        "The time since the last segment of any kind, probes and their answers included. `?`: the kernel does not \
-         report it.",
-        |finding| idle(finding.wire_idle),
-    )),
-    number(narrow("LIMIT", "The idle timeout of the path.", |finding| Limit(finding.path.idle_timeout).to_string())),
-    wide("PATH", "The path that the configuration gives this connection: its name.", |finding| {
-        finding.path.name.clone()
-    }),
-    number(wide("AGE", "A lower bound of the connection's age.", |finding| Human(finding.age).to_string())),
-    wide("PROCESS", "The process that holds the socket: program[pid].", |finding| {
-        finding.holder.as_ref().map_or_else(|| "?".to_owned(), |holder| format!("{}[{}]", holder.program(), holder.pid))
-    }),
-    wide("NETNS", "The network namespace: its name, or its inode number.", netns),
-    number(wide("UID", "The user id of the socket.", |finding| finding.uid.to_string())),
-    number(wide("INODE", "The inode number of the socket, as in /proc/PID/fd.", |finding| finding.inode.to_string())),
-    wide("WHY", "Why the connection has its verdict.", |finding| Why(finding).to_string()),
-];
-
 /// The colour repeats what the word says.
 pub(super) fn style(verdict: Verdict) -> Style {
     match verdict {
@@ -124,35 +39,6 @@ pub(super) fn style(verdict: Verdict) -> Style {
     }
 }
 
-fn short(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Inbound => "in",
-        Direction::Outbound => "out",
-    }
-}
-
-fn idle(time: Option<Millis>) -> String {
-    time.map_or_else(|| "?".to_owned(), |time| Human(time).to_string())
-}
-
-fn keepidle(finding: &Finding) -> String {
-    let exact = finding.exact.unwrap_or_default();
-    match (exact.so_keepalive, exact.tcp_keepidle, finding.keepidle) {
-        (Some(true), Some(idle), _) => {
-            let or_unknown =
-                |value: Option<u32>, unit: &str| value.map_or_else(|| "?".to_owned(), |it| format!("{it}{unit}"));
-            format!("{idle}s,{},{}", or_unknown(exact.tcp_keepintvl, "s"), or_unknown(exact.tcp_keepcnt, ""))
-        }
-        (Some(false), ..) => "off".to_owned(),
-        (_, _, Some(idle)) => format!(">={}", Human(idle)),
-        (_, _, None) => "-".to_owned(),
-    }
-}
-
-fn netns(finding: &Finding) -> String {
-    finding.netns_name.as_deref().map_or_else(|| finding.netns.to_string(), str::to_owned)
-}
-
 /// Writes a table of the findings, which are made twice, and one line that counts the rest.
 pub fn write<I: Iterator<Item: Borrow<Finding>>>(
     out: &mut impl Write,
@@ -161,26 +47,26 @@ pub fn write<I: Iterator<Item: Borrow<Finding>>>(
     options: Options,
 ) -> io::Result<()> {
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| options.wide || !column.wide).collect();
-    let cells = |finding: &Finding| -> Vec<String> {
-        let cell = |column: &&Column| {
-            column.plain.filter(|_| options.terminal && !options.wide).unwrap_or(column.cell)(finding)
-        };
-        columns.iter().map(|column| escape::line(&cell(column)).into_owned()).collect()
-    };
     let mut widths: Vec<usize> = columns.iter().map(|column| column.title.len()).collect();
+    let mut row = Row::default();
     let mut any = false;
     for finding in findings() {
         any = true;
-        for (width, cell) in widths.iter_mut().zip(cells(finding.borrow())) {
-            *width = (*width).max(cell.chars().count());
+        row.fill(&columns, finding.borrow(), options);
+        for (width, cell) in widths.iter_mut().zip(&row.cells) {
+            *width = (*width).max(cell.width);
         }
     }
     if any {
-        let titles: Vec<_> = columns.iter().map(|column| column.title.to_owned()).collect();
-        line(out, &columns, &widths, &titles, Style::new())?;
+        row.clear();
+        for column in &columns {
+            row.add(column.title);
+        }
+        row.write(out, &columns, &widths, Style::new())?;
         for finding in findings() {
-            let style = if options.color { style(finding.borrow().verdict) } else { Style::new() };
-            line(out, &columns, &widths, &cells(finding.borrow()), style)?;
+            let finding = finding.borrow();
+            row.fill(&columns, finding, options);
+            row.write(out, &columns, &widths, if options.color { style(finding.verdict) } else { Style::new() })?;
         }
     }
     writeln!(out, "{}", summary(report))?;
@@ -189,16 +75,84 @@ pub fn write<I: Iterator<Item: Borrow<Finding>>>(
     node_limits::notes(report).iter().try_for_each(|note| writeln!(out, "{note}"))
 }
 
-/// Columns are two blanks apart. The style is that of the first cell.
-fn line(out: &mut impl Write, columns: &[&Column], widths: &[usize], cells: &[String], style: Style) -> io::Result<()> {
-    let mut text = String::new();
-    for (at, ((cell, width), column)) in cells.iter().zip(widths).zip(columns).enumerate() {
-        let blanks = width.saturating_sub(cell.chars().count());
-        let (before, after) = if column.number { (blanks, 0) } else { (0, blanks) };
-        let style = if at == 0 { style } else { Style::new() };
-        let _ = write!(text, "{:before$}{style}{cell}{style:#}{:after$}  ", "", "");
+/// The cells of a row. The next row uses the same memory.
+#[derive(Default)]
+struct Row {
+    /// All cells, one after the other.
+    text: String,
+    cells: Vec<CellEnd>,
+    /// The line as it is written.
+    line: String,
+}
+
+/// Where a cell ends in the text of its row, and the number of its characters.
+struct CellEnd {
+    end: usize,
+    width: usize,
+}
+
+impl Row {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.cells.clear();
     }
-    writeln!(out, "{}", text.trim_end())
+
+    fn fill(&mut self, columns: &[&Column], finding: &Finding, options: Options) {
+        self.clear();
+        for column in columns {
+            let start = self.text.len();
+            let cell = column.plain.filter(|_| options.terminal && !options.wide).unwrap_or(column.cell);
+            // a string takes everything
+            let _ = cell(finding, &mut self.text);
+            if let Cow::Owned(escaped) = escape::line(&self.text[start..]) {
+                self.text.replace_range(start.., &escaped);
+            }
+            self.end_cell(start);
+        }
+    }
+
+    fn add(&mut self, cell: &str) {
+        let start = self.text.len();
+        self.text.push_str(cell);
+        self.end_cell(start);
+    }
+
+    fn end_cell(&mut self, start: usize) {
+        let cell = &self.text[start..];
+        let width = if cell.is_ascii() { cell.len() } else { cell.chars().count() };
+        self.cells.push(CellEnd { end: self.text.len(), width });
+    }
+
+    /// Columns are two blanks apart. The style is that of the first cell.
+    fn write(&mut self, out: &mut impl Write, columns: &[&Column], widths: &[usize], style: Style) -> io::Result<()> {
+        self.line.clear();
+        let mut start = 0;
+        for (at, ((cell, width), column)) in self.cells.iter().zip(widths).zip(columns).enumerate() {
+            let blanks = width.saturating_sub(cell.width);
+            let (before, after) = if column.number { (blanks, 0) } else { (0, blanks) };
+            let text = &self.text[start..cell.end];
+            start = cell.end;
+            push_blanks(&mut self.line, before);
+            if at == 0 && !style.is_plain() {
+                let _ = write!(self.line, "{style}{text}{style:#}");
+            } else {
+                self.line.push_str(text);
+            }
+            push_blanks(&mut self.line, after + 2);
+        }
+        self.line.truncate(self.line.trim_end().len());
+        self.line.push('\n');
+        out.write_all(self.line.as_bytes())
+    }
+}
+
+fn push_blanks(line: &mut String, mut count: usize) {
+    const BLANKS: &str = "                                ";
+    while count > 0 {
+        let now = count.min(BLANKS.len());
+        line.push_str(&BLANKS[..now]);
+        count -= now;
+    }
 }
 
 /// `2 of 31 connections flagged (1 overdue, 1 exposed); not flagged: 20 protected, 9 local. 5 network namespaces, 2 of

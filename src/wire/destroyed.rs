@@ -2,10 +2,10 @@
 
 use zerocopy::FromBytes as _;
 
+use super::attributes::Attributes;
 use super::inet_diag::{INET_DIAG_INFO, InetDiagMsg, Reply};
 use super::tcp_info;
 use crate::socket::{Cookie, EndedSocket, TcpInfo};
-use netlink_packet_core::NlasIterator;
 
 /// The states after an orderly close on either side: FIN-WAIT-1, FIN-WAIT-2, TIME-WAIT, CLOSE-WAIT, LAST-ACK, CLOSING.
 const CLOSING: [u8; 6] = [4, 5, 6, 8, 9, 11];
@@ -27,14 +27,13 @@ impl Reply<'_> {
     #[must_use]
     pub fn ended(self) -> Option<EndedSocket> {
         let (msg, attributes) = InetDiagMsg::ref_from_prefix(self.payload).ok()?;
-        let mut attributes = NlasIterator::new(attributes).map_while(Result::ok);
-        let info = attributes.find(|attribute| attribute.kind() == INET_DIAG_INFO);
+        let info = Attributes(attributes).find(|&(kind, _)| kind == INET_DIAG_INFO);
         Some(EndedSocket {
             cookie: msg.cookie(),
             remote_port: msg.dport.get(),
             unread: msg.rqueue.get(),
             queued: msg.wqueue.get(),
-            tcp: info.map_or_else(TcpInfo::default, |info| tcp_info::read(info.value())),
+            tcp: info.map_or_else(TcpInfo::default, |(_, info)| tcp_info::read(info)),
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Generic netlink, as far as it takes to read the timeouts of IPVS. Layouts are those of `linux/genetlink.h` and
 //! `linux/ip_vs.h`.
 
-use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR, NlasIterator};
+use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR};
+
+use super::attributes::Attributes;
 
 const GENL_ID_CTRL: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
@@ -59,11 +61,7 @@ fn attribute(answer: &[u8], wanted: u16) -> Result<Option<&[u8]>, i32> {
     }
     let end = word(0).map_or(0, |length| length as usize).min(answer.len());
     let attributes = answer.get(HEADERS..end).unwrap_or_default();
-    let found = NlasIterator::new(attributes).map_while(Result::ok).find(|attribute| attribute.kind() == wanted);
-    let Some(found) = found else { return Ok(None) };
-    let length = found.value().len();
-    let from = found.value().as_ptr() as usize - attributes.as_ptr() as usize;
-    Ok(attributes.get(from..from + length))
+    Ok(Attributes(attributes).find(|&(kind, _)| kind == wanted).map(|(_, value)| value))
 }
 
 #[cfg(test)]

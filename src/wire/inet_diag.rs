@@ -5,15 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage, NlasIterator,
-};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage};
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage};
 use zerocopy::byteorder::{BigEndian, NativeEndian};
 use zerocopy::{FromBytes, Immutable, KnownLayout, U16, U32, Unaligned};
 
+use super::attributes::Attributes;
 use super::tcp_info;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State, TcpInfo, Timer};
 
@@ -201,13 +200,11 @@ impl Reply<'_> {
         let mut tcp = TcpInfo::default();
         let mut cgroup = None;
         let mut is_transparent = false;
-        for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
-            match attribute.kind() {
-                INET_DIAG_INFO => tcp = tcp_info::read(attribute.value()),
-                INET_DIAG_SOCKOPT => {
-                    is_transparent = attribute.value().first().is_some_and(|bits| bits & TRANSPARENT != 0);
-                }
-                INET_DIAG_CGROUP_ID => cgroup = attribute.value().first_chunk().map(|id| u64::from_ne_bytes(*id)),
+        for (kind, value) in Attributes(attributes) {
+            match kind {
+                INET_DIAG_INFO => tcp = tcp_info::read(value),
+                INET_DIAG_SOCKOPT => is_transparent = value.first().is_some_and(|bits| bits & TRANSPARENT != 0),
+                INET_DIAG_CGROUP_ID => cgroup = value.first_chunk().map(|id| u64::from_ne_bytes(*id)),
                 _ => {}
             }
         }

@@ -11,6 +11,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod damaged;
+mod searched;
 
 use std::fs::{self, File};
 use std::io::BufReader;

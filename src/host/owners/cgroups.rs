@@ -1,7 +1,8 @@
 //! The host's cgroup v2 tree, if it has one. It is found once, and walked when an unknown id appears.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::cgroup::CgroupOwner;
 use super::issues::{Issues, OwnerIssue};
@@ -18,6 +19,7 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 pub(super) struct Cgroups {
     /// The root that the user named.
     configured: Option<PathBuf>,
+    procfs: PathBuf,
     /// Whether the search for a tree has finished.
     searched: bool,
     pub(super) tree: Option<Tree>,
@@ -25,8 +27,8 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    pub fn new(configured: Option<PathBuf>) -> Self {
-        Self { configured, searched: false, tree: None, files: Worker::default() }
+    pub fn new(configured: Option<PathBuf>, procfs: PathBuf) -> Self {
+        Self { configured, procfs, searched: false, tree: None, files: Worker::default() }
     }
 
     /// Begins a sweep, which allows one more walk. Searches for the tree until it is found or known to be absent.
@@ -40,8 +42,8 @@ impl Cgroups {
             issues.note(OwnerIssue::CgroupIds);
             return;
         }
-        let root = self.root();
-        match self.files.run(move || Tree::find(&root)).and_then(|found| found) {
+        let (root, elsewhere) = (self.root(), self.configured.is_none().then(|| self.root_of_init()));
+        match self.files.run(move || find(&root, elsewhere.as_deref())).and_then(|found| found) {
             Ok(Some(tree)) => (self.tree, self.searched) = (Some(tree), true),
             Ok(None) => {
                 self.searched = true;
@@ -60,6 +62,11 @@ impl Cgroups {
 
     fn root(&self) -> PathBuf {
         self.configured.clone().unwrap_or_else(|| CGROUP_ROOT.into())
+    }
+
+    /// The tree as process 1 sees it: our own mount namespace may not have it.
+    fn root_of_init(&self) -> PathBuf {
+        self.procfs.join("1/root").join(CGROUP_ROOT.trim_start_matches('/'))
     }
 
     fn shown(&self) -> String {
@@ -86,5 +93,36 @@ impl Cgroups {
     /// one.
     pub fn name_containers(&self) -> bool {
         self.tree.as_ref().is_some_and(|tree| !tree.is_hybrid())
+    }
+}
+
+/// The tree at `root`, or else a whole one at `elsewhere`. A part of a tree would give cgroups wrong paths.
+fn find(root: &Path, elsewhere: Option<&Path>) -> io::Result<Option<Tree>> {
+    let found = Tree::find(root);
+    if matches!(found, Ok(Some(_))) {
+        return found;
+    }
+    let other = elsewhere.and_then(|root| Tree::find(root).ok().flatten()).filter(Tree::is_whole);
+    other.map_or(found, |tree| Ok(Some(tree)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hidden_tree_is_found_where_process_1_sees_it() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let real = [CGROUP_ROOT, "/sys/fs/cgroup/unified"].map(Path::new);
+        let is_whole = |root: &&&Path| Tree::find(root).ok().flatten().is_some_and(|tree| tree.is_whole());
+        let hidden = find(scratch.path(), Some(&scratch.path().join("nowhere")));
+        assert!(matches!(hidden, Ok(None)), "{hidden:?}");
+        assert!(find(&scratch.path().join("nowhere"), None).is_err(), "the error is that of our own root");
+        let Some(root) = real.iter().find(is_whole) else {
+            eprintln!("!!! SKIPPED in part: this machine shows no whole cgroup v2 tree");
+            return;
+        };
+        let found = find(scratch.path(), Some(root)).expect("no error").expect("a tree");
+        assert!(found.is_whole());
     }
 }

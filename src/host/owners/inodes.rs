@@ -6,12 +6,8 @@ use std::sync::Arc;
 
 use super::cgroup::CgroupOwner;
 use super::process::Process;
-use crate::host::fds::{self, Span, Unread};
+use crate::host::fds::{self, Missing, Position, Span, Unread};
 use crate::host::program::Programs;
-
-/// The number of file descriptors that a sweep reads after the first pass, at 2 µs each. The next sweep continues
-/// there.
-const DESCRIPTORS_PER_SWEEP: usize = 20_000;
 
 /// The holders of socket inodes. An inode is stored while every sweep asks for it: as long as the connection exists.
 #[derive(Debug)]
@@ -20,8 +16,10 @@ pub(super) struct Inodes {
     programs: Programs,
     /// The sockets of one process share its entry.
     known: HashMap<u32, Arc<InodeOwner>>,
-    /// The next part of procfs to read, after the first whole pass.
-    resume: Option<Span>,
+    /// Where the next pass begins.
+    next: Position,
+    /// Whether the passes together have read every process once.
+    has_read_all: bool,
 }
 
 /// The holder of a socket.
@@ -35,7 +33,13 @@ pub(super) struct InodeOwner {
 
 impl Inodes {
     pub fn new(procfs: PathBuf) -> Self {
-        Self { procfs, programs: Programs::default(), known: HashMap::new(), resume: None }
+        Self {
+            procfs,
+            programs: Programs::default(),
+            known: HashMap::new(),
+            next: Position::default(),
+            has_read_all: false,
+        }
     }
 
     /// Sets what reads the names of programs.
@@ -43,16 +47,15 @@ impl Inodes {
         self.programs = programs;
     }
 
-    /// Finds the holders of `wanted`, all in one pass. Returns what could not be read.
-    ///
-    /// The first call makes a whole pass, so that a single sweep is complete. Later calls look for new connections
-    /// only, and read a bounded number of descriptors each.
-    pub fn learn(&mut self, wanted: &BTreeSet<u32>) -> Unread {
+    /// Searches for the holders of `wanted` in one pass over at most this number of descriptors. The next pass begins
+    /// where this one ends.
+    pub fn learn(&mut self, wanted: &BTreeSet<u32>, descriptors: usize) -> Unread {
         self.known.retain(|inode, _| wanted.contains(inode));
-        let mut missing: BTreeSet<u32> =
+        let mut missing: Missing =
             wanted.iter().copied().filter(|inode| *inode != 0 && !self.known.contains_key(inode)).collect();
         let known = &mut self.known;
-        let end = fds::walk(&self.procfs, &mut missing, self.resume.unwrap_or(Span::WHOLE), |holder, missing| {
+        let span = Span { from: self.next, descriptors };
+        let end = fds::walk(&self.procfs, &mut missing, span, |holder, missing| {
             let process = Process::at(holder.folder);
             let Ok(cgroup) = process.owner() else { return };
             let program =
@@ -63,8 +66,14 @@ impl Inodes {
                 known.insert(socket.inode, Arc::clone(&owner));
             }
         });
-        self.resume = Some(Span { from: end.next, descriptors: DESCRIPTORS_PER_SWEEP });
+        self.has_read_all |= !end.is_cut || end.next < self.next;
+        self.next = end.next;
         end.unread
+    }
+
+    /// Whether the passes together have read every process once.
+    pub fn has_read_all(&self) -> bool {
+        self.has_read_all
     }
 
     /// The holder of the inode, if it was found.
@@ -91,9 +100,9 @@ mod tests {
             .expect("our own cgroup");
 
         let mut inodes = Inodes::new("/proc".into());
-        inodes.learn(&[inode].into());
+        inodes.learn(&[inode].into(), usize::MAX);
         assert_eq!(inodes.get(inode).map(|owner| &owner.cgroup), Some(&ours));
-        inodes.learn(&[].into());
+        inodes.learn(&[].into(), usize::MAX);
         assert_eq!(inodes.get(inode), None);
     }
 }

@@ -22,6 +22,8 @@ pub enum OwnerIssue {
     CgroupIds,
     /// `/proc/PID/fd` of some processes cannot be read.
     FdTables,
+    /// There are more file descriptors than a sweep may read to find the holders of sockets.
+    Unsearched,
     /// The container runtime did not answer on its CRI endpoint.
     Cri,
 }
@@ -39,6 +41,7 @@ impl OwnerIssue {
             Self::NoCgroup2 => "no_cgroup2",
             Self::CgroupIds => "cgroup_ids",
             Self::FdTables => "fd_tables",
+            Self::Unsearched => "unsearched",
             Self::Cri => "cri",
         }
     }
@@ -74,6 +77,11 @@ impl fmt::Display for OwnerIssue {
                 "the file descriptors of some processes cannot be read, so their sockets are named by their network \
                  namespace alone: reading them takes CAP_SYS_PTRACE, and CAP_DAC_READ_SEARCH where processes have \
                  other users"
+            }
+            Self::Unsearched => {
+                "the processes here have more file descriptors than a sweep may read, so some sockets are named by \
+                 their network namespace alone: the agent continues in the next sweep, and an audit of one owner \
+                 (--owner, --pod) or of every connection (--all) reads them all"
             }
             Self::Cri => {
                 "the container runtime does not answer on --cri-endpoint: names come from the log directories alone"

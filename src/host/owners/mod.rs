@@ -91,7 +91,7 @@ impl Owners {
     pub fn new(roots: &Roots) -> Self {
         Self {
             procfs: roots.procfs.clone(),
-            cgroups: Cgroups::new(roots.cgroup.clone()),
+            cgroups: Cgroups::new(roots.cgroup.clone(), roots.procfs.clone()),
             inodes: Inodes::new(roots.procfs.clone()),
             sources: Sources::new(roots),
             namespaces: Default::default(),
@@ -177,10 +177,11 @@ impl Owners {
         owners
     }
 
-    /// The holders of the sockets with these inodes, found by one pass over the file descriptors of all processes. The
-    /// name of a process without a unit is its program. Each holder comes once, with its sockets.
-    pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>) -> Vec<(Owner, Vec<u32>)> {
-        let unread = self.inodes.learn(wanted);
+    /// The holders of the sockets with these inodes, found by one pass over at most this number of file descriptors.
+    /// The name of a process without a unit is its program. Each holder comes once, with its sockets.
+    pub fn of_inodes(&mut self, wanted: &BTreeSet<u32>, descriptors: usize) -> Vec<(Owner, Vec<u32>)> {
+        let unread = self.inodes.learn(wanted, descriptors);
+        self.issues.note_if(!self.inodes.has_read_all(), OwnerIssue::Unsearched);
         self.issues.note_if(unread.refused > 0, OwnerIssue::FdTables);
         if let Some(error) = unread.error.filter(|_| unread.failed > 0) {
             let what = format!("the file descriptors of processes in {}", self.procfs.display());

@@ -16,6 +16,7 @@ pub mod half_closed;
 pub mod heartbeat;
 pub mod holders;
 pub mod idle;
+mod index;
 pub mod keepidle;
 mod namespace;
 mod packed;
@@ -82,6 +83,13 @@ impl Tracker {
     pub fn begin_lookup(&mut self, id: NsId, default_keepidle: Option<u32>) {
         self.current = Some(id);
         self.namespaces.entry(id).or_insert_with(|| NamespaceMemory::new(id)).begin(default_keepidle);
+    }
+
+    /// Makes room for the connections of the current read.
+    pub fn expect_connections(&mut self, count: u64) {
+        if let Some(memory) = self.current.and_then(|id| self.namespaces.get_mut(&id)) {
+            memory.expect_connections(count);
+        }
     }
 
     /// The namespace of the read under way.

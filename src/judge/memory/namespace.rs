@@ -3,17 +3,19 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hashbrown::HashTable;
-
 use super::baseline::{Activity, Baseline, DumpCost, NextChange};
 use super::clock::{Millis, Moment};
 use super::connection::TrackedConnection;
 use super::half_closed::HalfClosed;
 use super::idle::{AwaitedAnswers, IdleEnd};
+use super::index::CookieIndex;
 use super::packed::PackedCookie;
 use crate::owner::NsId;
 use crate::record::WhatToRead;
 use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
+
+/// More connections than this are not believed before they are seen. A recording may say anything.
+const MAX_EXPECTED: usize = 1 << 18;
 
 /// The facts that many entries of one namespace share: there are only few distinct values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,7 @@ impl Origin {
 pub struct NamespaceMemory {
     id: NsId,
     entries: Vec<TrackedConnection>,
-    /// Positions in `entries`, by cookie.
-    index: HashTable<u32>,
+    index: CookieIndex,
     origins: Vec<Origin>,
     /// The local endpoints of listeners, sorted at the end of a dump.
     listeners: Vec<(u16, IpAddr)>,
@@ -90,6 +91,7 @@ impl NamespaceMemory {
         self.cursor = 0;
         self.appeared = 0;
         self.advance_unchanged();
+        self.index.fill(&self.entries);
         for entry in &mut self.entries {
             entry.set_seen(false);
         }
@@ -147,22 +149,25 @@ impl NamespaceMemory {
             // constant
             self.entries.reserve_exact((self.entries.len() / 8).max(16));
         }
-        let at = self.entries.len();
         self.appeared += 1;
+        self.index.note(PackedCookie::new(socket.cookie).get());
         self.entries.push(TrackedConnection::new(socket, origin, self.default_keepidle, now));
-        let entries = &self.entries;
-        if let Ok(at) = u32::try_from(at) {
-            self.index
-                .insert_unique(hash(entries[at as usize].cookie()), at, |&at| hash(entries[at as usize].cookie()));
-        }
     }
 
-    fn find(&self, cookie: Cookie) -> Option<usize> {
+    fn find(&mut self, cookie: Cookie) -> Option<usize> {
         let cookie = PackedCookie::new(cookie).get();
         if self.entries.get(self.cursor).is_some_and(|entry| entry.cookie() == cookie) {
             return Some(self.cursor);
         }
-        self.index.find(hash(cookie), |&at| self.entries[at as usize].cookie() == cookie).map(|&at| at as usize)
+        self.index.find(cookie, &self.entries)
+    }
+
+    /// Makes room for this number of connections, if there are none yet.
+    pub(super) fn expect_connections(&mut self, count: u64) {
+        if self.entries.is_empty() {
+            let count = usize::try_from(count).unwrap_or(MAX_EXPECTED).min(MAX_EXPECTED);
+            self.entries.reserve_exact(count);
+        }
     }
 
     /// The number of connections that the last read was the first to show.
@@ -175,8 +180,7 @@ impl NamespaceMemory {
     #[must_use]
     pub fn connection(&self, cookie: Cookie) -> Option<&TrackedConnection> {
         let cookie = PackedCookie::new(cookie).get();
-        let found = self.index.find(hash(cookie), |&at| self.entries[at as usize].cookie() == cookie);
-        found.and_then(|&at| self.entries.get(at as usize))
+        self.entries.get(self.index.get(cookie, &self.entries)?)
     }
 
     fn intern(&mut self, origin: Origin) -> u32 {
@@ -208,12 +212,7 @@ impl NamespaceMemory {
         if self.entries.capacity() > 2 * self.entries.len() + 64 {
             self.entries.shrink_to_fit();
         }
-        let entries = &self.entries;
-        self.index.clear();
-        self.index.shrink_to(entries.len(), |_| 0);
-        for (at, entry) in (0_u32..).zip(entries) {
-            self.index.insert_unique(hash(entry.cookie()), at, |&at| hash(entries[at as usize].cookie()));
-        }
+        self.index.rebuild(&self.entries);
         self.drop_unused_origins();
     }
 
@@ -371,9 +370,4 @@ fn listens(listeners: &[(u16, IpAddr)], local: Endpoint) -> bool {
     let from = listeners.partition_point(|&(port, _)| port < local.port);
     let mut on_this_port = listeners[from..].iter().take_while(|&&(port, _)| port == local.port);
     on_this_port.any(|&(_, addr)| addr == local.addr || addr.is_unspecified())
-}
-
-/// The kernel assigns cookies in sequence: one multiplication distributes them over all bits.
-fn hash(cookie: Cookie) -> u64 {
-    cookie.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

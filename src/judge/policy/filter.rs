@@ -45,6 +45,18 @@ impl Select {
         self.namespace.is_some() || self.pod.is_some() || self.owner.is_some()
     }
 
+    /// Whether the selection depends on owners or programs, by a flag or in the filter.
+    #[must_use]
+    pub fn by_name(&self) -> bool {
+        self.by_owner() || self.filter.as_ref().is_some_and(|filter| filter.has(Fact::is_name))
+    }
+
+    /// Whether the selection depends on programs.
+    #[must_use]
+    pub fn by_program(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.has(Fact::is_program))
+    }
+
     /// Whether this owner's connections are shown.
     #[must_use]
     pub fn takes_owner(&self, owner: &Owner) -> bool {
@@ -185,6 +197,16 @@ impl Filter {
             }
             Self::Port { end, op, port } => Some(op.holds(pick(end).port.cmp(port))),
             Self::Fact(fact) => fact.holds(subject),
+        }
+    }
+
+    /// Whether a condition of the expression is of this kind.
+    fn has(&self, kind: fn(&Fact) -> bool) -> bool {
+        match self {
+            Self::And(left, right) | Self::Or(left, right) => left.has(kind) || right.has(kind),
+            Self::Not(inner) => inner.has(kind),
+            Self::Host { .. } | Self::Port { .. } => false,
+            Self::Fact(fact) => kind(fact),
         }
     }
 

@@ -181,10 +181,22 @@ pub struct Policy {
     pub select: Select,
     /// The number of connections that are kept in detail, worst first.
     pub max_findings: usize,
+    /// Which connections are kept in detail.
+    pub lists: Listed,
     /// Whether limits that are read from the node count.
     pub reads_node_limits: bool,
     /// The paths that the node's own limits make.
     pub node: NodePaths,
+}
+
+/// Which connections are kept in detail. All of them are judged and counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Listed {
+    /// Every one.
+    #[default]
+    All,
+    /// The flagged ones, and those between two network namespaces of this node, which the overview counts.
+    Flagged,
 }
 
 impl Default for Policy {
@@ -198,6 +210,7 @@ impl Default for Policy {
             overdue_by: OverdueBy::default(),
             select: Select::default(),
             max_findings: usize::MAX,
+            lists: Listed::default(),
             reads_node_limits: true,
             node: NodePaths::default(),
         }

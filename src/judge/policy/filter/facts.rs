@@ -74,6 +74,16 @@ pub enum Span {
 }
 
 impl Fact {
+    /// Whether it depends on the owner or the program.
+    pub(super) fn is_name(&self) -> bool {
+        matches!(self, Self::Name(..))
+    }
+
+    /// Whether it depends on the program.
+    pub(super) fn is_program(&self) -> bool {
+        matches!(self, Self::Name(Named::Program, _))
+    }
+
     /// Whether it holds; `None` where it is not known.
     pub(super) fn holds(&self, subject: &Subject<'_>) -> Option<bool> {
         let judged = subject.judged;
