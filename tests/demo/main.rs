@@ -9,7 +9,6 @@ mod support;
 mod screen;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,7 +43,7 @@ fn main() {
         () if wants("backend") => Behaviour::AnotherBackend,
         () => Behaviour::Silent,
     };
-    if Command::new("nft").arg("-v").output().is_err() {
+    if !isolation::is_installed("nft") {
         eprintln!("demo: `nft` is not installed: apt-get install nftables");
         std::process::exit(1);
     }

@@ -5,6 +5,7 @@
 //! was skipped; with `REQUIRE_KERNEL_TESTS=1` it fails.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{self, Command, ExitStatus, Stdio};
@@ -81,6 +82,7 @@ fn run_isolated(name: &str, arguments: &[&str], mut line: impl FnMut(&str)) -> E
         .arg(env::current_exe().expect("the test binary has a path"))
         .args(arguments)
         .env(INSIDE, name)
+        .env("PATH", search_path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -124,8 +126,19 @@ fn why_not_isolated() -> Option<String> {
 
 /// The first of the tools that is not installed.
 fn missing(tools: &[&str]) -> Option<String> {
-    let lacks = |tool: &&&str| Command::new(tool).arg("-V").output().is_err();
-    tools.iter().find(lacks).map(|tool| format!("`{tool}` is not installed"))
+    tools.iter().find(|tool| !is_installed(tool)).map(|tool| format!("`{tool}` is not installed"))
+}
+
+/// Whether a tool is in [`search_path`].
+pub fn is_installed(tool: &str) -> bool {
+    env::split_paths(&search_path()).any(|folder| folder.join(tool).is_file())
+}
+
+/// `PATH` with the folders of administrators' tools: Debian leaves them out for ordinary users.
+fn search_path() -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
 }
 
 /// Makes what new namespaces lack: a loopback that is up, and an empty `/run` for named namespaces.
