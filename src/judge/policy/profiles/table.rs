@@ -126,6 +126,9 @@ pub static PROFILES: &[Profile] = &[
         .pings("do not refresh it: it runs while no request is open (Istio's API, idleTimeout; envoyproxy/envoy#6464)")
         .change("common_http_protocol_options.idle_timeout; it counts only while no request is open")
         .source("Envoy docs, faq/configuration/timeouts"),
+    l7("gcp-alb", 610, "5-1200 s; 600 s where regional or internal, and fixed 600 s to the backend")
+        .change("gcloud compute target-https-proxies update NAME --http-keep-alive-timeout-sec SECONDS")
+        .source("Compute Engine API, targetHttpsProxies, httpKeepAliveTimeoutSec"),
     l7("haproxy", 50, "yes; none if it is not set")
         .pings("do not refresh `timeout http-keep-alive` in mode http (mux_h2.c, idle_start); in mode tcp they do")
         .change("timeout client, timeout server, timeout tunnel")
@@ -137,6 +140,10 @@ pub static PROFILES: &[Profile] = &[
     tcp_proxy("ingress-nginx-tcp", 600, "yes")
         .change("proxy-stream-timeout of the ConfigMap")
         .source("ingress-nginx configmap.md"),
+    l7("nginx-http", 75, "yes")
+        .pings("do not refresh it: since 1.19.7 the timeout runs once between requests (commit 94567a8f8)")
+        .change("keepalive_timeout; `keep-alive` in the ConfigMap of ingress-nginx")
+        .source("nginx ngx_http_core_module, keepalive_timeout"),
     tcp_proxy("nginx-stream", 600, "yes").change("proxy_timeout").source("nginx ngx_stream_proxy_module"),
     l7("oci-lb", 300, "yes; HTTP 65 s")
         .change("the listener's idle timeout")
