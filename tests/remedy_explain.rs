@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use findings::{finding, inbound, late, on, pod};
 use keepalive_auditor::judge::policy::{Path, RefreshedBy};
-use keepalive_auditor::judge::report::{Finding, Millis, Report};
+use keepalive_auditor::judge::report::{Finding, Heartbeats, HeartbeatsOf, Millis, Report};
 use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
 use keepalive_auditor::owner::{Binary, Holder, Linking, Owner, OwnerKind};
 use keepalive_auditor::show::compare::{self, compare};
@@ -260,6 +260,33 @@ fn a_path_that_counts_data_is_offered_no_tcp_remedy() {
             explained(vec![Finding { keepalive, path: path.clone(), ..finding(pod("web-0", "app"), 1, 443) }], &[]);
         assert!(named(&text).is_empty(), "{text}");
         for word in ["counts only data", "heartbeat", "at most every 30s", "a higher limit on the path"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+}
+
+#[test]
+fn where_http2_pings_do_not_count_the_advice_says_so() {
+    let idle_timeout = std::time::Duration::from_mins(1);
+    let refreshed_by = RefreshedBy::Payload;
+    let alb = Path { name: "alb".into(), idle_timeout, refreshed_by, reads_http2: true, ..Path::default() };
+    let seconds = Millis::from_secs;
+    let (longest_gap, watched, ago, other_ago) = (seconds(10), seconds(40), seconds(4), seconds(40));
+    let pings = Heartbeats { protocol: HeartbeatsOf::Http2, longest_gap, watched, ago, other_ago };
+    let pinging = Finding {
+        path: Arc::new(alb),
+        heartbeats: Some(pings),
+        data_idle: Some(ago),
+        request_idle: Some(other_ago),
+        ..finding(pod("web-0", "app"), 1, 443)
+    };
+    let silent = Finding { heartbeats: None, ..pinging.clone() };
+    for (finding, cause) in [(pinging, "answers HTTP/2 and gRPC PING"), (silent, "counts only data")] {
+        let text = explained(vec![finding], &[]);
+        assert!(named(&text).is_empty(), "{text}");
+        let advice =
+            "HTTP/2 and gRPC PING do not help: they end at the middlebox. What helps: a request at most every 30s";
+        for word in [cause, advice, "max_connection_idle", "reads_http2: false"] {
             assert!(text.contains(word), "{word}: {text}");
         }
     }

@@ -29,6 +29,8 @@ pub struct Situation<'a> {
     pub keepalive: Keepalive,
     /// Whether the times are the system's default.
     pub is_default: bool,
+    /// A middlebox of the path reads HTTP/2 itself and does not count PING frames.
+    pub reads_http2: bool,
 }
 
 /// Who holds a socket.
@@ -105,7 +107,8 @@ impl Situation<'_> {
         };
         // no program has a socket that nobody holds
         let is_held = target.side != Side::Application || !matches!(self.held_by, HeldBy::Nobody);
-        if !(helps && reaches && is_held) {
+        let counts = !(target.sends_pings && self.reads_http2);
+        if !(helps && reaches && is_held && counts) {
             return None;
         }
         target.fits.0.iter().filter_map(|conditions| conditions.test(self)).min()

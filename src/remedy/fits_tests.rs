@@ -24,6 +24,7 @@ struct Row {
     port: u16,
     keepalive: Keepalive,
     is_default: bool,
+    reads_http2: bool,
 }
 
 fn of(exe: &str, binary: Binary) -> Row {
@@ -42,6 +43,7 @@ fn of(exe: &str, binary: Binary) -> Row {
         port: 443,
         keepalive: Keepalive::Off,
         is_default: false,
+        reads_http2: false,
     }
 }
 
@@ -60,6 +62,11 @@ impl Row {
 
     fn port(self, port: u16) -> Self {
         Self { port, ..self }
+    }
+
+    /// On a path with a middlebox that reads HTTP/2 itself.
+    fn behind_http2(self) -> Self {
+        Self { reads_http2: true, ..self }
     }
 
     fn inbound(self, port: u16) -> Self {
@@ -108,9 +115,9 @@ impl Row {
             None if self.is_sought => HeldBy::Nobody,
             None => HeldBy::Unknown,
         };
-        let Self { host_network, direction, port, keepalive, is_default, .. } = *self;
+        let Self { host_network, direction, port, keepalive, is_default, reads_http2, .. } = *self;
         let owner = &self.owner;
-        let situation = Situation { held_by, owner, host_network, direction, port, keepalive, is_default };
+        let situation = Situation { held_by, owner, host_network, direction, port, keepalive, is_default, reads_http2 };
         let Fitting { targets, in_code } = fitting(&targets, &situation);
         let names = |targets: Vec<&Target>| targets.into_iter().map(|target| target.name.clone()).collect();
         (names(targets), names(in_code))
@@ -194,6 +201,11 @@ fn programs_are_fixed_in_their_language_and_preload_is_for_dynamic_ones() {
         ("dynamic, another language", of("server", DYNAMIC), &["c", "preload"]),
         ("Python", of("python3.11", PYTHON).called("python3"), &["python", "preload"]),
         ("Python with gRPC", of("python3.11", PYTHON).with("cygrpc.cpython-311.so"), &["grpc", "python"]),
+        (
+            "behind an ALB",
+            of("python3.11", PYTHON).with("cygrpc.cpython-311.so").behind_http2(),
+            &["python", "preload"],
+        ),
         ("Java", of("java", DYNAMIC), &["java", "preload"]),
         ("Node.js", of("node", DYNAMIC), &["node", "preload"]),
         ("a launcher of Java", of("shop", DYNAMIC).with("libjvm.so"), &["java", "preload"]),

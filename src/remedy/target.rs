@@ -43,6 +43,9 @@ pub struct Target {
     /// It is offered only where no configuration of the program helps.
     #[serde(default)]
     pub is_last_resort: bool,
+    /// It makes programs send HTTP/2 PING frames, which some middleboxes do not count.
+    #[serde(default)]
+    pub sends_pings: bool,
     /// What stands in for flags that were not given.
     #[serde(default)]
     pub defaults: Defaults,

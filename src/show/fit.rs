@@ -32,6 +32,7 @@ impl Subject<'_> {
             port,
             keepalive,
             is_default: SystemDefault::of(finding).is_some(),
+            reads_http2: finding.path.reads_http2,
         };
         fitting(targets, &situation)
     }

@@ -23,7 +23,7 @@ use crate::show::groups::{Group, Split, groups};
 const MAX_PIDS: usize = 20;
 
 /// What decides which remedies fit.
-type Kind = (Arc<Owner>, Option<Arc<Holder>>, [bool; 2], Option<bool>, Direction, u16, Keepalive);
+type Kind = (Arc<Owner>, Option<Arc<Holder>>, [bool; 3], Option<bool>, Direction, u16, Keepalive);
 
 /// The names of the remedies that fit, looked up once for each kind of connection.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Remedies {
         let is_default = SystemDefault::of(finding).is_some();
         let is_sought = finding.is_holder_sought || finding.inode == 0;
         let Finding { owner, holder, host_network, direction, keepalive, .. } = finding;
-        let flags = [is_default, is_sought];
+        let flags = [is_default, is_sought, finding.path.reads_http2];
         let kind = (owner.clone(), holder.clone(), flags, *host_network, *direction, port, *keepalive);
         let mut known = self.known.borrow_mut();
         let names = known.entry(kind).or_insert_with(|| {
