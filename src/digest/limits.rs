@@ -29,8 +29,10 @@ impl Digest {
     /// The policy with the limits that this sweep has read. `None` if they have not changed.
     pub(super) fn policy_by_node(&self) -> Option<Policy> {
         let facts = self.sweep.namespaces.iter();
+        let strict = facts.clone().filter(|(_, facts)| facts.is_conntrack_strict);
         self.policy.with_node_limits(NodeLimits {
             host: self.node.host,
+            strict_conntrack: strict.filter_map(|(_, facts)| facts.conntrack).min(),
             conntrack: facts.filter_map(|(id, facts)| Some((*id, facts.conntrack?))).collect(),
             ipvs: self.node.ipvs_tcp_timeout.map(|seconds| Duration::from_secs(seconds.into())),
             ipvs_services: self.node.ipvs_services.iter().map(|&(addr, port)| Endpoint::new(addr, port)).collect(),

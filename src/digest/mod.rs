@@ -260,6 +260,7 @@ impl Digest {
                 name: namespace.name.as_deref().map(Arc::from),
                 tcp_keepalive_time: counters.tcp_keepalive_time,
                 conntrack: counters.conntrack_established.map(|seconds| Duration::from_secs(seconds.into())),
+                is_conntrack_strict: counters.conntrack_loose == Some(false),
                 is_host: None,
             },
         );

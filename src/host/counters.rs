@@ -83,12 +83,23 @@ pub fn now() -> io::Result<Counters> {
 
 fn read_again(known: Option<Counters>, is_due: bool) -> io::Result<Counters> {
     let now = snmp()?;
+    let known = known.filter(|known| !is_another(&now, known));
     let Some(known) = known.filter(|_| !is_due) else { return Ok(sysctls(netstat(now)?, known)) };
     let Counters { keepalive_probes, abort_on_timeout, abort_on_close, abort_on_data, .. } = Counters::default();
     let unchanged = Counters { keepalive_probes, abort_on_timeout, abort_on_close, abort_on_data, ..known };
-    let Counters { tcp_keepalive_time, conntrack_established, .. } = known;
-    let now = Counters { tcp_keepalive_time, conntrack_established, ..now };
+    let Counters { tcp_keepalive_time, conntrack_established, conntrack_loose, .. } = known;
+    let now = Counters { tcp_keepalive_time, conntrack_established, conntrack_loose, ..now };
     if now == unchanged { Ok(known) } else { netstat(now) }
+}
+
+/// Whether these counters belong to another namespace than those before: they only rise. The kernel gives the number of
+/// a namespace that has ended to the next new one.
+fn is_another(now: &Counters, before: &Counters) -> bool {
+    let fell = |now: Option<u64>, before: Option<u64>| now.zip(before).is_some_and(|(now, before)| now < before);
+    fell(now.in_segs, before.in_segs)
+        || fell(now.out_segs, before.out_segs)
+        || fell(now.active_opens, before.active_opens)
+        || fell(now.passive_opens, before.passive_opens)
 }
 
 fn snmp() -> io::Result<Counters> {
@@ -129,7 +140,13 @@ fn sysctls(counters: Counters, known: Option<Counters>) -> Counters {
     let followed = known.is_some_and(|known| known.conntrack_established.is_some());
     let follows = followed || read("netfilter/nf_conntrack_count").is_some_and(|count| count > 0);
     let established = follows.then(|| read("netfilter/nf_conntrack_tcp_timeout_established")).flatten();
-    Counters { tcp_keepalive_time: read("ipv4/tcp_keepalive_time"), conntrack_established: established, ..counters }
+    let loose = established.and_then(|_| read("netfilter/nf_conntrack_tcp_loose")).map(|loose| loose != 0);
+    Counters {
+        tcp_keepalive_time: read("ipv4/tcp_keepalive_time"),
+        conntrack_established: established,
+        conntrack_loose: loose,
+        ..counters
+    }
 }
 
 /// The text of a file. Empty if this kernel has no such file.
@@ -176,6 +193,16 @@ mod tests {
         reader.begin_sweep();
         reader.begin_sweep();
         assert!(reader.known.is_empty(), "a namespace that was not read is dropped");
+    }
+
+    #[test]
+    fn counters_that_fall_are_those_of_another_namespace() {
+        let before = Counters { in_segs: Some(7), passive_opens: Some(2), ..Counters::default() };
+        let later = Counters { in_segs: Some(9), passive_opens: Some(2), ..Counters::default() };
+        assert!(!is_another(&before, &before) && !is_another(&later, &before));
+        assert!(is_another(&before, &later), "fewer segments");
+        assert!(is_another(&Counters { passive_opens: Some(1), ..later }, &before), "fewer connections");
+        assert!(!is_another(&Counters::default(), &before), "what is not known proves nothing");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct NamespaceFacts {
     pub tcp_keepalive_time: Option<u32>,
     /// The limit of its conntrack, where that follows connections.
     pub conntrack: Option<Duration>,
+    /// Whether its conntrack takes a segment of a flow that it has dropped for invalid (`nf_conntrack_tcp_loose` is 0).
+    pub is_conntrack_strict: bool,
     /// Whether it is the host's. `None` if the sweep did not find out which one that is.
     pub is_host: Option<bool>,
 }

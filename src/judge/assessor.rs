@@ -64,17 +64,22 @@ impl Judgement<'_> {
 impl<'a> Assessor<'a> {
     /// Judges the connection at this position among the entries of its namespace.
     pub fn judge(&self, at: u32, tracked: &TrackedConnection) -> Judgement<'a> {
-        let (direction, path) = route(self.policy, self.memory, tracked);
-        let criteria = Criteria::new(path, self.policy);
+        let (direction, mut path) = route(self.policy, self.memory, tracked);
         let other = self.pairs.peer(self.id, at).filter(|&other| self.agrees(tracked, other));
         // a socket that is connected to itself
         let is_own_peer = self.memory.local(tracked) == tracked.remote();
+        let mut is_local = is_own_peer || other.is_some_and(|other| self.is_local(other));
+        if let Some(between) = other.filter(|_| is_local).and_then(|other| self.firewall(tracked, other, path)) {
+            (path, is_local) = (between, false);
+        }
+        let criteria = Criteria::new(path, self.policy);
         let (as_of, mut facts) = self.facts(self.memory, tracked, &criteria);
         // each end's own timer decides its state, so both rows show the same state
         let state = keepalive(criteria.idle_timeout, &facts);
-        facts.local = is_own_peer || other.is_some_and(|other| self.is_local(other));
+        facts.local = is_local;
         if let Some(other) = other.and_then(|other| self.peer(other, &criteria)) {
             facts.peer_keepalive = Some(keepalive(criteria.idle_timeout, &other));
+            facts.peer_unanswered = criteria.is_unanswered(&other);
             facts = shared(facts, &other);
         }
         let peer = PeerFacts {
@@ -83,9 +88,20 @@ impl<'a> Assessor<'a> {
             same_namespace: is_own_peer || other.is_some_and(|other| other.namespace == self.id),
             translated: other.is_some_and(|other| !other.exact),
             keepalive: facts.peer_keepalive,
+            unanswered: facts.peer_unanswered,
         };
         let verdict = judge(&criteria, state, &facts);
         Judgement { facts, as_of, criteria, keepalive: state, verdict, direction, path, peer }
+    }
+
+    /// The conntrack between two namespaces of this node, if it has dropped the connection or may do so before the path
+    /// does.
+    fn firewall(&self, tracked: &TrackedConnection, other: Peer, path: &Path) -> Option<&'a Arc<Path>> {
+        let between = self.policy.path_between().filter(|_| other.namespace != self.id)?;
+        let end = self.tracker.namespace(other.namespace)?.entries().get(other.at)?;
+        let idle = [tracked, end].into_iter().filter_map(|end| end.wire_idle(self.now)).min();
+        let has_dropped = idle.is_some_and(|idle| idle >= between.idle_timeout.into());
+        (has_dropped || between.idle_timeout < path.idle_timeout).then_some(between)
     }
 
     /// Whether the clocks of both sockets allow that they are one connection. Two ends with reversed addresses in one
@@ -169,7 +185,7 @@ pub fn facts(tracked: &TrackedConnection, now: Moment) -> Facts {
         timer: tracked.keepalive_timer(),
         keepidle: tracked.keepidle(),
         probes_after: tracked.probes_after(),
-        next_probe: keepalive_timer.then(|| tracked.expires(now)),
+        next_probe: (keepalive_timer || tracked.timer().masks_keepalive()).then(|| tracked.expires(now)),
         probing: keepalive_timer && unanswered.probes > 0,
         wire_idle: tracked.wire_idle(now),
         data_idle: tracked.data_idle(now),
@@ -183,6 +199,7 @@ pub fn facts(tracked: &TrackedConnection, now: Moment) -> Facts {
         peer_probes: tracked.peer_probes(now),
         heartbeats: tracked.heartbeats(now),
         peer_keepalive: None,
+        peer_unanswered: false,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::socket::KeepaliveOptions;
 
 /// The known facts of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not on its own")]
 pub struct Facts {
     /// Whether a keepalive timer is armed.
     pub timer: KeepaliveTimer,
@@ -15,7 +16,8 @@ pub struct Facts {
     /// Lower bound of the longest idle time before a probe of the local side: of the longer one of KEEPIDLE and
     /// KEEPINTVL.
     pub probes_after: Option<Millis>,
-    /// The time until the keepalive timer fires, if the kernel reports that timer.
+    /// The time until the keepalive timer fires, or the timer that hides it: while that one runs, the kernel sends no
+    /// keepalive probe.
     pub next_probe: Option<Millis>,
     /// The local side's keepalive probes are unanswered, and no clock shows them.
     pub probing: bool,
@@ -43,6 +45,8 @@ pub struct Facts {
     pub heartbeats: Option<Heartbeats>,
     /// The peer's keepalive, by this path's idle timeout, if the peer is on this node.
     pub peer_keepalive: Option<Keepalive>,
+    /// The peer is on this node, and what it sends is not answered.
+    pub peer_unanswered: bool,
 }
 
 impl Facts {

@@ -35,11 +35,13 @@ pub fn lasts(
     let verdict = match verdict {
         Verdict::Blackholed | Verdict::Unanswered | Verdict::Undetermined => Some(Millis::ZERO),
         Verdict::AppProtected => facts.heartbeats.map(|heartbeats| until(criteria.idle_timeout.half(), heartbeats.ago)),
-        // the path may drop a connection that is not long-lived yet: what it sends after that is lost
-        Verdict::Young if !facts.expired => expiry.into_iter().chain([until(criteria.long_lived, facts.age)]).min(),
-        Verdict::Young => Some(until(criteria.long_lived, facts.age)),
+        // the path may drop a connection that is not long-lived yet
+        Verdict::Young => expiry.into_iter().chain([until(criteria.long_lived, facts.age)]).min(),
         Verdict::Exposed => expiry,
-        Verdict::PeerProtected => facts.peer_probes.map(|probes| until(criteria.idle_timeout, probes.ago)),
+        Verdict::PeerProtected => facts.peer_probes.map(|probes| {
+            let missing = until(criteria.probes_miss_after(&probes), facts.wire_idle.unwrap_or_default());
+            until(criteria.idle_timeout, probes.ago).min(missing)
+        }),
         Verdict::Overdue | Verdict::Protected | Verdict::Local => None,
     };
     timer.into_iter().chain(verdict).min()

@@ -60,6 +60,7 @@ impl std::fmt::Display for ServiceEndpoint {
 
 /// What is known of the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not on its own")]
 pub struct PeerFacts {
     /// Its probes, as this socket shows them.
     pub probes: Option<PeerProbes>,
@@ -71,6 +72,8 @@ pub struct PeerFacts {
     pub translated: bool,
     /// Its keepalive by this path's idle timeout, if it is on this node.
     pub keepalive: Option<Keepalive>,
+    /// What it sends is not answered, if it is on this node.
+    pub unanswered: bool,
 }
 
 /// The judgement of one established connection.

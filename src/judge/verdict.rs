@@ -3,7 +3,7 @@
 pub use super::facts::Facts;
 use super::memory::heartbeat::kinds::Protocol;
 use super::memory::keepidle::SAME_MS;
-use super::memory::{KeepaliveTimer, Millis, Unanswered};
+use super::memory::{KeepaliveTimer, Millis, PeerProbes, Unanswered};
 use super::policy::{OverdueBy, Path, Policy, RefreshedBy};
 
 /// What the local side does to keep the path alive.
@@ -177,12 +177,14 @@ impl Criteria {
     }
 
     /// Whether segments of the local side are unanswered, and ordinary loss does not explain it.
-    fn is_unanswered(&self, facts: &Facts) -> bool {
+    pub(super) fn is_unanswered(&self, facts: &Facts) -> bool {
         let Unanswered { probes, retransmits, .. } = facts.unanswered;
         let not_heard = |span| facts.last_heard.is_none_or(|last| last >= span);
         let silent = facts.last_heard.is_some_and(|last| self.reached(last));
         // a retransmission repeats a segment: once its answer is due, both segments are unanswered
         let repeated = retransmits > 0 && facts.data_idle.is_some_and(|sent| sent >= ANSWER);
+        // a probe that we saw sent is lost once its answer is due; the next one may come only after KEEPINTVL
+        let repeated = repeated || probes > 0 && facts.watched >= ANSWER;
         facts.unanswered.count() + u32::from(repeated) >= UNANSWERED && silent
             || retransmits >= UNANSWERED_RETRANSMITS
             || probes >= UNANSWERED_PROBES && not_heard(PROBES_TAKE)
@@ -201,9 +203,25 @@ impl Criteria {
             // the peer's own timer shows that its probes may come too late
             Some(Keepalive::Late | Keepalive::Off) => false,
             Some(Keepalive::Unknown) | None => facts.peer_probes.is_some_and(|probes| {
-                !probes.late && !self.reached(probes.ago) && !probes.period.is_some_and(|period| self.reached(period))
+                let waits = probes.period.or(probes.waited);
+                !probes.late
+                    && !self.reached(probes.ago)
+                    && !waits.is_some_and(|waits| self.reached(waits))
+                    && !facts.wire_idle.is_some_and(|idle| self.have_stopped(&probes, idle))
             }),
         }
+    }
+
+    /// For how long nothing may move until the peer's probes are missing: two of them, but half the limit at least,
+    /// because probes that were lost are repeated sooner.
+    pub(super) fn probes_miss_after(&self, probes: &PeerProbes) -> Millis {
+        let twice = probes.period.or(probes.waited).map_or(self.idle_timeout, |period| period.saturating_mul(2));
+        twice.max(self.idle_timeout.half()).min(self.idle_timeout)
+    }
+
+    /// Whether the peer's probes have stopped.
+    fn have_stopped(&self, probes: &PeerProbes, idle: Millis) -> bool {
+        idle > self.probes_miss_after(probes)
     }
 }
 
@@ -246,24 +264,28 @@ pub fn keepalive(idle_timeout: impl Into<Millis>, facts: &Facts) -> Keepalive {
 #[must_use]
 pub fn judge(criteria: &Criteria, keepalive: Keepalive, facts: &Facts) -> Verdict {
     let by_segments = criteria.refreshed_by == RefreshedBy::Segment;
-    if facts.local {
-        Verdict::Local
-    } else if facts.expired && is_lost(facts) {
+    let has_expired = criteria.has_expired(facts);
+    if facts.expired && is_lost(facts) {
         Verdict::Blackholed
-    } else if criteria.is_unanswered(facts) {
+    } else if criteria.is_unanswered(facts) || facts.peer_unanswered {
+        // also between two ends on this node: a firewall, or a peer that is gone
         Verdict::Unanswered
+    } else if facts.local {
+        Verdict::Local
     } else if by_segments && keepalive == Keepalive::Unknown {
-        Verdict::Undetermined
+        // while another timer hides the keepalive timer, no probe comes
+        if has_expired { Verdict::Overdue } else { Verdict::Undetermined }
     } else if by_segments && keepalive == Keepalive::On {
         Verdict::Protected
     } else if by_segments && criteria.peer_protects(facts) {
         Verdict::PeerProtected
     } else if criteria.app_protects(facts) {
         Verdict::AppProtected
+    } else if has_expired {
+        // however young: it is at least as old as it was idle
+        Verdict::Overdue
     } else if facts.age < criteria.long_lived {
         Verdict::Young
-    } else if criteria.has_expired(facts) {
-        Verdict::Overdue
     } else {
         Verdict::Exposed
     }

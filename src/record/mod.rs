@@ -248,6 +248,10 @@ pub struct Counters {
     /// `net.netfilter.nf_conntrack_tcp_timeout_established`, seconds, where conntrack follows connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack_established: Option<u32>,
+    /// `net.netfilter.nf_conntrack_tcp_loose`, with the limit: whether conntrack follows a flow from a segment in the
+    /// middle on. Otherwise a flow that it has dropped stays invalid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack_loose: Option<bool>,
 }
 
 /// Something that a sweep could not read. If it names a namespace, that existed, so its connections may not have ended.

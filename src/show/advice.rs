@@ -68,6 +68,8 @@ fn unanswered(group: &Group) -> String {
             "They were idle for longer than the path ({path}) keeps them, then sent, and nothing is acknowledged: the \
              path has dropped them."
         )
+    } else if group.worst.iter().all(|finding| finding.peer.unanswered && finding.unanswered.count() == 0) {
+        format!("What the peer on this node sent is not answered: the path ({path}) is gone.")
     } else {
         format!("What the local side sent is not answered: the path ({path}) or the peer is gone.")
     }
@@ -95,6 +97,10 @@ fn late(cause: Cause, group: &Group, limit: f64) -> String {
         Cause::KeepintvlTooLong => format!(
             "Keepalive is on, but a probe may come only after {after}, because KEEPIDLE or KEEPINTVL is so long: \
              {too_late}."
+        ),
+        _ if group.worst.iter().all(|finding| finding.keepalive == Keepalive::Unknown) => format!(
+            "Unsent data holds keepalive back, if it is on, and the path ({path}) drops a connection that is idle for \
+             {limit}s."
         ),
         _ => format!(
             "Keepalive is on, but no probe comes before the path ({path}) drops an idle connection ({limit}s): an \

@@ -138,7 +138,7 @@ fn of_verdict(verdict: Verdict) -> &'static str {
              (keepalive-auditor audit --explain)."
         }
         Verdict::Unanswered => {
-            "What the local side sent is not answered: the path or the peer is gone.\n\
+            "What the local side sent, or its peer on this node, is not answered: the path or the peer is gone.\n\
              What to do: look at the peer and at the path. If the connection was idle for long before, treat it like\n\
              `blackholed`."
         }
@@ -154,11 +154,12 @@ fn of_verdict(verdict: Verdict) -> &'static str {
              What to do: turn keepalive on; keepalive-auditor audit --explain shows how."
         }
         Verdict::Undetermined => {
-            "Another timer hides the keepalive timer, so keepalive is `unknown`.\n\
+            "Another timer hides the keepalive timer, so keepalive is `unknown`. The idle time is below the limit.\n\
              What to do: sweep again (--for 60s), or read the options with --exact."
         }
         Verdict::Young => {
-            "Keepalive is off or late, but the connection is not long-lived yet (--long-lived, 5m unless set).\n\
+            "Keepalive is off or late, but the connection is not long-lived yet (--long-lived, 5m unless set),\n\
+             nor idle for the idle timeout of the path.\n\
              Short-lived connections end before a path drops them."
         }
         Verdict::AppProtected => {
@@ -172,9 +173,9 @@ fn of_verdict(verdict: Verdict) -> &'static str {
         }
         Verdict::Protected => "Keepalive of the local side probes before the idle timeout of the path.",
         Verdict::Local => {
-            "Both ends are on this node, with no middlebox between them. Nothing can drop the connection for being \
-             idle.\n\
-             --local-scope namespace judges connections between namespaces of the node, too."
+            "Both ends are on this node, and nothing translates addresses between them.\n\
+             --local-scope namespace judges connections between namespaces of the node, too: traffic between them may\n\
+             cross a firewall, or leave the node."
         }
     }
 }

@@ -24,7 +24,7 @@ impl fmt::Display for Why<'_> {
             Verdict::Local if finding.peer.same_namespace => {
                 f.write_str("both ends are in this network namespace, with no middlebox between them")
             }
-            Verdict::Local => f.write_str("both ends are on this node, with no middlebox between them"),
+            Verdict::Local => f.write_str("both ends are on this node, and nothing translates addresses between them"),
             Verdict::Undetermined => write!(
                 f,
                 "a {} timer hides the keepalive timer, and no earlier sweep saw it: sweep again when it is over",
@@ -56,12 +56,13 @@ impl fmt::Display for Why<'_> {
             Verdict::Young if finding.path.refreshed_by == RefreshedBy::Payload => write!(
                 f,
                 "the path ({path}) counts only payload, so keepalive does not refresh it, but the connection is only \
-                 {} old, not \
+                 known to be {} old, not \
                  long-lived yet",
                 Human(finding.age)
             ),
             Verdict::Young => {
-                write!(f, "{}, but it is only {} old, not long-lived yet", local_side(finding), Human(finding.age))
+                let age = Human(finding.age);
+                write!(f, "{}, but it is only known to be {age} old, not long-lived yet", local_side(finding))
             }
             Verdict::Blackholed => write!(
                 f,
@@ -69,6 +70,9 @@ impl fmt::Display for Why<'_> {
                  dropped it",
                 NoAnswer(finding)
             ),
+            Verdict::Unanswered if finding.peer.unanswered && finding.unanswered.count() == 0 => {
+                write!(f, "the peer is on this node, and what it sends finds no answer: the path ({path}) is gone")
+            }
             Verdict::Unanswered => write!(f, "{}: the path ({path}) or the peer is gone", NoAnswer(finding)),
             Verdict::Overdue => overdue(f, finding, limit),
             Verdict::Exposed => exposed(f, finding, limit),
@@ -175,6 +179,16 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
         f.write_str("; the peer's probes come too late")?;
         if let Some(period) = probes.period {
             write!(f, ", about every {}", Human(period))?;
+        }
+    } else if let Some(probes) = finding.peer.probes {
+        match probes.period.or(probes.waited) {
+            Some(period) if period >= limit_span => {
+                f.write_str("; one probe of the peer was seen, and a second one shows whether they come in time")?;
+            }
+            Some(period) if finding.wire_idle > Some(period) => {
+                write!(f, "; the peer probed after at most {}, and has stopped", Human(period))?;
+            }
+            _ => {}
         }
     }
     write!(f, "{}", Insufficient(finding))?;

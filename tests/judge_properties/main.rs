@@ -43,7 +43,8 @@ fn ms() -> impl Strategy<Value = Millis> {
 }
 
 fn peer_probes() -> impl Strategy<Value = PeerProbes> {
-    (ms(), prop::option::of(ms()), any::<bool>()).prop_map(|(ago, period, late)| PeerProbes { ago, period, late })
+    (ms(), prop::option::of(ms()), prop::option::of(ms()), any::<bool>())
+        .prop_map(|(ago, period, waited, late)| PeerProbes { ago, period, waited, late })
 }
 
 fn heartbeats() -> impl Strategy<Value = Heartbeats> {
@@ -67,7 +68,7 @@ prop_compose! {
         (wire_idle, data_idle) in (prop::option::of(ms()), prop::option::of(ms())),
         (request_idle, last_heard) in (prop::option::of(ms()), prop::option::of(ms())),
         (watched, age) in (ms(), ms()),
-        (probing, expired, local) in any::<(bool, bool, bool)>(),
+        (probing, expired, local, lost_at_peer) in any::<(bool, bool, bool, bool)>(),
         unanswered in unanswered(),
         (peer_probes, heartbeats) in (prop::option::of(peer_probes()), prop::option::of(heartbeats())),
         peer_keepalive in prop::option::of(prop::sample::select(Keepalive::ALL.to_vec())),
@@ -76,6 +77,7 @@ prop_compose! {
             timer, keepidle, probes_after, next_probe, probing, wire_idle, data_idle, request_idle,
                 last_heard, watched, age, unanswered, expired, local,
             peer_probes, heartbeats, peer_keepalive,
+            peer_unanswered: lost_at_peer && peer_keepalive.is_some(),
         }
     }
 }
@@ -100,14 +102,17 @@ fn verdict(criteria: &Criteria, facts: &Facts) -> Verdict {
     judge(criteria, keepalive(LIMIT, facts), facts)
 }
 
-/// The documented rule. One of three must hold: at least two segments are unanswered and the peer sent nothing for the
-/// idle timeout; or six consecutive retransmissions; or three unanswered probes, which take more than two seconds.
+/// The documented rule, for either end on this node. One of three must hold: at least two segments are unanswered and
+/// the peer sent nothing for the idle timeout; or six consecutive retransmissions; or three unanswered probes, which
+/// take more than two seconds.
 fn is_unanswered(facts: &Facts) -> bool {
     let Unanswered { probes, retransmits } = facts.unanswered;
     let heard_nothing = facts.last_heard.is_some_and(|last| last >= LIMIT_MS);
     // a retransmission without an answer for a second is two segments: it repeats one
     let repeated = u8::from(retransmits > 0 && facts.data_idle.is_some_and(|sent| sent >= Millis::from_secs(1)));
-    probes + retransmits + repeated >= 2 && heard_nothing
+    let overdue_answer = u8::from(probes > 0 && facts.watched >= Millis::from_secs(1));
+    facts.peer_unanswered
+        || probes + retransmits + repeated.max(overdue_answer) >= 2 && heard_nothing
         || retransmits >= 6
         || probes >= 3 && facts.last_heard.is_none_or(|last| last >= Millis::from_secs(2))
 }
@@ -117,9 +122,9 @@ fn first(facts: &Facts) -> Option<Verdict> {
     let Unanswered { probes, retransmits } = facts.unanswered;
     let lost = probes + retransmits >= 2 || probes + retransmits == 1 && facts.watched >= Millis::from_secs(1);
     match () {
-        () if facts.local => Some(Verdict::Local),
         () if facts.expired && lost => Some(Verdict::Blackholed),
         () if is_unanswered(facts) => Some(Verdict::Unanswered),
+        () if facts.local => Some(Verdict::Local),
         () => None,
     }
 }
@@ -144,7 +149,7 @@ proptest! {
         ms()) {
         let facts = without_others(facts);
         let before = verdict(&criteria, &facts);
-        let fresh = PeerProbes { ago: Millis::ZERO, period: None, late: false };
+        let fresh = PeerProbes { ago: Millis::ZERO, period: None, waited: None, late: false };
         let known = [
             // the local side probes in time
             Facts {
@@ -169,7 +174,7 @@ proptest! {
             Facts { age: facts.age.min(better), ..facts },
             Facts { expired: false, ..facts },
             // every segment sent is answered
-            Facts { unanswered: Unanswered::default(), ..facts },
+            Facts { unanswered: Unanswered::default(), peer_unanswered: false, ..facts },
         ];
         for facts in known {
             let after = verdict(&criteria, &facts);
@@ -187,8 +192,8 @@ proptest! {
             prop_assert!(seen.watched >= LIMIT_MS && seen.watched >= seen.longest_gap.saturating_mul(10), "{seen:?}");
         }
         // heartbeats also count where only payload refreshes the path
-        let good = Facts { heartbeats: Some(HEARTBEATS), expired: false, unanswered: Unanswered::default(), local:
-            false, ..facts };
+        let good = Facts { heartbeats: Some(HEARTBEATS), expired: false, unanswered: Unanswered::default(),
+            peer_unanswered: false, local: false, ..facts };
         let payload = Criteria { refreshed_by: RefreshedBy::Payload, reads_http2: false, ..criteria };
         prop_assert_eq!(verdict(&payload, &good), Verdict::AppProtected);
         for bad in [
@@ -218,7 +223,15 @@ proptest! {
         let facts = Facts { timer: KeepaliveTimer::Unknown, ..facts };
         prop_assert_eq!(keepalive(LIMIT, &facts), Keepalive::Unknown);
         let criteria = Criteria { refreshed_by: RefreshedBy::Segment, ..criteria };
-        prop_assert_eq!(verdict(&criteria, &facts), first(&facts).unwrap_or(Verdict::Undetermined));
+        let idle = facts.wire_idle.is_some_and(|idle| idle >= LIMIT_MS)
+            && (criteria.overdue_by == OverdueBy::Clocks || facts.watched >= LIMIT_MS);
+        let verdict = verdict(&criteria, &facts);
+        if first(&facts).is_none() && (facts.expired || idle) {
+            // whether keepalive is on or not, no probe came
+            prop_assert_eq!(verdict, Verdict::Overdue);
+        } else {
+            prop_assert_eq!(verdict, first(&facts).unwrap_or(Verdict::Undetermined));
+        }
     }
 
     #[test]
@@ -229,8 +242,8 @@ proptest! {
         let idle = idle.is_some_and(|idle| idle >= LIMIT_MS);
         let expected = match first(&facts) {
             Some(first) => first,
-            None if facts.age < LONG_LIVED.into() => Verdict::Young,
             None if facts.expired || idle => Verdict::Overdue,
+            None if facts.age < LONG_LIVED.into() => Verdict::Young,
             None => Verdict::Exposed,
         };
         prop_assert_eq!(verdict(&criteria, &facts), expected);
@@ -247,7 +260,8 @@ proptest! {
         prop_assert_ne!(verdict(&criteria, &pinged), Verdict::AppProtected);
         // what is not HTTP/2 goes through such a middlebox as bytes
         let websocket = Heartbeats { protocol: Protocol::WebSocket, ..pings };
-        let good = Facts { expired: false, unanswered: Unanswered::default(), local: false, ..pinged };
+        let good = Facts { expired: false, unanswered: Unanswered::default(), peer_unanswered: false, ..pinged };
+        let good = Facts { local: false, ..good };
         let good = Facts { heartbeats: Some(websocket), ..good };
         prop_assert_eq!(verdict(&criteria, &good), Verdict::AppProtected);
         // where segments or all payload refresh the path, the same PINGs protect
@@ -267,8 +281,9 @@ proptest! {
         if verdict(&criteria, &facts) == Verdict::Overdue {
             prop_assert!(facts.expired || facts.wire_idle.unwrap() >= LIMIT_MS);
             prop_assert!(facts.expired || criteria.overdue_by == OverdueBy::Clocks || facts.watched >= LIMIT_MS);
-            prop_assert!(facts.age >= LONG_LIVED.into());
         }
+        // a connection that the path has dropped is not too young to be reported
+        prop_assert!(verdict(&criteria, &facts) != Verdict::Young || !criteria.has_expired(&facts));
     }
 
     #[test]

@@ -415,3 +415,25 @@ fn keepidle_cannot_be_known_if_no_sample_falls_into_keepintvl() {
     assert_eq!(seen[0], seen[1]);
     assert_eq!(seen[0][39].3, (0, 60_000));
 }
+
+/// The kernel's clocks have 32 bits of milliseconds: they start again after 49.7 days.
+#[test]
+fn a_clock_that_wraps_around_does_not_end_an_idle_time() {
+    let mut connection = Connection::without_keepalive();
+    connection.run(1_000, &[]);
+    let mut socket = connection.socket();
+    let mut memory = Tracker::default();
+    let start = 5_000_000;
+    for (passed, clock) in [(0, u32::MAX - 20_000), (15_000, u32::MAX - 5_000), (30_000, 9_999), (45_000, 24_999)] {
+        let tcp = &mut socket.tcp;
+        (tcp.last_data_sent, tcp.last_data_recv, tcp.last_ack_recv) = (Some(clock), Some(clock), Some(clock));
+        let now = Moment::from_millis(start + passed);
+        memory.begin_dump(NS, None);
+        memory.sample(&socket, now);
+        memory.end_read(true, now, |_, _, end| panic!("after {passed} ms: {end:?}"));
+        let facts = facts(&memory.namespace(NS).unwrap().entries()[0], now);
+        for idle in [facts.wire_idle, facts.data_idle, facts.last_heard] {
+            assert!(idle >= Some(Millis::from_secs(49 * 86_400)), "after {passed} ms: {facts:?}");
+        }
+    }
+}

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::binary::{audit, command, finish, run};
+use crate::support::binary::{Agent, audit, command, finish, run};
 use crate::support::checks::Checks;
 use crate::support::kernel_test;
 use crate::support::netns::{Netns, addresses, join, v4, v6};
-use crate::support::socket::{Keepalive, Server};
+use crate::support::socket::{Id, Keepalive, Server};
 
 kernel_test!(named_and_anonymous_namespaces_are_found_and_narrowed_to, || {
     let (named, process) = (Netns::named("named"), Netns::with_process());
@@ -192,4 +192,36 @@ kernel_test!(ignored_connections_are_counted_and_not_judged, || {
     checks.equal("rows of the ignored", report.rows_of(client.inode).count(), 0);
     checks.equal("rows of the others", report.rows_of(server.inode).count(), 2);
     checks.finish();
+});
+
+kernel_test!(a_namespace_that_only_a_thread_has_entered_is_found, || {
+    // Nothing lists it: a thread of this process leads there, and its main thread does not.
+    let hidden = Netns::unlisted("hidden");
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let is_done = std::sync::Mutex::new(is_done);
+    std::thread::scope(|scope| {
+        let hidden = &hidden;
+        scope.spawn(move || {
+            hidden.enter(|| {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("it listens");
+                let stream =
+                    std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+                ready.send(rustix::net::sockopt::socket_cookie(&stream).expect("a cookie")).expect("the test waits");
+                let _ = is_done.lock().map(|is_done| is_done.recv());
+            });
+        });
+        let id = Id { netns: hidden.inode, cookie: is_ready.recv().expect("the thread has entered") };
+        let mut checks = Checks::default();
+        checks.that(audit(&[]).row(id).is_some(), || "one audit does not show it".to_owned());
+        let agent = Agent::start(&["--interval", "250ms"]);
+        let mut sweeps = BTreeSet::new();
+        while sweeps.len() < 10 {
+            let report = agent.report();
+            checks.that(report.row(id).is_some(), || format!("{:?} does not show it", report.sweep));
+            sweeps.insert(report.sweep.started_at);
+        }
+        drop(done);
+        checks.finish();
+    });
 });

@@ -100,6 +100,13 @@ impl Oracle {
             // While data waits for the window, the kernel sends no keepalive probes, and its window probes become rare.
             // Such an idle time is real, and the row must show it.
             (None, "exposed" | "overdue") if slot.kind == Kind::MaskedKept && row.keepalive == "late" => {
+                let until_probe = row.timer.expires_seconds.filter(|_| row.verdict == "exposed").unwrap_or(0.0);
+                let idle = row.wire_idle_seconds.map(|idle| (idle + until_probe) * 9.0 / 8.0);
+                if row.timer.kind != "persist" || idle < Some(LIMIT.as_secs_f64()) {
+                    self.fail("wrong overdue", about());
+                }
+            }
+            (None, "overdue") if slot.kind == Kind::Masked => {
                 if row.timer.kind != "persist" || row.wire_idle_seconds < Some(LIMIT.as_secs_f64()) {
                     self.fail("wrong overdue", about());
                 }

@@ -19,7 +19,10 @@ mod mounts;
 mod processes;
 
 use mounts::Mounts;
-use processes::{Processes, Refused};
+use processes::{Processes, Refused, Threads};
+
+/// All threads are read in the first sweep and in every eighth: there may be thousands, and few enter a namespace.
+const THREADS_EVERY: u64 = 8;
 
 /// Finds namespaces, sweep after sweep.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub(super) struct Finder {
     named: BTreeMap<NsId, Found>,
     /// The namespaces that the last sweep found or should have found.
     known: BTreeMap<NsId, Found>,
+    /// Threads that have entered another namespace than their process.
+    threads: Threads,
+    /// The number of sweeps.
+    sweeps: u64,
     /// Our own namespace, which never changes.
     own: Option<NsId>,
     /// The host's.
@@ -93,6 +100,8 @@ impl Finder {
             required: paths.netns_dirs_required,
             named: paths.named.clone(),
             known: BTreeMap::new(),
+            threads: Threads::new(),
+            sweeps: 0,
             own: None,
             host: None,
         }
@@ -159,8 +168,16 @@ impl Finder {
 
     fn find_processes(&mut self, found: &mut BTreeMap<NsId, Found>, gaps: &mut Vec<Gap>, losses: &mut Vec<Loss>) {
         let procfs = self.procfs.clone();
-        let processes =
-            self.processes.run(move || Processes::read(&procfs)).unwrap_or_else(|error| Processes::failed(&error));
+        let known = (!self.sweeps.is_multiple_of(THREADS_EVERY)).then(|| std::mem::take(&mut self.threads));
+        self.sweeps += 1;
+        let processes = self
+            .processes
+            .run(move || Processes::read(&procfs, known))
+            .unwrap_or_else(|error| Processes::failed(&error));
+        self.threads = processes.threads;
+        if processes.failure.is_some() {
+            self.sweeps = 0;
+        }
         for (id, pids) in processes.namespaces {
             found.entry(id).or_default().pids = pids;
         }

@@ -1,6 +1,7 @@
-//! The network namespaces of a procfs's processes.
+//! The network namespaces of a procfs's processes, and of their threads: a thread may have entered another one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::{fs, io};
 
@@ -16,11 +17,16 @@ const MAX_PIDS: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     pub namespaces: BTreeMap<NsId, Vec<u32>>,
+    /// Threads whose namespace is not that of their process.
+    pub threads: Threads,
     /// The reason why some processes could not be listed.
     pub failure: Option<(LossReason, String)>,
     /// Processes whose namespace cannot be read.
     pub refused: BTreeMap<LossReason, Refused>,
 }
+
+/// Threads by the namespace that they have entered.
+pub(super) type Threads = BTreeMap<NsId, Vec<u32>>;
 
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -34,7 +40,10 @@ impl Processes {
         Self { failure, ..Self::default() }
     }
 
-    pub fn read(procfs: &Path) -> Self {
+    /// Reads all processes. `known` are the threads of the last sweep that lead to other namespaces: then no other
+    /// thread is read. There may be thousands.
+    pub fn read(procfs: &Path, known: Option<Threads>) -> Self {
+        let reads_threads = known.is_none();
         let mut read = Self::default();
         let failed = |error: &io::Error| Some((reason(error), sentence("list", procfs.display(), error)));
         let entries = match fs::read_dir(procfs) {
@@ -52,7 +61,15 @@ impl Processes {
             };
             if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 (any, init) = (true, init || pid == 1);
-                read.process(procfs, pid);
+                let id = read.process(procfs, pid);
+                if let Some(id) = id.filter(|_| reads_threads) {
+                    read.threads(procfs, pid, id);
+                }
+            }
+        }
+        for thread in known.unwrap_or_default().into_values().flatten() {
+            if let Some(id) = read.process(procfs, thread) {
+                read.threads.entry(id).or_default().push(thread);
             }
         }
         if read.failure.is_none() && !any {
@@ -70,21 +87,45 @@ impl Processes {
         read
     }
 
-    fn process(&mut self, procfs: &Path, pid: u32) {
+    /// The namespace of one process, or of a thread.
+    fn process(&mut self, procfs: &Path, pid: u32) -> Option<NsId> {
         match fs::read_link(procfs.join(pid.to_string()).join("ns/net")) {
             Ok(link) => {
-                if let Some(id) = parse_link(&link) {
-                    let pids = self.namespaces.entry(id).or_default();
-                    if pids.len() < MAX_PIDS {
-                        pids.push(pid);
-                    }
+                let id = parse_link(&link)?;
+                let pids = self.namespaces.entry(id).or_default();
+                if pids.len() < MAX_PIDS {
+                    pids.push(pid);
                 }
+                return Some(id);
             }
             Err(error) if is_gone(&error) => {}
             Err(error) => {
                 let reason = reason(&error);
                 let refused = self.refused.entry(reason);
                 refused.or_insert_with(|| Refused { pids: BTreeSet::new(), first: error }).pids.insert(pid);
+            }
+        }
+        None
+    }
+
+    /// The namespaces of the other threads of a process, where they are not the one of the process. A thread that
+    /// cannot be read has ended, because its process could be read.
+    fn threads(&mut self, procfs: &Path, pid: u32, of_process: NsId) {
+        let directory = procfs.join(pid.to_string()).join("task");
+        // two links of the directory itself, and one of each thread
+        if fs::metadata(&directory).is_ok_and(|found| found.nlink() <= 3) {
+            return;
+        }
+        for thread in fs::read_dir(&directory).into_iter().flatten().map_while(Result::ok) {
+            let Some(tid) = thread.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let link = fs::read_link(thread.path().join("ns/net"));
+            let Some(id) = link.ok().and_then(|link| parse_link(&link)).filter(|id| *id != of_process) else {
+                continue;
+            };
+            for threads in [self.namespaces.entry(id).or_default(), self.threads.entry(id).or_default()] {
+                if threads.len() < MAX_PIDS {
+                    threads.push(tid);
+                }
             }
         }
     }

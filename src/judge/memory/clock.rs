@@ -144,27 +144,46 @@ impl Tick {
     }
 }
 
-/// The time between two events in 16 bits: tenths of a second up to an hour, then tens of seconds up to 3.8 days. The
-/// default is no time.
+/// The time between two events in 16 bits: tenths of a second up to 27 minutes, then tens of seconds up to 1.9 days.
+/// The default is no time. It may be a bound instead: the event before was not seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Period(u16);
 
-/// If this bit is set, the other bits count tens of seconds.
+/// If this bit is set, the lower bits count tens of seconds.
 const COARSE: u16 = 0x8000;
+/// If this bit is set, the event before was not seen.
+const BOUND: u16 = 0x4000;
 
 impl Period {
     fn from_ticks(ticks: u32) -> Self {
         match u16::try_from(ticks) {
-            Ok(fine) if fine < COARSE => Self(fine),
-            _ => Self(u16::try_from(ticks / 100).unwrap_or(COARSE).min(COARSE - 1) | COARSE),
+            Ok(fine) if fine < BOUND => Self(fine),
+            _ => Self(u16::try_from(ticks / 100).unwrap_or(BOUND).min(BOUND - 1) | COARSE),
         }
     }
 
-    /// Its length. `None` for the default.
+    /// At most this long: the event before was not seen.
+    #[must_use]
+    pub fn at_most(span: Millis) -> Self {
+        Self(Self::from_ticks(u32::try_from(span.0.div_ceil(100)).unwrap_or(u32::MAX)).0 | BOUND)
+    }
+
+    fn length(self) -> Option<Millis> {
+        let unit = if self.0 & COARSE == 0 { 100 } else { 10_000 };
+        let count = self.0 & !COARSE & !BOUND;
+        (count != 0).then(|| Millis(u64::from(count) * unit))
+    }
+
+    /// Its length. `None` for the default and for a bound.
     #[must_use]
     pub fn get(self) -> Option<Millis> {
-        let unit = if self.0 & COARSE == 0 { 100 } else { 10_000 };
-        (self.0 != 0).then(|| Millis(u64::from(self.0 & !COARSE) * unit))
+        self.length().filter(|_| self.0 & BOUND == 0)
+    }
+
+    /// The bound, if it is one.
+    #[must_use]
+    pub fn bound(self) -> Option<Millis> {
+        self.length().filter(|_| self.0 & BOUND != 0)
     }
 }
 
@@ -179,12 +198,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_period_is_exact_up_to_an_hour_and_never_too_long() {
-        for (ms, stored) in [(0, None), (100, Some(100)), (3_276_700, Some(3_276_700)), (7_209_900, Some(7_200_000))] {
+    fn a_period_is_exact_up_to_27_minutes_and_never_too_long() {
+        for (ms, stored) in [(0, None), (100, Some(100)), (1_638_300, Some(1_638_300)), (7_209_900, Some(7_200_000))] {
             let start = Moment::from_millis(5_000);
             let period = Tick::after(start.plus(Millis::new(ms))).since(Tick::after(start));
             assert_eq!(period.get(), stored.map(Millis::new), "{ms} ms");
         }
-        assert_eq!(Tick::after(Moment::NEVER).since(Tick::default()).get(), Some(Millis::new(327_670_000)));
+        assert_eq!(Tick::after(Moment::NEVER).since(Tick::default()).get(), Some(Millis::new(163_830_000)));
+    }
+
+    #[test]
+    fn a_bound_is_no_period() {
+        let bound = Period::at_most(Millis::from_secs(350));
+        assert_eq!((bound.get(), bound.bound()), (None, Some(Millis::from_secs(350))));
+        let period = Tick::after(Moment::from_millis(900)).since(Tick::default());
+        assert_eq!((period.get(), period.bound()), (Some(Millis::new(900)), None));
+        assert_eq!((Period::default().get(), Period::default().bound()), (None, None));
     }
 }

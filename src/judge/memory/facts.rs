@@ -162,6 +162,7 @@ impl TrackedConnection {
         (self.peer_probe != Tick::default()).then(|| PeerProbes {
             ago: self.peer_probe.until(now),
             period: self.peer_period.get(),
+            waited: self.peer_period.bound(),
             late: self.is(LATE_PEER),
         })
     }
@@ -187,6 +188,8 @@ pub struct PeerProbes {
     pub ago: Millis,
     /// The time between the last two, if there were two.
     pub period: Option<Millis>,
+    /// If there was only one: the peer was silent for at most this long before it.
+    pub waited: Option<Millis>,
     /// The last one came after we had watched the path's whole idle timeout without traffic.
     pub late: bool,
 }

@@ -40,6 +40,9 @@ impl TrackedConnection {
 
         let counts_segments = socket.tcp.segs_in.is_some();
         let elapsed = self.sampled_at.wrapping_sub(before.sampled_at);
+        if counts_segments && self.segs_in == before.segs_in && self.segs_out == before.segs_out {
+            self.keep_clocks(&before, elapsed);
+        }
         let ran_on = |clock: u32| !self.is(CLOCKS) || clock >= elapsed.saturating_add(JITTER_MS);
         let clocks_ran_on = ran_on(self.data_idle.min(self.heard_idle));
         let heard_ran_on = ran_on(self.heard_idle);
@@ -64,7 +67,12 @@ impl TrackedConnection {
         let was_idle = before.is(CLOCKS) && before.data_idle.min(before.heard_idle) >= MARGIN_MS;
         if sent && received && clocks_ran_on && was_idle {
             let last = std::mem::replace(&mut self.peer_probe, Tick::after(now));
-            self.peer_period = if last == Tick::default() { Period::default() } else { self.peer_probe.since(last) };
+            self.peer_period = if last == Tick::default() {
+                // no clock shows whether the peer has probed before: it may have waited since the last data
+                Period::at_most(self.data_idle.min(self.heard_idle).into())
+            } else {
+                self.peer_probe.since(last)
+            };
             self.set(LATE_PEER, before.is(STALE));
         }
         self.set(UNEXPLAINED, clocks_ran_on);
@@ -76,6 +84,19 @@ impl TrackedConnection {
         }
         let by = if received { EndedBy::Answer } else { EndedBy::Send };
         Some(before.idle_end(self, by, Some(idle_time), now))
+    }
+
+    /// No segment moved since the sample `before`. So a clock that is less than it was then has wrapped around, after
+    /// 49.7 days.
+    fn keep_clocks(&mut self, before: &Self, elapsed: u32) {
+        let both_have_clocks = self.is(CLOCKS) && before.is(CLOCKS);
+        let pairs = [(&mut self.data_idle, before.data_idle), (&mut self.heard_idle, before.heard_idle)];
+        for (clock, was) in pairs.into_iter().filter(|_| both_have_clocks) {
+            let expected = was.saturating_add(elapsed);
+            if clock.saturating_add(MARGIN_MS) < expected {
+                *clock = expected;
+            }
+        }
     }
 
     /// Copies the current values of the kernel.

@@ -18,6 +18,8 @@ pub struct NodeLimits {
     pub host: Option<NsId>,
     /// `nf_conntrack_tcp_timeout_established` of each namespace whose connections conntrack follows.
     pub conntrack: BTreeMap<NsId, Duration>,
+    /// The shortest of these where conntrack takes a segment of a flow that it has dropped for invalid.
+    pub strict_conntrack: Option<Duration>,
     /// The established timeout of IPVS.
     pub ipvs: Option<Duration>,
     /// The virtual services of IPVS.
@@ -40,12 +42,18 @@ pub struct NodePaths {
     /// By limit.
     conntrack: BTreeMap<Duration, Arc<Path>>,
     ipvs: Option<Arc<Path>>,
+    /// Between two namespaces of this node.
+    between: Option<Arc<Path>>,
 }
 
 impl NodePaths {
     fn new(limits: NodeLimits, default: &Path) -> Self {
+        let between = limits.strict_conntrack.map(|idle_timeout| {
+            let name = "conntrack".to_owned();
+            Arc::new(Path { name, idle_timeout, source: LimitSource::ReadFromNode, ..Path::default() })
+        });
         if default.source != LimitSource::Default {
-            return Self { limits, ..Self::default() };
+            return Self { limits, between, ..Self::default() };
         }
         let path = |name: &str, idle_timeout: Duration| {
             let path = Path {
@@ -60,7 +68,7 @@ impl NodePaths {
         let conntrack =
             limits.conntrack.values().filter_map(|&limit| Some((limit, path("conntrack", limit)?))).collect();
         let ipvs = limits.ipvs.and_then(|limit| path("ipvs", limit));
-        Self { limits, conntrack, ipvs }
+        Self { limits, conntrack, ipvs, between }
     }
 
     /// The paths that are shorter than the default.
@@ -87,6 +95,13 @@ impl Policy {
             return None;
         }
         Some(Self { node: NodePaths::new(limits, &self.default_path), ..self.clone() })
+    }
+
+    /// The path of a connection between two namespaces of this node that nothing translates. We do not know which other
+    /// namespaces it crosses, so the strictest conntrack of all counts.
+    #[must_use]
+    pub fn path_between(&self) -> Option<&Arc<Path>> {
+        self.node.between.as_ref()
     }
 
     /// What the node says.
