@@ -107,9 +107,12 @@ fn is_word_before_script(interpreter: &str, argument: &str) -> bool {
     matches!((interpreter, argument), ("dotnet", "exec") | ("deno" | "bun", "run"))
 }
 
-/// `Kafka` of `kafka.Kafka`, `app.py` of `/srv/app.py`.
+/// `Kafka` of `kafka.Kafka`, `app.py` of `/srv/app.py`. The working directory (`node .`) is no name.
 fn named<'a>(interpreter: &str, found: &'a str) -> &'a str {
     let file = file_name(found);
+    if matches!(file, "." | "..") {
+        return "";
+    }
     let (_, extension) = file.rsplit_once('.').unwrap_or_default();
     // a Java class; files of source code and archives have names like all others
     let is_class = interpreter == "java" && !matches!(extension, "" | "jar" | "war" | "java");
@@ -135,6 +138,8 @@ mod tests {
             ("python3", ""),
             ("node --max-old-space-size=512 -r dotenv/config dist/server.js", "server.js"),
             ("node -e 1", ""),
+            ("node .", ""),
+            ("python3 ./", ""),
             ("ruby3.1 /usr/bin/puma -C config/puma.rb", "puma"),
             ("perl -w -I lib daemon.pl", "daemon.pl"),
             ("php8.2 -d memory_limit=1G artisan queue:work", "artisan"),
