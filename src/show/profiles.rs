@@ -25,8 +25,13 @@ pub fn table() -> String {
         line(&mut out, &widths, &cells(profile));
     }
     if !not_helped.is_empty() {
-        out.push_str(
-            "\nNot helped by TCP keepalive (they count payload bytes, so only application traffic refreshes them):\n",
+        let forwards = not_helped.iter().filter(|profile| !profile.reads_http2);
+        let counts: Vec<_> = forwards.map(|profile| profile.name).collect();
+        let _ = writeln!(
+            out,
+            "\nNot helped by TCP keepalive (they count payload bytes, so only application traffic refreshes them; \
+             HTTP/2 PING only {}):",
+            counts.join(", ")
         );
     }
     for profile in not_helped {

@@ -130,7 +130,7 @@ pub static PROFILES: &[Profile] = &[
         .change("gcloud compute target-https-proxies update NAME --http-keep-alive-timeout-sec SECONDS")
         .source("Compute Engine API, targetHttpsProxies, httpKeepAliveTimeoutSec"),
     l7("haproxy", 50, "yes; none if it is not set")
-        .pings("do not refresh `timeout http-keep-alive` in mode http (mux_h2.c, idle_start); in mode tcp they do")
+        .pings("do not refresh `timeout http-keep-alive` (mode http; mux_h2.c); without it and in mode tcp they do")
         .change("timeout client, timeout server, timeout tunnel")
         .source("Debian's haproxy.cfg and the HAProxy configuration manual, which has no default"),
     l7("haproxy-ingress", 50, "yes")
