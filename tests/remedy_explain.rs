@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use findings::{finding, inbound, late, on, pod};
 use keepalive_auditor::judge::policy::{Path, RefreshedBy};
-use keepalive_auditor::judge::report::{Finding, Heartbeats, HeartbeatsOf, Millis, Report};
+use keepalive_auditor::judge::report::{Finding, Heartbeats, HeartbeatsOf, LimitSource, Millis, Report};
 use keepalive_auditor::judge::verdict::{Keepalive, Verdict};
 use keepalive_auditor::owner::{Binary, Holder, Linking, Owner, OwnerKind};
 use keepalive_auditor::show::compare::{self, compare};
 use keepalive_auditor::show::explain::explain;
+use keepalive_auditor::show::why::Why;
 use keepalive_auditor::socket::{Endpoint, KeepaliveOptions};
 
 fn report(findings: Vec<Finding>) -> Report {
@@ -289,6 +290,29 @@ fn where_http2_pings_do_not_count_the_advice_says_so() {
         for word in [cause, advice, "max_connection_idle", "reads_http2: false"] {
             assert!(text.contains(word), "{word}: {text}");
         }
+    }
+}
+
+#[test]
+fn why_says_what_is_assumed_of_a_path_on_which_pings_protect() {
+    let seconds = Millis::from_secs;
+    let (longest_gap, watched, ago) = (seconds(10), seconds(400), seconds(4));
+    let pings = Heartbeats { protocol: HeartbeatsOf::Http2, longest_gap, watched, ago, other_ago: watched };
+    let protected = |source, protocol| Finding {
+        verdict: Verdict::AppProtected,
+        path: Arc::new(Path { source, ..Path::default() }),
+        heartbeats: Some(Heartbeats { protocol, ..pings }),
+        ..finding(pod("web-0", "app"), 1, 443)
+    };
+    let assumed = "a middlebox that reads HTTP/2 itself would not count these frames";
+    for (source, protocol, says) in [
+        (LimitSource::Default, HeartbeatsOf::Http2, true),
+        (LimitSource::Default, HeartbeatsOf::Ssh, false),
+        (LimitSource::Profile, HeartbeatsOf::Http2, false),
+        (LimitSource::Configured, HeartbeatsOf::Http2, false),
+    ] {
+        let why = Why(&protected(source, protocol)).to_string();
+        assert_eq!(why.contains(assumed), says, "{why}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::units::Human;
-use crate::judge::report::{Finding, Heartbeats, HeartbeatsOf, Millis};
+use crate::judge::report::{Finding, Heartbeats, HeartbeatsOf, LimitSource, Millis};
 
 /// Why they protect: whose they are, how far apart, for how long they were watched.
 pub struct Seen<'a>(pub &'a Heartbeats);
@@ -41,6 +41,19 @@ impl fmt::Display for Insufficient<'_> {
         } else {
             write!(f, "; {name} may keep it fresh, but we have watched them for {} only", Human(seen.watched))
         }
+    }
+}
+
+/// What is assumed of a path of which nothing is configured: that no middlebox on it reads HTTP/2.
+pub struct Assumed<'a>(pub &'a Finding);
+
+impl fmt::Display for Assumed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_http2 = self.0.heartbeats.is_some_and(|seen| seen.protocol == HeartbeatsOf::Http2);
+        if is_http2 && self.0.path.source == LimitSource::Default {
+            f.write_str("; a middlebox that reads HTTP/2 itself would not count these frames (`reads_http2`)")?;
+        }
+        Ok(())
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use super::heartbeats::{Insufficient, Seen};
+use super::heartbeats::{Assumed, Insufficient, Seen};
 use super::units::{Human, Limit};
 use crate::judge::cause::SystemDefault;
 use crate::judge::report::{Finding, Millis, OverdueBy, RefreshedBy};
 use crate::judge::verdict::{Keepalive, Verdict, in_time};
 use crate::socket::Timer;
+
+mod payload;
 
 /// Writes the sentence.
 pub struct Why<'a>(pub &'a Finding);
@@ -48,10 +50,8 @@ impl fmt::Display for Why<'_> {
                     RefreshedBy::Segment => f.write_str(&local_side(finding))?,
                 }
                 f.write_str(", but the application's own heartbeats refresh the path")?;
-                if let Some(seen) = &finding.heartbeats {
-                    write!(f, ": {}", Seen(seen))?;
-                }
-                write!(f, "; the path ({path}) drops idle connections after {limit}")
+                finding.heartbeats.iter().try_for_each(|seen| write!(f, ": {}", Seen(seen)))?;
+                write!(f, "; the path ({path}) drops idle connections after {limit}{}", Assumed(finding))
             }
             Verdict::Young if finding.path.refreshed_by == RefreshedBy::Payload => write!(
                 f,
@@ -108,26 +108,7 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
     let path = &finding.path.name;
     let next = "the next write probably meets a reset or no answer";
     if finding.path.refreshed_by == RefreshedBy::Payload {
-        let idle = Human(finding.idle().unwrap_or_default());
-        if only_pings(finding) {
-            write!(
-                f,
-                "nothing but HTTP/2 PING frames was sent or received for at least {idle}, and the path ({path}) counts \
-                 only payload without these frames and drops the connection after {limit}: {next}"
-            )?;
-            // the peer of such a connection is the middlebox itself
-            let limit_span = Millis::from(finding.path.idle_timeout);
-            let since_limit = finding.idle().map(|idle| idle.saturating_sub(limit_span));
-            if let Some(heard) = finding.last_heard.filter(|heard| Some(*heard) < since_limit) {
-                write!(f, "; it answered {} ago all the same, so its limit may be longer", Human(heard))?;
-            }
-            return waiting(f, finding);
-        }
-        write!(
-            f,
-            "no payload was sent or received for {idle}, and the path ({path}) counts only payload and drops the \
-             connection after {limit}: {next}"
-        )?;
+        payload::overdue(f, finding, limit, next)?;
         return waiting(f, finding);
     }
     let idle = Human(finding.wire_idle.unwrap_or_default());
@@ -151,7 +132,7 @@ fn overdue(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
 fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::Result {
     let path = &finding.path.name;
     if finding.path.refreshed_by == RefreshedBy::Payload {
-        exposed_to_payload(f, finding, limit)?;
+        payload::exposed(f, finding, limit)?;
         return waiting(f, finding);
     }
     write!(f, "{}: ", local_side(finding))?;
@@ -193,34 +174,6 @@ fn exposed(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::
     }
     write!(f, "{}", Insufficient(finding))?;
     waiting(f, finding)
-}
-
-/// HTTP/2 PING frames were the last payload, and the path does not count them.
-fn only_pings(finding: &Finding) -> bool {
-    finding.has_uncounted_pings() && finding.request_idle > finding.data_idle
-}
-
-/// Why a connection is exposed on a path that counts only payload.
-fn exposed_to_payload(f: &mut fmt::Formatter<'_>, finding: &Finding, limit: Limit) -> fmt::Result {
-    let Finding { path, watched, overdue_by, .. } = finding;
-    let but = if path.reads_http2 { " without HTTP/2 PING frames" } else { "" };
-    write!(
-        f,
-        "keepalive does not refresh the path ({}), which counts only payload{but}: it drops the connection after \
-         {limit} without payload",
-        path.name
-    )?;
-    match finding.idle() {
-        Some(idle) if only_pings(finding) => {
-            return write!(f, ", and nothing but HTTP/2 PING frames came for at least {}", Human(idle));
-        }
-        Some(idle) => write!(f, ", and the last was {} ago", Human(idle))?,
-        None => f.write_str(", and this kernel does not say when the last was")?,
-    }
-    if path.reads_http2 && *overdue_by == OverdueBy::Clocks && *watched == Millis::ZERO {
-        f.write_str(" (one sweep does not show whether that was an HTTP/2 PING frame: --for watches)")?;
-    }
-    write!(f, "{}", Insufficient(finding))
 }
 
 /// Which end protects, and how that is known.
