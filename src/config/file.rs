@@ -1,20 +1,17 @@
-//! The configuration file: its keys, the form of each value, and the errors about wrong ones.
+//! The configuration file: its keys, and how it is read.
 
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
+mod values;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use globset::{Glob, GlobMatcher};
-use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 
 use super::UsageError;
-use crate::cli::{self, ColorWhen, FailOn, Format, LogFormat, MetricsDetail, ScopeArg, SortArg};
+use crate::cli::{ColorWhen, FailOn, Format, LogFormat, MetricsDetail, ScopeArg, SortArg};
 use crate::judge::policy::RefreshedBy;
-use crate::judge::policy::filter::canonical;
-use crate::judge::policy::profiles::{self, Profile};
 use crate::{small_file, words, yaml};
+use values::{AddressText, Cidr, GlobText, OneOrMore, Ports, ProfileName};
+pub(super) use values::{DurationText, profile};
 
 /// The keys of the file: every flag by its name with `-` as `_` and dots nested, and the settings without a flag.
 #[derive(Debug, Default, Deserialize)]
@@ -122,161 +119,6 @@ pub(super) struct IgnoreKey {
     pub(super) namespace: Option<GlobText>,
     pub(super) pod: Option<GlobText>,
     pub(super) container: Option<GlobText>,
-}
-
-/// One value, or a list of them.
-#[derive(Debug)]
-pub(super) struct OneOrMore<T>(pub(super) Vec<T>);
-
-impl<T> Default for OneOrMore<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
-            type Value = OneOrMore<T>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a value or a list of values")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                T::deserialize(serde::de::value::StrDeserializer::new(text)).map(|one| OneOrMore(vec![one]))
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut all = Vec::new();
-                while let Some(one) = list.next_element()? {
-                    all.push(one);
-                }
-                Ok(OneOrMore(all))
-            }
-        }
-        from.deserialize_any(Visitor(std::marker::PhantomData))
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DurationText(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for DurationText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        cli::duration(&text).map(Self).map_err(|error| D::Error::custom(format!("invalid value `{text}`: {error}")))
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AddressText(pub(super) SocketAddr);
-
-impl<'de> Deserialize<'de> for AddressText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        cli::listen_address(&text)
-            .map(Self)
-            .map_err(|error| D::Error::custom(format!("invalid value `{text}`: {error}")))
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct ProfileName(pub(super) &'static Profile);
-
-impl<'de> Deserialize<'de> for ProfileName {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        profile(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Cidr(pub(super) IpNet);
-
-impl<'de> Deserialize<'de> for Cidr {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let net = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-        net.map(|net| Self(canonical(net))).map_err(|_| {
-            D::Error::custom(format!("`{text}` is not a CIDR; write it like 10.20.0.0/16 or 2001:db8::/32"))
-        })
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Ports(pub(super) RangeInclusive<u16>);
-
-impl<'de> Deserialize<'de> for Ports {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Ports;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a port like 443 or a range like \"8000-8999\"")
-            }
-            fn visit_u64<E: serde::de::Error>(self, port: u64) -> Result<Ports, E> {
-                let port = u16::try_from(port).map_err(|_| E::custom(format!("{port} is not a port (0 to 65535)")))?;
-                Ok(Ports(port..=port))
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Ports, E> {
-                let (first, last) = text.split_once('-').unwrap_or((text, text));
-                match (first.trim().parse(), last.trim().parse()) {
-                    (Ok(first), Ok(last)) if first <= last => Ok(Ports(first..=last)),
-                    _ => Err(E::custom(format!("`{text}` is neither a port like 443 nor a range like 8000-8999"))),
-                }
-            }
-        }
-        from.deserialize_any(Visitor)
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct GlobText(pub(super) GlobMatcher);
-
-impl<'de> Deserialize<'de> for GlobText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        glob(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
-    }
-}
-
-/// The longest glob: names of pods have at most 253 characters.
-const MAX_GLOB: usize = 1024;
-/// The deepest nesting of braces: the parser is recursive.
-const MAX_NESTING: usize = 8;
-
-/// A glob of a flag, key or query, compiled.
-pub fn glob(text: &str) -> Result<GlobMatcher, String> {
-    if text.len() > MAX_GLOB {
-        return Err(format!("a glob of {} bytes is too long; at most {MAX_GLOB} are allowed", text.len()));
-    }
-    let mut nesting: usize = 0;
-    for character in text.chars() {
-        match character {
-            '{' => nesting += 1,
-            '}' => nesting = nesting.saturating_sub(1),
-            _ => {}
-        }
-        if nesting > MAX_NESTING {
-            return Err(format!("`{text}` is not a glob: its braces are nested more than {MAX_NESTING} deep"));
-        }
-    }
-    Glob::new(text)
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| format!("`{text}` is not a glob: {}", problem(error.kind())))
-}
-
-fn problem(kind: &globset::ErrorKind) -> String {
-    match kind {
-        globset::ErrorKind::UnclosedClass => "a `[` is not closed; write [[] for the character itself".to_owned(),
-        globset::ErrorKind::UnclosedAlternates => "a `{` is not closed; write [{] for the character itself".to_owned(),
-        globset::ErrorKind::UnopenedAlternates => "a `}` has no `{`; write [}] for the character itself".to_owned(),
-        globset::ErrorKind::DanglingEscape => "it ends with a backslash; write it twice".to_owned(),
-        globset::ErrorKind::InvalidRange(first, last) => format!("the range {first}-{last} is empty"),
-        _ => "it is too complex".to_owned(),
-    }
-}
-
-pub(super) fn profile(name: &str) -> Result<&'static Profile, String> {
-    let known = cli::profile_name(name).map_err(|error| format!("invalid value `{name}`: {error}"))?;
-    profiles::find(&known).ok_or(known)
 }
 
 impl ConfigFile {

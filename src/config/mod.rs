@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod file;
+mod glob;
 mod paths;
 
 use crate::cli::{self, AgentArgs, AuditArgs, Common, Format, LogFormat, MetricsDetail, ScopeArg};
@@ -15,8 +16,9 @@ use crate::host::{HostPaths, node_name};
 use crate::judge::policy::filter::Select;
 use crate::judge::policy::{DEFAULT_LONG_LIVED, Ignore, LocalScope, OverdueBy, Policy};
 use crate::show::metrics::{Detail, Limits};
+pub use file::ConfigFile;
 use file::DurationText;
-pub use file::{ConfigFile, glob};
+pub use glob::glob;
 use paths::{default_path, rule};
 
 /// A wrong flag, environment name or key: exit status 2.
