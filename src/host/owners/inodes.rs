@@ -105,4 +105,34 @@ mod tests {
         inodes.learn(&[].into(), usize::MAX);
         assert_eq!(inodes.get(inode), None);
     }
+
+    #[test]
+    fn passes_with_a_limit_find_the_holder_one_after_the_other() {
+        let held: Vec<_> = (0..30).map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback")).collect();
+        let link = |listener| format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(listener));
+        let inode = |listener| std::fs::metadata(link(listener)).expect("our own socket").ino();
+        let wanted: BTreeSet<u32> = held.iter().map(|one| u32::try_from(inode(one)).expect("32 bits")).collect();
+        // a procfs with this process alone, so that the number of passes is known
+        let procfs = tempfile::tempdir().expect("a folder");
+        let own = format!("/proc/{}", std::process::id());
+        std::os::unix::fs::symlink(own, procfs.path().join("4711")).expect("a link");
+
+        let mut inodes = Inodes::new(procfs.path().to_owned());
+        let mut passes = 0;
+        while wanted.iter().any(|inode| inodes.get(*inode).is_none()) {
+            assert!(!inodes.has_read_all() && passes < 10_000, "{passes} passes");
+            inodes.learn(&wanted, 5);
+            passes += 1;
+        }
+        assert!(passes >= 6, "30 sockets at 5 descriptors each: {passes} passes");
+        // nothing else is there: a socket that nobody holds ends the first whole pass
+        let nobody = BTreeSet::from([u32::MAX]);
+        for _ in 0..10_000 {
+            inodes.learn(&nobody, 5);
+            if inodes.has_read_all() {
+                return;
+            }
+        }
+        panic!("the passes do not come to an end");
+    }
 }
