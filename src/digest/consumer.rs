@@ -16,7 +16,7 @@ use crate::socket::{Cookie, SocketName};
 /// The highest number of sockets without another owner whose programs one sweep searches: the longest idle ones.
 const MAX_NAMELESS: usize = 2048;
 /// The highest number of descriptors that a search for holders reads, where it is not asked for all. On a node with
-/// many connections, a search for owners reads up to an eighth of their number. Reading one costs as much as five
+/// many connections, a search for owners reads up to a tenth of their number. Reading one costs as much as five
 /// connections.
 const MAX_DESCRIPTORS: usize = 20_000;
 /// The same for the programs of an audit, which has no second search.
@@ -131,7 +131,7 @@ impl Consumer for Digest {
             _ if self.searches_all() => usize::MAX,
             HolderSearch::Programs if !self.names_programs => MAX_DESCRIPTORS_OF_AUDIT,
             HolderSearch::Programs => MAX_DESCRIPTORS,
-            HolderSearch::Owners => MAX_DESCRIPTORS.max(self.tracker.len() / 8),
+            HolderSearch::Owners => MAX_DESCRIPTORS.max(self.tracker.len() / 10),
         }
     }
 }

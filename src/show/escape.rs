@@ -5,9 +5,7 @@ use std::borrow::Cow;
 /// One line without control characters: a name cannot add a line, move the cursor or reverse the text after it.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
-    // most text is printable ASCII, which costs less to check
-    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if is_plain || !text.chars().any(is_control) {
+    if is_plain(text) || !text.chars().any(is_control) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
@@ -15,6 +13,11 @@ pub fn line(text: &str) -> Cow<'_, str> {
         if is_control(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
     }
     Cow::Owned(escaped)
+}
+
+/// Whether it is printable ASCII: most text is, and that costs less to check.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// The same as text of an HTML page.

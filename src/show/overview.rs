@@ -69,7 +69,9 @@ impl<'a> Overview<'a> {
             all || finding.verdict.flagged()
         });
         let groups = groups::compared(shown, Split { verdicts: true, endpoints: false }, change);
-        Self { report, groups, local_between_namespaces, targets: targets() }
+        // reading them takes longer than a sweep of some thousand connections
+        let targets = if groups.is_empty() { &[] } else { targets() };
+        Self { report, groups, local_between_namespaces, targets }
     }
 
     /// The same in another order.

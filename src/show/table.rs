@@ -104,6 +104,11 @@ impl Row {
             let cell = column.plain.filter(|_| options.terminal && !options.wide).unwrap_or(column.cell);
             // a string takes everything
             let _ = cell(finding, &mut self.text);
+            if escape::is_plain(&self.text[start..]) {
+                let end = self.text.len();
+                self.cells.push(CellEnd { end, width: end - start });
+                continue;
+            }
             if let Cow::Owned(escaped) = escape::line(&self.text[start..]) {
                 self.text.replace_range(start.., &escaped);
             }
@@ -118,8 +123,7 @@ impl Row {
     }
 
     fn end_cell(&mut self, start: usize) {
-        let cell = &self.text[start..];
-        let width = if cell.is_ascii() { cell.len() } else { cell.chars().count() };
+        let width = self.text[start..].chars().count();
         self.cells.push(CellEnd { end: self.text.len(), width });
     }
 
