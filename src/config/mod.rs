@@ -17,7 +17,7 @@ use crate::judge::policy::filter::Select;
 use crate::judge::policy::{DEFAULT_LONG_LIVED, Ignore, LocalScope, OverdueBy, Policy};
 use crate::show::metrics::{Detail, Limits};
 pub use file::ConfigFile;
-use file::DurationText;
+use file::{DurationText, IgnoreKey};
 pub use glob::glob;
 use paths::{default_path, rule};
 
@@ -54,15 +54,7 @@ impl Config {
     pub fn new(flags: &Common, file: &ConfigFile) -> Result<Self, UsageError> {
         let default_path = Arc::new(default_path(flags, file)?);
         let rules = file.paths.iter().map(rule).collect::<Result<_, _>>().map_err(UsageError)?;
-        let ignore = file
-            .ignore
-            .iter()
-            .map(|key| Ignore {
-                namespace: key.namespace.clone().map(|glob| glob.0),
-                pod: key.pod.clone().map(|glob| glob.0),
-                container: key.container.clone().map(|glob| glob.0),
-            })
-            .collect();
+        let ignore = file.ignore.iter().enumerate().map(ignore_rule).collect::<Result<_, _>>().map_err(UsageError)?;
         let policy = Policy {
             default_path,
             rules,
@@ -244,6 +236,21 @@ impl AgentSource {
     pub fn load_again(&self) -> Result<AgentConfig, UsageError> {
         self.with(&ConfigFile::load_again(self.path())?)
     }
+}
+
+/// An ignore rule. One without a key would ignore every connection, so that nothing is ever flagged.
+fn ignore_rule((at, key): (usize, &IgnoreKey)) -> Result<Ignore, String> {
+    let IgnoreKey { namespace, pod, container } = key;
+    if namespace.is_none() && pod.is_none() && container.is_none() {
+        return Err(format!(
+            "key ignore[{at}]: a rule without a key ignores every connection; name a namespace, pod or container"
+        ));
+    }
+    Ok(Ignore {
+        namespace: namespace.clone().map(|glob| glob.0),
+        pod: pod.clone().map(|glob| glob.0),
+        container: container.clone().map(|glob| glob.0),
+    })
 }
 
 #[cfg(test)]

@@ -123,3 +123,11 @@ fn flags_win_over_the_file() {
     assert_eq!(policy.default_path.idle_timeout.as_secs(), 240);
     assert_eq!(policy.long_lived.as_secs(), 60);
 }
+
+#[test]
+fn an_ignore_rule_without_a_key_is_refused() {
+    let config = |text: &str| Config::new(&Common::default(), &yaml::parse::<ConfigFile>(text).unwrap());
+    let error = config("ignore: [{pod: a}, {}]").map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("key ignore[1]: a rule without a key ignores every connection"), "{error}");
+    assert_eq!(config("ignore: [{pod: a}]").unwrap().policy.ignore.len(), 1);
+}

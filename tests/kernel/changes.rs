@@ -136,8 +136,10 @@ kernel_test!(a_masked_timer_keeps_the_state_seen_before, || {
         }
     }
     let start = Instant::now();
-    let agent = agent();
-    let recording = Recording::start("masked-with-history", Some("5s"), &RULES);
+    // Far above the pause between two window probes: a longer one holds keepalive back.
+    let rules = ["--local-scope", "namespace", "--idle-timeout", "20s", "--long-lived", "1s"];
+    let agent = Agent::start(&[&rules[..], &["--interval", "250ms"]].concat());
+    let recording = Recording::start("masked-with-history", Some("5s"), &rules);
     recording.wait_for_sweeps(1);
     record_until_expected(&agent, &mut seen, || ());
     let mut checks = Checks::default();
@@ -159,7 +161,7 @@ kernel_test!(a_masked_timer_keeps_the_state_seen_before, || {
     }
     // A new agent has no history of these connections.
     drop(agent);
-    let agent = crate::hosts::agent();
+    let agent = Agent::start(&[&rules[..], &["--interval", "250ms"]].concat());
     let report = agent.report();
     for case in &cases {
         checks.end(&format!("no history: {}", case.name), &report, &case.near, "unknown", "undetermined");
