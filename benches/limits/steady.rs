@@ -29,6 +29,10 @@ pub fn measure(span: Duration, active: usize) {
     let tree = unified().map(|tree| tree.display().to_string());
     let arguments: Vec<_> = tree.iter().flat_map(|tree| ["--cgroup-root", tree]).collect();
     let agent = Agent::start(&arguments);
+    // the first sweeps dump everything
+    while Page::read(&agent.page("/metrics")).of("keepalive_auditor_sweeps_total").all(|sweeps| sweeps.value < 2.0) {
+        thread::sleep(Duration::from_secs(1));
+    }
     let (begun, before) = (Instant::now(), cpu(&agent));
     let mut seen: Vec<(String, f64, f64)> = Vec::new();
     while begun.elapsed() < span {

@@ -66,13 +66,15 @@ pub fn run(source: AgentSource, config: AgentConfig) -> Result<()> {
 
     let (ended, endings) = mpsc::unbounded_channel();
     let (stop, stopped) = watch::channel(false);
-    let (orders, from_reload) = channel::channel();
+    let (orders, received) = channel::channel();
+    let orders = Arc::new(orders);
+    published.order_by(&orders);
     let site = published.clone();
     start("web", &ended, move || serve(listener, site, access, limits, stopped))?;
     let reload = Reload::start(source, &config, orders, published.clone())?;
     let mut sweeps = Sweeps::new(config, published.clone());
     start("sweeps", &ended, move || {
-        sweeps.run(&from_reload);
+        sweeps.run(&received);
         Err(anyhow!("nobody gives orders any more"))
     })?;
 

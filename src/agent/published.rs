@@ -2,10 +2,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::answers::Answers;
+use super::sweeps::Order;
 use crate::config::AgentConfig;
 use crate::digest::Digest;
 use crate::host::own_process;
@@ -20,9 +22,8 @@ use crate::web::{self, Cost, Packed, Page, Site};
 const HEALTHY_INTERVALS: u32 = 3;
 /// A sweep that takes longer is reported.
 const SLOWEST: Duration = Duration::from_secs(30);
-/// The time for which a page that lists connections waits for the end of a sweep.
-const WAIT: Duration = Duration::from_secs(10);
 
+mod findings;
 mod pages;
 
 /// The last report, and the other data for the pages.
@@ -44,6 +45,8 @@ pub(super) struct Published {
     failures: AtomicU64,
     /// The capabilities of the sweeps.
     capabilities: Held,
+    /// To whoever sweeps. The thread that reads the configuration owns it.
+    orders: OnceLock<Weak<Sender<Order>>>,
 }
 
 struct State {
@@ -57,6 +60,10 @@ struct State {
     failed_since: u64,
     /// When the current sweep began.
     running: Option<Instant>,
+    /// Whether the last sweep read every connection that may have moved.
+    has_read_all: bool,
+    /// When a request last asked for a sweep.
+    asked: Option<Instant>,
     /// A long sweep is reported once.
     warned: bool,
     limits: Limits,
@@ -84,6 +91,8 @@ impl Published {
             last: Instant::now(),
             failed_since: 0,
             running: None,
+            has_read_all: true,
+            asked: None,
             warned: false,
             limits: config.limits,
             interval: config.interval,
@@ -101,7 +110,14 @@ impl Published {
             web_config_is_current,
             failures: AtomicU64::new(0),
             capabilities,
+            orders: OnceLock::new(),
         }
+    }
+
+    /// Sends its orders to this channel.
+    pub fn order_by(&self, orders: &Arc<Sender<Order>>) {
+        // set once, before the threads start
+        let _ = self.orders.set(Arc::downgrade(orders));
     }
 
     /// The digest, for a sweep that begins; `None` at first.
@@ -144,6 +160,7 @@ impl Published {
         digest: Digest,
     ) {
         state.running = None;
+        state.has_read_all = digest.has_read_all();
         if let Some(report) = report {
             state.report = Some(Arc::new(report));
         }
@@ -180,34 +197,6 @@ impl Published {
         if running > SLOWEST && !state.warned {
             state.warned = true;
             tracing::warn!("the sweep under way has taken {} s; the numbers of the last one stay", running.as_secs());
-        }
-    }
-
-    /// Answers with a page of the last report and its findings. It waits for the end of the current sweep. If that
-    /// takes too long, it returns the stored answer.
-    fn with_findings(&self, key: &str, page: impl FnOnce(&Report, &mut Digest) -> Page) -> Page {
-        let number = self.state().number;
-        if let Some(stored) = self.answers.get(key, Some(number)) {
-            return stored;
-        }
-        let is_taken = |digest: &mut Option<Digest>| digest.is_none() || self.sweep_waits.load(Ordering::Relaxed);
-        let waited = self.digest_is_back.wait_timeout_while(self.digest(), WAIT, is_taken);
-        let (mut digest, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let (report, number) = {
-            let state = self.state();
-            (state.report.clone(), state.number)
-        };
-        if let Some(stored) = self.answers.get(key, digest.is_some().then_some(number)) {
-            return stored;
-        }
-        match (report, digest.as_mut()) {
-            (Some(report), Some(digest)) => {
-                let page = page(&report, digest);
-                self.answers.put(key, number, &page);
-                page
-            }
-            (Some(_), None) => Page::unavailable("a sweep takes long; /metrics shows the numbers of the last one\n", 5),
-            (None, _) => Page::unavailable("the first sweep is under way\n", 1),
         }
     }
 

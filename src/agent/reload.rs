@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::published::Published;
+use super::sweeps::Order;
 use crate::config::{AgentConfig, AgentSource};
 use crate::small_file::{Stamp, stamp};
 
@@ -39,7 +40,7 @@ impl Reload {
     pub fn start(
         source: AgentSource,
         config: &AgentConfig,
-        orders: Sender<AgentConfig>,
+        orders: Arc<Sender<Order>>,
         published: Arc<Published>,
     ) -> Result<Self> {
         let (ask, asked) = sync_channel(1);
@@ -87,7 +88,7 @@ struct Reader {
     /// The file when it was last read.
     read: Option<Stamp>,
     fixed: Fixed,
-    orders: Sender<AgentConfig>,
+    orders: Arc<Sender<Order>>,
     published: Arc<Published>,
     /// Whether the configuration in force is that of the file when it was last read.
     is_current: bool,
@@ -130,7 +131,7 @@ impl Reader {
                 }
                 tracing::info!("{reason}: read the configuration again");
                 // the sweeps have ended with the program
-                let _ = self.orders.send(config);
+                let _ = self.orders.send(Order::Configure(Box::new(config)));
             }
             Err(error) => tracing::error!("{reason}: {error}; the configuration before the change stays in force"),
         }

@@ -21,6 +21,14 @@ const LONG_SWEEP: Millis = Millis::new(100);
 /// After this many consecutive failures the memory is dropped, because it may itself be the cause.
 const MAX_FAILURES: u32 = 5;
 
+/// An order for the sweeps, which takes effect at once.
+pub(super) enum Order {
+    /// Use another configuration, and sweep.
+    Configure(Box<AgentConfig>),
+    /// Sweep, and read every connection.
+    SweepAll,
+}
+
 /// The state that sweeps keep from one to the next.
 pub(super) struct Sweeps {
     paths: HostPaths,
@@ -37,6 +45,8 @@ pub(super) struct Sweeps {
     changes: Changes,
     /// The digest does not have it yet.
     is_new_policy: bool,
+    /// The next sweep reads every connection.
+    reads_all: bool,
 }
 
 impl Sweeps {
@@ -54,17 +64,18 @@ impl Sweeps {
             reported: BTreeSet::new(),
             changes: Changes::new(Instant::now()),
             is_new_policy: false,
+            reads_all: false,
         }
     }
 
-    /// Sweeps until the sender of orders is gone. An order is a new configuration. After it, the next sweep begins at
-    /// once.
-    pub fn run(&mut self, orders: &Receiver<AgentConfig>) {
+    /// Sweeps until the sender of orders is gone. After an order, the next sweep begins at once.
+    pub fn run(&mut self, orders: &Receiver<Order>) {
         loop {
             let start = Instant::now();
             self.sweep();
             match orders.recv_timeout(self.interval.saturating_sub(start.elapsed())) {
-                Ok(config) => self.apply(config),
+                Ok(Order::Configure(config)) => self.apply(*config),
+                Ok(Order::SweepAll) => self.reads_all = true,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -90,6 +101,9 @@ impl Sweeps {
         let mut digest = digest.unwrap_or_else(|| Digest::new(self.policy.clone()).skipping().naming_programs());
         if std::mem::take(&mut self.is_new_policy) {
             digest.set_policy(self.policy.clone());
+        }
+        if std::mem::take(&mut self.reads_all) {
+            digest.read_all();
         }
         match self.host.sweep(&mut digest) {
             Ok(()) => {

@@ -10,7 +10,7 @@ use crate::judge::memory::{Millis, Moment, NamespaceMemory, Origin, TrackedConne
 use crate::judge::pair::Pairs;
 use crate::judge::policy::Listed;
 use crate::owner::NsId;
-use crate::record::{Consumer, HolderSearch, Namespace, Record, SocketsToRead, WhatToRead};
+use crate::record::{Consumer, Counters, HolderSearch, Namespace, Record, SocketsToRead, WhatToRead};
 use crate::socket::{Cookie, SocketName};
 
 /// The highest number of sockets without another owner whose programs one sweep searches: the longest idle ones.
@@ -33,17 +33,23 @@ impl Consumer for Digest {
     }
 
     fn what_to_read(&self, namespace: &Namespace) -> WhatToRead {
-        let activity = namespace.counters.as_ref().and_then(activity);
-        let (Some(activity), Some(memory)) = (activity, self.tracker.namespace(namespace.id)) else {
-            return WhatToRead::Everything;
-        };
+        let Some(memory) = self.tracker.namespace(namespace.id) else { return WhatToRead::Everything };
+        let probes = memory.baseline().filter(|baseline| baseline.is_followed).map(|baseline| baseline.activity.probes);
+        let counters = namespace.counters.unwrap_or_default();
+        let counters = Counters { keepalive_probes: counters.keepalive_probes.or(probes), ..counters };
+        let Some(activity) = activity(&counters) else { return WhatToRead::Everything };
         if self.skips_for.is_zero() {
             return WhatToRead::Everything;
         }
         // not all in one sweep, although all were seen first in one: up to a quarter sooner
         let sooner = self.skips_for / 64 * u32::from(namespace.id.0.to_le_bytes()[0] % 16);
         let longest = self.skips_for.saturating_sub(sooner);
-        memory.what_to_read(&activity, Moment::from_millis(namespace.clock), longest.into(), self.lookup_cost)
+        let now = Moment::from_millis(namespace.clock);
+        memory.what_to_read(&activity, now, longest.into(), self.lookup_cost, self.follows())
+    }
+
+    fn compares_probes(&self, namespace: NsId) -> bool {
+        !self.follows() || self.tracker.namespace(namespace).is_none_or(|memory| !memory.is_followed())
     }
 
     fn unknown_cgroups(&self) -> BTreeSet<u64> {
@@ -137,6 +143,11 @@ impl Consumer for Digest {
 }
 
 impl Digest {
+    /// Whether the sweep reads only what is due of namespaces with traffic.
+    fn follows(&self) -> bool {
+        self.tracker.follows() && !self.reads_all.now
+    }
+
     /// Whether the holders of all sockets are wanted, because what is asked for depends on them.
     fn searches_all(&self) -> bool {
         let Self { reads, policy, .. } = self;

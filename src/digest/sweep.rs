@@ -27,6 +27,8 @@ pub(super) struct Sweep {
     /// That read met an error, or something that cannot be decoded.
     pub damaged: bool,
     pub counts: NamespaceCounts,
+    /// The namespaces of which it read only connections that were due.
+    pub followed: u64,
     pub namespaces: BTreeMap<NsId, NamespaceFacts>,
     pub counters: BTreeMap<NsId, PodCounters>,
     pub losses: Vec<String>,

@@ -42,7 +42,9 @@ impl Reader {
 
     /// The counters of the thread's current namespace, and why some could not be read. Each may be missing. Then those
     /// that show changed connections are missing, and the others have their last known values.
-    pub fn read(&mut self, id: NsId) -> (Counters, Option<io::Error>) {
+    ///
+    /// Those of `netstat` are read if they are `wanted`. Otherwise they are missing if any counter has changed.
+    pub fn read(&mut self, id: NsId, wanted: bool) -> (Counters, Option<io::Error>) {
         if self.is_single {
             return match snmp() {
                 Ok(counters) => (sysctls(counters, None), None),
@@ -51,7 +53,7 @@ impl Reader {
         }
         let known = self.known.get(&id).map(|&(known, _)| known);
         let is_due = self.sweep.wrapping_add(id.0).is_multiple_of(ALL_EVERY);
-        match read_again(known, is_due) {
+        match read_again(known, wanted, is_due) {
             Ok(counters) => {
                 self.known.insert(id, (counters, self.sweep));
                 (counters, None)
@@ -74,6 +76,15 @@ impl Reader {
             }
         }
     }
+
+    /// Adds the counters of `netstat` where [`read`](Self::read) left them out, for a read of all connections.
+    #[must_use]
+    pub fn complete(&self, counters: Counters) -> Counters {
+        if self.is_single || counters.keepalive_probes.is_some() || counters.curr_estab.is_none() {
+            return counters;
+        }
+        netstat(counters).unwrap_or(counters)
+    }
 }
 
 /// The counters of the namespace that the thread is in, as they are now.
@@ -81,7 +92,7 @@ pub fn now() -> io::Result<Counters> {
     netstat(snmp()?)
 }
 
-fn read_again(known: Option<Counters>, is_due: bool) -> io::Result<Counters> {
+fn read_again(known: Option<Counters>, wanted: bool, is_due: bool) -> io::Result<Counters> {
     let now = snmp()?;
     let known = known.filter(|known| !is_another(&now, known));
     let Some(known) = known.filter(|_| !is_due) else { return Ok(sysctls(netstat(now)?, known)) };
@@ -89,7 +100,12 @@ fn read_again(known: Option<Counters>, is_due: bool) -> io::Result<Counters> {
     let unchanged = Counters { keepalive_probes, abort_on_timeout, abort_on_close, abort_on_data, ..known };
     let Counters { tcp_keepalive_time, conntrack_established, conntrack_loose, .. } = known;
     let now = Counters { tcp_keepalive_time, conntrack_established, conntrack_loose, ..now };
-    if now == unchanged { Ok(known) } else { netstat(now) }
+    match (now == unchanged, wanted) {
+        (true, true) if known.keepalive_probes.is_none() => netstat(known),
+        (true, _) => Ok(known),
+        (false, true) => netstat(now),
+        (false, false) => Ok(now),
+    }
 }
 
 /// Whether these counters belong to another namespace than those before: they only rise. The kernel gives the number of
@@ -185,7 +201,7 @@ mod tests {
         let id = NsId(1);
         for _ in 0..=ALL_EVERY {
             reader.begin_sweep();
-            let (counters, failed) = reader.read(id);
+            let (counters, failed) = reader.read(id, true);
             assert!(failed.is_none(), "{failed:?}");
             let read = [counters.curr_estab, counters.keepalive_probes, counters.tcp_keepalive_time.map(u64::from)];
             assert!(read.iter().all(Option::is_some), "{counters:?}");
@@ -207,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_single_sweep_reads_what_its_judgement_needs() {
-        let (read, failed) = Reader::single().read(NsId(1));
+        let (read, failed) = Reader::single().read(NsId(1), true);
         assert!(failed.is_none(), "{failed:?}");
         assert!(read.curr_estab.is_some() && read.tcp_keepalive_time.is_some(), "{read:?}");
         assert_eq!((read.keepalive_probes, read.abort_on_timeout), (None, None), "these are compared with later ones");

@@ -21,6 +21,9 @@ pub type Answers = Vec<(u64, Vec<u8>)>;
 /// `None` if one of them has closed, or cannot be found by its name because it is bound to a device. Then only a dump
 /// shows all sockets.
 pub fn look_up(sockets: &[SocketName]) -> Result<Option<Answers>, DiagError> {
+    if sockets.is_empty() {
+        return Ok(Some(Answers::new()));
+    }
     let socket = super::diag::open()?;
     let mut answers = Vec::with_capacity(sockets.len().div_ceil(BATCH));
     for batch in sockets.chunks(BATCH) {

@@ -49,7 +49,7 @@ impl Host {
             // before its connections are read, so that no later end is missed
             self.ends.watch(id, found, &to.flagged(id));
         }
-        let (counters, failed) = self.counters.read(id);
+        let (counters, failed) = self.counters.read(id, to.compares_probes(id));
         if let Some(error) = failed {
             to.consume(&Record::Loss(failure::loss("read the counters of network namespace", &name, &error)))?;
         }
@@ -79,6 +79,11 @@ impl Host {
         consume_events(id, events, to)
     }
 
+    /// Adds the counters that only a whole read needs. Without them the next sweep reads everything again.
+    fn complete(&self, namespace: &mut Namespace) {
+        namespace.counters = namespace.counters.map(|counters| self.counters.complete(counters));
+    }
+
     fn read_sockets<C: Consumer>(
         &mut self,
         mut namespace: Namespace,
@@ -96,12 +101,19 @@ impl Host {
                 namespace.read = ReadMode::Skip;
                 return to.consume(&Record::Namespace(namespace));
             }
+            WhatToRead::Due(names) => {
+                if look_up(&mut namespace, &names, ReadMode::Due, to)? {
+                    return to.consume(&Record::ReadEnd { interrupted: false, cost: cpu_time().saturating_sub(begun) });
+                }
+                self.complete(&mut namespace);
+            }
             WhatToRead::Sockets(names) => {
-                if look_up(&mut namespace, &names, to)? {
+                self.complete(&mut namespace);
+                if look_up(&mut namespace, &names, ReadMode::LookUp, to)? {
                     return to.consume(&Record::ReadEnd { interrupted: false, cost: cpu_time().saturating_sub(begun) });
                 }
             }
-            WhatToRead::Everything => {}
+            WhatToRead::Everything => self.complete(&mut namespace),
         }
         let id = namespace.id;
         to.consume(&Record::Namespace(namespace))?;
@@ -117,9 +129,14 @@ impl Host {
 }
 
 /// Looks up known sockets. False if that is not enough, so that a dump must show the sockets or the error.
-fn look_up<C: Consumer>(namespace: &mut Namespace, names: &[SocketName], to: &mut C) -> Result<bool, C::Error> {
+fn look_up<C: Consumer>(
+    namespace: &mut Namespace,
+    names: &[SocketName],
+    mode: ReadMode,
+    to: &mut C,
+) -> Result<bool, C::Error> {
     let Ok(Some(answers)) = lookup::look_up(names) else { return Ok(false) };
-    namespace.read = ReadMode::LookUp;
+    namespace.read = mode;
     to.consume(&Record::Namespace(namespace.clone()))?;
     for (clock, bytes) in answers {
         to.consume(&Record::Datagram { clock, bytes: bytes.into() })?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::assessor::{Assessor, route};
 use super::groups::{Groups, OwnerOf};
 use super::memory::baseline::NextChange;
+use super::memory::due::DueReads;
 use super::memory::{Moment, NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::Pairs;
 use super::policy::filter::facts::{Judged, Subject};
@@ -54,6 +55,8 @@ struct NamespaceAssessment {
     owners: Vec<Option<Arc<Owner>>>,
     changes: Vec<StateChange>,
     next_change: NextChange,
+    /// `None` if the sweep found the namespace unchanged: then those of the last read hold.
+    due: Option<DueReads>,
 }
 
 /// The facts that the memory must store for one connection.
@@ -80,6 +83,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
     let pairs = Pairs::find(tracker);
     let expected = if policy.lists == Listed::All { tracker.len() } else { 0 };
     let mut worst = Worst::new(policy.max_findings, expected);
+    let longest = policy.longest_between_reads().into();
     let mut counts = Counts::default();
     let mut tallies = BTreeMap::new();
     let mut namespaces = Vec::new();
@@ -88,10 +92,15 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
         let mut groups = Groups::new(id, memory, policy, owners);
         let mut changes = Vec::new();
         let mut next_change = NextChange::default();
+        let baseline = memory.baseline();
+        let mut due = baseline.filter(|_| !memory.skipped()).map(|baseline| DueReads::new(baseline.at));
         for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
             let judgement = assessor.judge(at, tracked);
-            if memory.baseline().is_some() {
-                assessor.expect(&judgement, tracked, &mut next_change);
+            if baseline.is_some() {
+                let at_moment = assessor.expect(&judgement, tracked, &mut next_change);
+                if let Some(due) = &mut due {
+                    due.add(at, at_moment, longest);
+                }
             }
             let (flagged, local) = (judgement.verdict.flagged(), judgement.verdict == Verdict::Local);
             let (expired, stale) = (judgement.expires(), judgement.is_stale());
@@ -144,7 +153,7 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
                 *counts.half_closed.entry((owner, socket.waits)).or_default() += 1;
             }
         }
-        namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut tallies), changes, next_change });
+        namespaces.push(NamespaceAssessment { id, owners: groups.pour_into(&mut tallies), changes, next_change, due });
     }
     counts.tallies = Arc::new(tallies);
     counts.truncated = worst.cut_off();
@@ -205,9 +214,9 @@ impl Assessment {
     /// Stores the facts for the next sweep in the tracker: the connections that the path has dropped, those that we
     /// watched without traffic, and the moment at which time alone will change a verdict.
     pub fn store_in(self, tracker: &mut Tracker) {
-        for NamespaceAssessment { id, changes, next_change, .. } in self.namespaces {
+        for NamespaceAssessment { id, changes, next_change, due, .. } in self.namespaces {
             let Some(memory) = tracker.namespace_mut(id) else { continue };
-            memory.expect(next_change);
+            memory.expect(next_change, due);
             for StateChange { at, expired, stale, flagged, local } in changes {
                 let Some(entry) = memory.entries_mut().get_mut(at as usize) else { continue };
                 entry.mark_flagged(flagged);

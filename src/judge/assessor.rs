@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::lasting::lasts;
 use super::memory::baseline::NextChange;
+use super::memory::due::follow;
 use super::memory::{Millis, Moment, NamespaceMemory, TrackedConnection, Tracker};
 use super::pair::{self, Pairs, Peer};
 use super::policy::{LocalScope, Path, Policy};
@@ -50,6 +51,13 @@ impl Judgement<'_> {
     /// We watched the whole idle timeout of the path without traffic.
     pub fn is_stale(&self) -> bool {
         self.criteria.reached(self.facts.watched)
+    }
+
+    /// Whether the verdict rests on the probes of the peer that samples showed, or may soon.
+    fn rests_on_probes(&self) -> bool {
+        // the peer's own timer says more than its probes
+        self.facts.peer_keepalive.is_none()
+            && self.facts.peer_probes.is_some_and(|last| !self.criteria.reached(last.ago))
     }
 
     /// The service endpoint: the listening end.
@@ -121,10 +129,15 @@ impl<'a> Assessor<'a> {
     /// The facts that one socket shows, and their moment.
     ///
     /// If the last sweep did not read the namespace, the local side may have probed since, as its timer predicts. Then
-    /// we use the facts of the last read.
+    /// we use the facts of the last read. If it read only other connections of the namespace, anything may have moved,
+    /// but a connection that the path has dropped stays dropped until a sample shows an answer.
     fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, criteria: &Criteria) -> (Moment, Facts) {
         let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
         if memory.is_unread() {
+            let sampled_at = tracked.sampled_at(self.now);
+            return (sampled_at, facts(tracked, sampled_at));
+        }
+        if !self.is_sampled(memory, tracked) && !tracked.has_expired() {
             let sampled_at = tracked.sampled_at(self.now);
             return (sampled_at, facts(tracked, sampled_at));
         }
@@ -138,8 +151,13 @@ impl<'a> Assessor<'a> {
         (self.now, facts(tracked, self.now))
     }
 
-    /// Adds the expected events of a connection.
-    pub fn expect(&self, judgement: &Judgement<'_>, tracked: &TrackedConnection, expected: &mut NextChange) {
+    /// Whether the last sweep sampled the connection, or found it unchanged.
+    fn is_sampled(&self, memory: &NamespaceMemory, tracked: &TrackedConnection) -> bool {
+        !memory.is_followed() || tracked.sampled_at(self.now) >= self.tracker.sweep_began()
+    }
+
+    /// Adds the expected events of a connection. Returns when it is due, if its namespace has traffic.
+    pub fn expect(&self, judgement: &Judgement<'_>, tracked: &TrackedConnection, expected: &mut NextChange) -> Moment {
         let Judgement { facts, as_of, criteria, keepalive, verdict, .. } = judgement;
         let lasts = lasts(criteria, *keepalive, *verdict, facts, tracked.timer_is_final());
         let after = |span: Option<Millis>| span.map_or(Moment::NEVER, |span| as_of.plus(span));
@@ -149,6 +167,11 @@ impl<'a> Assessor<'a> {
         expected.due = expected.due.min(due);
         expected.probe = expected.probe.min(after(facts.next_probe));
         expected.acknowledgement |= facts.probing || in_flight;
+        if judgement.rests_on_probes() || tracked.may_have_heartbeats() {
+            return *as_of;
+        }
+        let idle = judgement.idle().unwrap_or_default();
+        due.min(follow(idle, criteria.idle_timeout, *as_of))
     }
 
     /// Nothing is between two ends in one namespace. Between two namespaces of a node there is NAT if addresses are

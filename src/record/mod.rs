@@ -203,6 +203,8 @@ pub enum ReadMode {
     Empty,
     /// It looked up the known connections one by one, because the counters show that none was opened or closed.
     LookUp,
+    /// It looked up the connections that were due, maybe none. The others stay as the last read found them.
+    Due,
     /// It read nothing, because the counters show no change.
     Skip,
 }

@@ -15,6 +15,8 @@ pub enum WhatToRead {
     Nothing,
     /// These sockets: no connection can have been opened or closed.
     Sockets(Vec<SocketName>),
+    /// These sockets, if any: no connection can have been opened or closed, and the others need no read yet.
+    Due(Vec<SocketName>),
     /// All sockets.
     Everything,
 }
@@ -29,6 +31,12 @@ pub trait Consumer {
 
     /// What to read of a namespace that was just entered, by its counters.
     fn what_to_read(&self, namespace: &Namespace) -> WhatToRead;
+
+    /// Whether [`what_to_read`](Self::what_to_read) needs the counter of keepalive probes, which is dear to read.
+    fn compares_probes(&self, namespace: NsId) -> bool {
+        let _ = namespace;
+        true
+    }
 
     /// The cgroup v2 ids of sockets whose owner is not known yet.
     fn unknown_cgroups(&self) -> BTreeSet<u64>;

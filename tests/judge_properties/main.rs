@@ -88,7 +88,13 @@ prop_compose! {
         refreshed_by in prop::sample::select(vec![RefreshedBy::Segment, RefreshedBy::Payload]),
         reads_http2 in any::<bool>(),
     ) -> Criteria {
-        Criteria { idle_timeout: LIMIT.into(), refreshed_by, reads_http2, long_lived: LONG_LIVED.into(), overdue_by }
+        Criteria {
+            idle_timeout: LIMIT.into(),
+            refreshed_by,
+            reads_http2,
+            long_lived: LONG_LIVED.into(),
+            overdue_by,
+        }
     }
 }
 

@@ -14,8 +14,8 @@ mod harness;
 mod heartbeats;
 mod hosts;
 mod keepidle;
-
 mod limits;
+mod many;
 mod memory;
 mod namespaces;
 mod order;

@@ -1,17 +1,19 @@
 //! An agent's memory, and how its sweeps read namespaces.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepalive_auditor::judge::assess::assess;
+use keepalive_auditor::judge::assess::{Assessment, NamespaceFacts, assess};
 use keepalive_auditor::judge::groups::OwnerOf;
 use keepalive_auditor::judge::memory::idle::IdleEnd;
 use keepalive_auditor::judge::memory::{KeepaliveTimer, Moment, Tracker};
 use keepalive_auditor::judge::policy::Policy;
 use keepalive_auditor::judge::report::Counts;
+use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::{NsId, Owner};
 use keepalive_auditor::record::WhatToRead;
-use keepalive_auditor::socket::Socket;
+use keepalive_auditor::socket::{Cookie, Socket};
 
 use crate::namespace::Namespace;
 use crate::policy;
@@ -21,10 +23,14 @@ pub struct Agent {
     policy: Policy,
     tracker: Tracker,
     skips: bool,
+    /// It reads only connections that are due where there is traffic, as on a node with many connections.
+    follows: bool,
     /// The cost to look up one connection, if a dump costs a millisecond.
     lookup_cost: Duration,
     pub skipped: u32,
     looked_up: u32,
+    /// Connections that were not due.
+    pub left_out: u32,
     /// The idle times that ended, of connections without keepalive.
     pub idle_times: Vec<IdleEnd>,
 }
@@ -40,11 +46,18 @@ impl Agent {
             policy: policy(),
             tracker: Tracker::default(),
             skips: true,
+            follows: false,
             lookup_cost,
             skipped: 0,
             looked_up: 0,
+            left_out: 0,
             idle_times: Vec::new(),
         }
+    }
+
+    /// An agent on a node with many connections.
+    pub fn following(lookup_cost: Duration) -> Self {
+        Self { follows: true, ..Self::skipping(lookup_cost) }
     }
 
     /// This agent with another policy.
@@ -70,14 +83,28 @@ impl Agent {
 
     /// Sweeps several namespaces.
     pub fn sweep_all(&mut self, namespaces: &[Namespace]) -> Counts {
-        for namespace in namespaces {
-            self.read(namespace);
-        }
-        let now = namespaces.iter().map(|namespace| namespace.now).max().unwrap_or_default();
-        let assessment = assess(&self.tracker, &self.policy, &Nobody, Moment::from_millis(now));
+        let assessment = self.judge(namespaces);
         let counts = assessment.counts().clone();
         assessment.store_in(&mut self.tracker);
         counts
+    }
+
+    /// Sweeps several namespaces, and returns the verdict of each connection.
+    pub fn verdicts(&mut self, namespaces: &[Namespace]) -> BTreeMap<Cookie, Verdict> {
+        let assessment = self.judge(namespaces);
+        let findings = assessment.findings(&self.tracker, &self.policy, &NO_FACTS, &Nobody);
+        let verdicts = findings.map(|finding| (finding.cookie, finding.verdict)).collect();
+        assessment.store_in(&mut self.tracker);
+        verdicts
+    }
+
+    fn judge(&mut self, namespaces: &[Namespace]) -> Assessment {
+        let now = Moment::from_millis(namespaces.iter().map(|namespace| namespace.now).max().unwrap_or_default());
+        self.tracker.begin_sweep(now, self.follows);
+        for namespace in namespaces {
+            self.read(namespace);
+        }
+        assess(&self.tracker, &self.policy, &Nobody, now)
     }
 
     fn read(&mut self, namespace: &Namespace) {
@@ -85,12 +112,24 @@ impl Agent {
         let (now, activity) = (Moment::from_millis(namespace.now), namespace.activity());
         let memory = self.tracker.namespace(id).filter(|_| self.skips);
         let what = memory.map_or(WhatToRead::Everything, |memory| {
-            memory.what_to_read(&activity, now, self.policy.longest_between_reads().into(), self.lookup_cost)
+            memory.what_to_read(
+                &activity,
+                now,
+                self.policy.longest_between_reads().into(),
+                self.lookup_cost,
+                self.follows,
+            )
         });
         match what {
             WhatToRead::Nothing => {
                 self.tracker.skip(id, now);
                 self.skipped += 1;
+            }
+            WhatToRead::Due(names) => {
+                self.tracker.begin_due(id, None);
+                let is_due = |socket: &Socket| names.iter().any(|name| name.cookie == socket.cookie);
+                self.sample(namespace.sockets().filter(is_due), now);
+                self.left_out += u32::try_from(namespace.open.len() - names.len()).expect("few connections");
             }
             WhatToRead::Sockets(names)
                 if names.iter().all(|name| namespace.open.iter().any(|(cookie, _)| *cookie == name.cookie)) =>
@@ -109,6 +148,8 @@ impl Agent {
         }
     }
 }
+
+static NO_FACTS: BTreeMap<NsId, NamespaceFacts> = BTreeMap::new();
 
 struct Nobody;
 

@@ -5,6 +5,7 @@
 mod simulated_kernel;
 
 mod agent;
+mod busy;
 mod namespace;
 mod scenes;
 

@@ -11,7 +11,7 @@ use keepalive_auditor::judge::policy::{LocalScope, Path, PathRule, Policy, Refre
 use keepalive_auditor::judge::report::{Counts, Direction, Tally};
 use keepalive_auditor::judge::verdict::Verdict;
 use keepalive_auditor::owner::NsId;
-use keepalive_auditor::socket::Endpoint;
+use keepalive_auditor::socket::{Cookie, Endpoint};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -26,7 +26,7 @@ type Place = (usize, usize);
 
 /// What a connection is.
 #[derive(Clone, Debug)]
-enum Kind {
+pub enum Kind {
     /// To another machine.
     Plain(Option<Options>),
     /// Likewise, over a path that counts only payload.
@@ -43,11 +43,11 @@ enum Kind {
 
 /// What happens to one connection between two sweeps.
 #[derive(Clone, Debug)]
-struct Happens(usize, Action);
+pub struct Happens(pub usize, pub Action);
 
 /// The node.
-struct Node {
-    namespaces: [Namespace; 2],
+pub struct Node {
+    pub namespaces: [Namespace; 2],
     /// Connections in the order in which they were opened: one end, or two.
     connections: Vec<(Place, Option<Place>)>,
     /// Heartbeats, by place: the time between two.
@@ -55,7 +55,7 @@ struct Node {
 }
 
 impl Node {
-    fn new(kinds: &[Kind]) -> Self {
+    pub fn new(kinds: &[Kind]) -> Self {
         let namespaces = [Namespace::empty(NS), Namespace::empty(NsId(NS.0 + 1))];
         let mut node = Self { namespaces, connections: Vec::new(), beats: BTreeMap::new() };
         for (number, kind) in (0..).zip(kinds) {
@@ -97,6 +97,18 @@ impl Node {
         node
     }
 
+    /// For how many milliseconds a connection has had no segment.
+    pub fn idle(&self, cookie: Cookie) -> u64 {
+        let mut all = self.namespaces.iter().flat_map(|namespace| &namespace.open);
+        let (_, connection) = all.find(|(one, _)| *one == cookie).expect("it is open");
+        connection.now - connection.last_segment
+    }
+
+    /// Whether a connection has heartbeats.
+    pub fn beats(&self, cookie: Cookie) -> bool {
+        self.beats.keys().any(|&(namespace, at)| self.namespaces[namespace].open[at].0 == cookie)
+    }
+
     fn connect(&mut self, namespace: usize, options: Option<Options>, ends: [Endpoint; 2]) -> Place {
         self.namespaces[namespace].connect(options, ends);
         (namespace, self.namespaces[namespace].open.len() - 1)
@@ -107,7 +119,7 @@ impl Node {
         (namespace, self.namespaces[namespace].open.len() - 1)
     }
 
-    fn pass(&mut self, pause: u64, happens: &[Happens]) {
+    pub fn pass(&mut self, pause: u64, happens: &[Happens]) {
         let mut actions: [BTreeMap<usize, Vec<Action>>; 2] = Default::default();
         let mut act = |(namespace, at): Place, action| actions[namespace].entry(at).or_default().push(action);
         for Happens(number, action) in happens {
@@ -149,12 +161,14 @@ impl Node {
 
 const PAYLOAD_PORT: u16 = 8443;
 const HTTP2_PORT: u16 = 9443;
+/// Shorter than some KEEPINTVL of these scenes.
+const SHORT: Duration = Duration::from_mins(1);
 
-fn three_paths() -> Policy {
+/// The default path, one that counts only payload, and one of a middlebox that reads HTTP/2.
+pub fn three_paths(limit_of_payload: Duration) -> Policy {
     let path = Path {
         name: "proxy".to_owned(),
-        // shorter than some KEEPINTVL of these scenes
-        idle_timeout: Duration::from_mins(1),
+        idle_timeout: limit_of_payload,
         refreshed_by: RefreshedBy::Payload,
         ..Path::default()
     };
@@ -164,7 +178,7 @@ fn three_paths() -> Policy {
     Policy { rules, local_scope: LocalScope::Namespace, ..policy() }
 }
 
-fn kind() -> impl Strategy<Value = Kind> {
+pub fn kind() -> impl Strategy<Value = Kind> {
     let near = prop::option::of(in_time());
     let beating = (1..30_u64, prop::option::of(options()));
     let pinging = (1..90_u64, prop::option::of(options()));
@@ -186,7 +200,7 @@ fn some_time(most: usize) -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
 }
 
 /// A connection is idle for some time, its peer vanishes, and it sends; then some minutes.
-fn hang() -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
+pub fn hang() -> impl Strategy<Value = Vec<(u64, Vec<Happens>)>> {
     (1..35_usize, any::<usize>(), 0..INTERVAL, any::<bool>(), 4..12_usize).prop_map(
         |(idle, number, at, sends, after)| {
             let mut last = vec![Happens(number, Action::Vanishes(at))];
@@ -212,8 +226,8 @@ fn every_verdict_is_found_in_the_sweep_that_a_dump_would_find_it_in() {
     let skipped = Cell::new(0);
     let ran = TestRunner::new(config).run(&scene, |(kinds, before, hang, after, lookup_cost)| {
         let mut node = Node::new(&kinds);
-        let mut thorough = Agent::thorough().with(three_paths());
-        let mut skipping = Agent::skipping(lookup_cost).with(three_paths());
+        let mut thorough = Agent::thorough().with(three_paths(SHORT));
+        let mut skipping = Agent::skipping(lookup_cost).with(three_paths(SHORT));
         for (at, (pause, happens)) in before.iter().chain(hang.iter().flatten()).chain(&after).enumerate() {
             node.pass(*pause, happens);
             let (truth, report) = (thorough.sweep_all(&node.namespaces), skipping.sweep_all(&node.namespaces));
@@ -241,7 +255,7 @@ fn pings_alone_make_a_connection_overdue_where_a_middlebox_reads_http2() {
     let limit = 60;
     for (kind, rows) in &kinds {
         let mut node = Node::new(std::slice::from_ref(kind));
-        let mut agent = Agent::skipping(Duration::ZERO).with(three_paths());
+        let mut agent = Agent::skipping(Duration::ZERO).with(three_paths(SHORT));
         let is_beating = matches!(kind, Kind::Beating(..));
         let mut last_call = node.namespaces[0].now;
         for sweep in 0..120 {

@@ -22,6 +22,8 @@ use super::clock::{Millis, Moment};
 /// After this time a sweep dumps the connections instead of looking them up. Only a dump shows a removed listener. And
 /// only a dump shows a new connection that opened in the same moment in which a half-closed one ended.
 const DUMP_AFTER: Millis = Millis::from_secs(600);
+/// The same on a node with many connections, where every dump takes milliseconds.
+const DUMP_AFTER_OF_MANY: Millis = Millis::from_secs(1800);
 /// A sweep dumps more connections than this. A walk of the kernel's largest table costs some milliseconds, a lookup
 /// some microseconds.
 const MOST_LOOKED_UP: usize = 2000;
@@ -73,6 +75,9 @@ pub struct Baseline {
     pub at: Moment,
     /// What its judgement expects.
     pub next_change: NextChange,
+    /// There was traffic since, and only connections that are due are read until the next whole read. The counters can
+    /// never prove again that nothing has changed: traffic that is not a probe stays counted.
+    pub is_followed: bool,
 }
 
 /// The events that are expected on connections without traffic except the local side's probes.
@@ -107,6 +112,9 @@ impl Baseline {
     /// older than `longest`.
     #[must_use]
     pub fn holds(&self, activity: &Activity, now: Moment, longest: Millis) -> bool {
+        if self.is_followed {
+            return false;
+        }
         let NextChange { due, probe, acknowledgement } = self.next_change;
         // the counters cannot separate this acknowledgement from the missing answer to a later probe
         let unmoved = if acknowledgement || now < probe {
@@ -117,8 +125,17 @@ impl Baseline {
         now < due && now.since(self.at) < longest && unmoved
     }
 
+    /// Whether it is enough to read the connections that are due: see [`due`](super::due). Any of the others may have
+    /// sent a segment again, which then has no answer.
+    #[must_use]
+    pub fn can_be_followed(&self, activity: &Activity, now: Moment, longest: Millis) -> bool {
+        activity.same_connections(&self.activity)
+            && activity.retransmitted == self.activity.retransmitted
+            && now.since(self.at) < longest
+    }
+
     /// Whether it is cheaper to look up the `stored` connections than to dump the namespace again. `activity` are the
-    /// namespace's counters at `now`, and `each` is the cost of one lookup.
+    /// namespace's counters at `now`, and `each` is the cost of one lookup. `follows`: the node has many connections.
     #[must_use]
     pub fn can_be_renewed(
         &self,
@@ -127,9 +144,10 @@ impl Baseline {
         dump: DumpCost,
         stored: usize,
         each: Duration,
+        follows: bool,
     ) -> bool {
         activity.same_connections(&self.activity)
-            && now.since(dump.at) < DUMP_AFTER
+            && now.since(dump.at) < if follows { DUMP_AFTER_OF_MANY } else { DUMP_AFTER }
             && stored <= MOST_LOOKED_UP
             && u32::try_from(stored).is_ok_and(|stored| each.saturating_mul(stored) < dump.cost)
     }

@@ -94,6 +94,12 @@ impl TrackedConnection {
         self.heartbeats.heartbeats(self.data_idle(now)?, now)
     }
 
+    /// Whether samples showed what may be heartbeats.
+    #[must_use]
+    pub fn may_have_heartbeats(&self) -> bool {
+        self.heartbeats.is_begun()
+    }
+
     /// The time since the last known segment from the peer, by the kernel's clocks and the segment counters.
     #[must_use]
     pub fn last_heard(&self, now: Moment) -> Option<Millis> {

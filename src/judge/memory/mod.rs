@@ -10,6 +10,7 @@ use std::time::Duration;
 pub mod baseline;
 mod clock;
 pub mod connection;
+pub mod due;
 mod facts;
 pub mod fresh;
 pub mod half_closed;
@@ -20,6 +21,7 @@ mod index;
 pub mod keepidle;
 mod namespace;
 mod packed;
+mod reads;
 mod sample;
 
 use crate::owner::NsId;
@@ -38,15 +40,34 @@ pub use namespace::{NamespaceMemory, Origin};
 pub struct Tracker {
     namespaces: BTreeMap<NsId, NamespaceMemory>,
     current: Option<NsId>,
+    /// When the last sweep began.
+    sweep_began: Moment,
+    /// In namespaces with traffic the last sweep read only connections that were due.
+    follows: bool,
     /// Socket options that the last sweep read, by inode.
     options: HashMap<u32, KeepaliveOptions>,
     holders: Holders,
 }
 
 impl Tracker {
-    /// Begins a sweep. Drops the options of the last one, because the kernel reuses inodes.
-    pub fn begin_sweep(&mut self) {
+    /// Begins a sweep at `now`. Drops the options of the last one, because the kernel reuses inodes. `follows`: see
+    /// [`due`].
+    pub fn begin_sweep(&mut self, now: Moment, follows: bool) {
+        self.sweep_began = now;
+        self.follows = follows;
         self.options.clear();
+    }
+
+    /// When the last sweep began.
+    #[must_use]
+    pub fn sweep_began(&self) -> Moment {
+        self.sweep_began
+    }
+
+    /// Whether in namespaces with traffic the last sweep read only connections that were due.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.follows
     }
 
     /// Stores the options of sockets, by inode, for this sweep.
@@ -90,6 +111,12 @@ impl Tracker {
         if let Some(memory) = self.current.and_then(|id| self.namespaces.get_mut(&id)) {
             memory.expect_connections(count);
         }
+    }
+
+    /// Begins a lookup of some connections. The others stay as the last read found them.
+    pub fn begin_due(&mut self, id: NsId, default_keepidle: Option<u32>) {
+        self.current = Some(id);
+        self.namespaces.entry(id).or_insert_with(|| NamespaceMemory::new(id)).begin_due(default_keepidle);
     }
 
     /// The namespace of the read under way.

@@ -1,18 +1,17 @@
 //! The memory of one namespace: its connections, its listeners, and the state to find them again.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use super::baseline::{Activity, Baseline, DumpCost, NextChange};
-use super::clock::{Millis, Moment};
+use super::baseline::{Baseline, DumpCost};
+use super::clock::Moment;
 use super::connection::TrackedConnection;
+use super::due::DueReads;
 use super::half_closed::HalfClosed;
 use super::idle::{AwaitedAnswers, IdleEnd};
 use super::index::CookieIndex;
 use super::packed::PackedCookie;
 use crate::owner::NsId;
-use crate::record::WhatToRead;
-use crate::socket::{Cookie, Endpoint, Socket, SocketName, State};
+use crate::socket::{Cookie, Endpoint, Socket, State};
 
 /// More connections than this are not believed before they are seen. A recording may say anything.
 const MAX_EXPECTED: usize = 1 << 18;
@@ -43,7 +42,7 @@ impl Origin {
 #[derive(Debug, Default)]
 pub struct NamespaceMemory {
     id: NsId,
-    entries: Vec<TrackedConnection>,
+    pub(super) entries: Vec<TrackedConnection>,
     index: CookieIndex,
     origins: Vec<Origin>,
     /// The local endpoints of listeners, sorted at the end of a dump.
@@ -60,14 +59,18 @@ pub struct NamespaceMemory {
     ended: Vec<(usize, IdleEnd)>,
     awaited: AwaitedAnswers,
     /// The last read, if it was complete.
-    baseline: Option<Baseline>,
-    dump: DumpCost,
+    pub(super) baseline: Option<Baseline>,
+    /// The read before the one that is under way, if it was complete.
+    pub(super) before: Option<Baseline>,
+    /// Which connections are due before the next whole read.
+    pub(super) due: DueReads,
+    pub(super) dump: DumpCost,
     /// When a sweep last found it unchanged and read nothing, since the last read.
-    unchanged_at: Option<Moment>,
+    pub(super) unchanged_at: Option<Moment>,
     /// Its `tcp_keepalive_time`, milliseconds.
     default_keepidle: Option<u32>,
     /// The last sweep could not read it, so each connection is as last seen.
-    unread: bool,
+    pub(super) unread: bool,
 }
 
 impl NamespaceMemory {
@@ -87,13 +90,26 @@ impl NamespaceMemory {
         self.default_keepidle = default_keepidle;
         self.ended.clear();
         self.unread = false;
-        self.baseline = None;
+        self.before = self.baseline.take();
         self.cursor = 0;
         self.appeared = 0;
         self.advance_unchanged();
         self.index.fill(&self.entries);
         for entry in &mut self.entries {
             entry.set_seen(false);
+        }
+    }
+
+    /// Begins a lookup of some connections.
+    pub(super) fn begin_due(&mut self, default_keepidle: Option<u32>) {
+        self.default_keepidle = default_keepidle;
+        self.ended.clear();
+        self.unread = false;
+        self.cursor = 0;
+        self.appeared = 0;
+        self.advance_unchanged();
+        if let Some(baseline) = &mut self.baseline {
+            baseline.is_followed = true;
         }
     }
 
@@ -132,6 +148,10 @@ impl NamespaceMemory {
                 return;
             }
             State::CloseWait | State::FinWait2 => {
+                // a connection that was followed is half closed now: only a whole read drops it
+                if self.baseline.take().is_some() {
+                    return;
+                }
                 self.half_closed.extend(HalfClosed::of(socket));
                 return;
             }
@@ -235,67 +255,6 @@ impl NamespaceMemory {
     pub(super) fn end_all(&mut self, now: Moment, ended: &mut impl FnMut(&Self, &TrackedConnection, &IdleEnd)) {
         self.advance_unchanged();
         self.entries.iter().for_each(|entry| ended(self, entry, &entry.idle_when_lost(now)));
-    }
-
-    /// The last read, if it was complete and the next sweep may skip the namespace.
-    #[must_use]
-    pub fn baseline(&self) -> Option<&Baseline> {
-        self.baseline.as_ref()
-    }
-
-    /// Stores a complete read; see [`Tracker::store_baseline`](super::Tracker::store_baseline).
-    pub(super) fn store_baseline(&mut self, activity: Activity, at: Moment, dump_cost: Option<Duration>) {
-        self.baseline = Some(Baseline { activity, at, next_change: NextChange::default() });
-        self.dump = dump_cost.map_or(self.dump, |cost| DumpCost { at, cost });
-    }
-
-    /// Applies a changed policy: drops the state about idle timeouts, and makes the next sweep read the namespace.
-    pub(super) fn drop_judgements(&mut self) {
-        self.baseline = None;
-        self.entries.iter_mut().for_each(TrackedConnection::clear_marks);
-    }
-
-    /// What a sweep must read of the namespace. `activity` are its counters at `now`, `longest` is the highest age of
-    /// the last read, and `each` is the cost of one lookup.
-    #[must_use]
-    pub fn what_to_read(&self, activity: &Activity, now: Moment, longest: Millis, each: Duration) -> WhatToRead {
-        let stored = self.entries.len();
-        match &self.baseline {
-            Some(baseline) if baseline.holds(activity, now, longest) => WhatToRead::Nothing,
-            Some(baseline) if baseline.can_be_renewed(activity, now, self.dump, stored, each) => {
-                WhatToRead::Sockets(self.names().collect())
-            }
-            _ => WhatToRead::Everything,
-        }
-    }
-
-    /// The names by which the connections can be looked up.
-    fn names(&self) -> impl Iterator<Item = SocketName> {
-        self.entries.iter().map(|entry| SocketName {
-            local: self.local(entry),
-            remote: entry.remote(),
-            cookie: entry.cookie(),
-        })
-    }
-
-    /// Whether the last sweep found it unchanged and read nothing. Then the connections are as the last read found
-    /// them, and only older.
-    #[must_use]
-    pub fn skipped(&self) -> bool {
-        self.unchanged_at.is_some()
-    }
-
-    /// Stores that a sweep found it unchanged at `now`.
-    pub(super) fn skip(&mut self, now: Moment) {
-        self.unread = false;
-        self.unchanged_at = Some(now);
-    }
-
-    /// Stores the events that the judgement of the last read expects.
-    pub fn expect(&mut self, next_change: NextChange) {
-        if let Some(baseline) = &mut self.baseline {
-            baseline.next_change = next_change;
-        }
     }
 
     /// The connections that the last dump showed.

@@ -16,6 +16,9 @@ use crate::socket::{Socket, TcpInfo, Timer};
 const MARGIN_MS: u32 = 500;
 /// By how much a clock must exceed the time between two samples if nothing restarted it.
 const JITTER_MS: u32 = MARGIN_MS / 2;
+/// Samples that are further apart are rare.
+const RARE_MS: u32 = 30_000;
+
 impl TrackedConnection {
     /// Makes the entry from the first sample at `now`. `origin` is the position among the origins of the namespace, and
     /// `default_keepidle` is the namespace's `tcp_keepalive_time` in milliseconds.
@@ -66,7 +69,9 @@ impl TrackedConnection {
         // time that is too short to measure does not count.
         let was_idle = before.is(CLOCKS) && before.data_idle.min(before.heard_idle) >= MARGIN_MS;
         if sent && received && clocks_ran_on && was_idle {
-            let last = std::mem::replace(&mut self.peer_probe, Tick::after(now));
+            // it came at any moment since the sample before: where that is long ago, the earliest one counts
+            let probed = if elapsed > RARE_MS { before.sampled_at(now) } else { now };
+            let last = std::mem::replace(&mut self.peer_probe, Tick::after(probed));
             self.peer_period = if last == Tick::default() {
                 // no clock shows whether the peer has probed before: it may have waited since the last data
                 Period::at_most(self.data_idle.min(self.heard_idle).into())

@@ -139,6 +139,12 @@ impl HeartbeatWatch {
         }
     }
 
+    /// Whether something with the size of a heartbeat was seen.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.rhythm.get().is_some()
+    }
+
     /// The heartbeats that were seen. `ago` is the time since the last payload in either direction.
     #[must_use]
     pub fn heartbeats(&self, ago: Millis, now: Moment) -> Option<Heartbeats> {
