@@ -61,7 +61,7 @@ pub fn namespaces(args: &AuditArgs, paths: &HostPaths) -> Result<(Vec<Named>, BT
         // `/proc/PID/ns/net` is a path to enter by, but not a name
         let name = path.file_name().filter(|_| !path.parent().is_some_and(|parent| parent.ends_with("ns")));
         let name = name.map(|name| name.to_string_lossy().into_owned());
-        found.entry(id).or_insert_with(|| Found { name, mount: Some(path), pids: Vec::new() });
+        found.entry(id).or_insert_with(|| Found { name, mount: Some(path), ..Found::default() });
         named.push(Named { flag, id });
     }
     Ok((named, found))

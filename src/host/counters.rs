@@ -40,6 +40,11 @@ impl Reader {
         self.sweep += 1;
     }
 
+    /// Drops what is known of a namespace, because its number may belong to another one now.
+    pub fn forget(&mut self, id: NsId) {
+        self.known.remove(&id);
+    }
+
     /// The counters of the thread's current namespace, and why some could not be read. Each may be missing. Then those
     /// that show changed connections are missing, and the others have their last known values.
     ///

@@ -26,6 +26,17 @@ pub struct Found {
     pub mount: Option<PathBuf>,
     /// Some processes in it.
     pub pids: Vec<u32>,
+    /// No process and no bind mount of the last sweep leads to it any more. The kernel gives the number of a namespace
+    /// that has ended to the next new one, so it may be another.
+    pub is_replaced: bool,
+}
+
+impl Found {
+    /// Whether a process or a bind mount leads to both.
+    pub(super) fn shares_a_way_with(&self, before: &Self) -> bool {
+        let same_mount = self.mount.is_some() && self.mount == before.mount;
+        same_mount || self.pids.iter().any(|pid| before.pids.contains(pid))
+    }
 }
 
 /// The namespace of this thread.

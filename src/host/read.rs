@@ -49,6 +49,9 @@ impl Host {
             // before its connections are read, so that no later end is missed
             self.ends.watch(id, found, &to.flagged(id));
         }
+        if found.is_replaced {
+            self.counters.forget(id);
+        }
         let (counters, failed) = self.counters.read(id, to.compares_probes(id));
         if let Some(error) = failed {
             to.consume(&Record::Loss(failure::loss("read the counters of network namespace", &name, &error)))?;
@@ -61,7 +64,7 @@ impl Host {
             counters: Some(counters),
             read: ReadMode::Dump,
         };
-        self.read_sockets(namespace, &name, unread, to)?;
+        self.read_sockets(namespace, &name, found.is_replaced, unread, to)?;
         self.read_ends(id, to)
     }
 
@@ -88,6 +91,7 @@ impl Host {
         &mut self,
         mut namespace: Namespace,
         name: &str,
+        is_replaced: bool,
         unread: &mut Unread,
         to: &mut C,
     ) -> Result<(), C::Error> {
@@ -96,7 +100,8 @@ impl Host {
             namespace.read = ReadMode::Empty;
             return to.consume(&Record::Namespace(namespace));
         }
-        match to.what_to_read(&namespace) {
+        // what is stored may be of another namespace with this number
+        match if is_replaced { WhatToRead::Everything } else { to.what_to_read(&namespace) } {
             WhatToRead::Nothing => {
                 namespace.read = ReadMode::Skip;
                 return to.consume(&Record::Namespace(namespace));

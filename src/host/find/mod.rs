@@ -125,6 +125,10 @@ impl Finder {
             }
             known.pids.extend(&named.pids);
         }
+        for (id, found) in &mut found {
+            let before = self.known.get(id).filter(|_| Some(*id) != self.own);
+            found.is_replaced = before.is_some_and(|before| !found.shares_a_way_with(before));
+        }
         let known = std::mem::replace(&mut self.known, found.clone());
         for (id, before) in known.into_iter().filter(|(id, _)| !found.contains_key(id)) {
             if let Some(gap) = gaps.iter().find(|gap| gap.hides(&before)) {
@@ -330,6 +334,20 @@ mod tests {
         let lost: BTreeSet<_> = search.losses.iter().filter_map(|loss| loss.namespace).collect();
         assert_eq!(lost, [NsId(11), NsId(12)].into());
         fs::rename(&elsewhere, directory.path()).unwrap();
+
+        // another process in a namespace with this number: the number may be used again
+        let replaced = |search: &Search| {
+            let of = search.namespaces.iter().filter(|(_, found)| found.is_replaced);
+            of.map(|(id, _)| id.0).collect::<Vec<_>>()
+        };
+        fs::remove_file(process.join("ns")).unwrap();
+        fs::create_dir(process.join("ns")).unwrap();
+        std::os::unix::fs::symlink("net:[12]", process.join("ns/net")).unwrap();
+        assert_eq!(replaced(&finder.find()), [] as [u64; 0]);
+        fs::rename(&process, directory.path().join("3")).unwrap();
+        assert_eq!(replaced(&finder.find()), [12]);
+        assert_eq!(replaced(&finder.find()), [] as [u64; 0], "only once");
+        fs::rename(directory.path().join("3"), &process).unwrap();
 
         // and back: process 2 ended
         fs::remove_dir_all(&process).unwrap();
