@@ -12,7 +12,7 @@ pub fn cgroup_path(text: &str) {
 /// Files below `/proc` that another user's process can influence.
 pub fn proc_files(text: &str) {
     let _ = cgroup::owner_of_process(text);
-    let _ = counters::field(text, "Tcp:", "CurrEstab");
+    let _ = counters::fields(text, "Tcp:", ["CurrEstab"]);
     let _ = fds::socket_inode(text);
     program::fuzz(text);
 }
