@@ -20,9 +20,33 @@ pub fn measure(count: usize) {
     node.namespaces(NETNS, 1);
     node.connect(0..1, count);
     let limit = 12.0 + 128.0 * megabytes(count as u64);
+    let tree = unified().map(|tree| tree.display().to_string());
+    let root: Vec<_> = tree.iter().flat_map(|tree| ["--cgroup-root", tree]).collect();
 
-    let agent = Agent::start(&["--interval", "2s", "--long-lived", "1ms"]);
-    // Some sweeps with all connections, and one request for each page.
+    let [swept, paged] = peaks_of_agent(&root, limit);
+    row(&format!("4 the agent, {count} connections, swept and scraped: peak resident"), swept, limit, "MB");
+    row(&format!("4 the agent, {count} connections, page and 1000 of the report read"), paged, limit, "MB");
+    let [without, _] = peaks_of_agent(&["--cgroup-root", "/run"], limit);
+    row(&format!("3 the agent, {count} connections without cgroup v2, to one with it"), without / swept, 1.5, "x");
+
+    for more in [&["--all", "--format", "jsonl"][..], &["--all"]] {
+        let arguments = [&["audit", "--long-lived", "1ms"], more, &root].concat();
+        let what = format!("4 audit {}, {count} connections: peak resident", more.join(" "));
+        row(&what, peak_of(&arguments), limit, "MB");
+    }
+    for (which, more) in [("nothing flagged", "1h"), ("2/3 in its table", "1ms")] {
+        let arguments = ["audit", "--long-lived", more];
+        let peak = peak_of(&[&arguments[..], &root].concat());
+        let what = format!("audit of {count} connections, {which}: peak resident");
+        row(&format!("2 {what}"), peak, 32.0 * megabytes(count as u64) / 0.19, "MB");
+        let without = peak_of(&[&arguments[..], &["--cgroup-root", "/run"]].concat());
+        row(&format!("3 {what} without cgroup v2, to one with it"), without / peak, 1.5, "x");
+    }
+}
+
+/// The peaks of an agent: after some sweeps with all connections, and after one request for each page.
+fn peaks_of_agent(root: &[&str], limit: f64) -> [f64; 2] {
+    let agent = Agent::start(&[&["--interval", "2s", "--long-lived", "1ms"], root].concat());
     loop {
         thread::sleep(Duration::from_millis(500));
         let page = Page::read(&agent.page("/metrics"));
@@ -36,25 +60,7 @@ pub fn measure(count: usize) {
     let swept = high_water(&agent);
     agent.page("/");
     agent.page("/api/v1/report?limit=1000");
-    row(&format!("4 the agent, {count} connections, swept and scraped: peak resident"), swept, limit, "MB");
-    let paged = high_water(&agent);
-    row(&format!("4 the agent, {count} connections, page and 1000 of the report read"), paged, limit, "MB");
-    drop(agent);
-
-    for more in [&["--all", "--format", "jsonl"][..], &["--all"]] {
-        let arguments = [&["audit", "--long-lived", "1ms"], more].concat();
-        let peak = peak_of(&arguments);
-        row(&format!("4 {}, {count} connections: peak resident", arguments.join(" ")), peak, limit, "MB");
-    }
-    for more in [&[][..], &["--long-lived", "1ms"]] {
-        let tree = unified().map(|tree| tree.display().to_string());
-        let root: Vec<_> = tree.iter().flat_map(|tree| ["--cgroup-root", tree]).collect();
-        let peak = peak_of(&[&["audit"], more, &root].concat());
-        let what = format!("4 audit {}, {count} connections: peak resident", more.join(" "));
-        row(&what, peak, 32.0 * megabytes(count as u64) / 0.19, "MB");
-        let without = peak_of(&[&["audit"], more, &["--cgroup-root", "/run"]].concat());
-        row(&format!("{what}, no cgroup v2, to one with it"), without / peak, 1.5, "x");
-    }
+    [swept, high_water(&agent)]
 }
 
 /// `VmHWM` of the agent, megabytes.
