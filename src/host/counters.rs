@@ -159,7 +159,13 @@ fn netstat(counters: Counters) -> io::Result<Counters> {
 
 /// Adds the sysctls. A sandbox may hide them, and no judgement needs them.
 fn sysctls(counters: Counters, known: Option<Counters>) -> Counters {
-    Counters { tcp_keepalive_time: sysctl("ipv4/tcp_keepalive_time"), ..conntrack(counters, known) }
+    Counters { tcp_keepalive_time: keepalive_time(), ..conntrack(counters, known) }
+}
+
+/// The namespace's `tcp_keepalive_time`, seconds.
+#[must_use]
+pub fn keepalive_time() -> Option<u32> {
+    sysctl("ipv4/tcp_keepalive_time")
 }
 
 fn sysctl(name: &str) -> Option<u32> {

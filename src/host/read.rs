@@ -52,7 +52,11 @@ impl Host {
         if found.is_replaced {
             self.counters.forget(id);
         }
-        let (counters, failed) = self.counters.read(id, to.compares_probes(id));
+        let (mut counters, failed) = self.counters.read(id, to.compares_probes(id));
+        if is_host {
+            // what is said of other namespaces is compared with the host's default
+            counters.tcp_keepalive_time = counters.tcp_keepalive_time.or_else(counters::keepalive_time);
+        }
         if let Some(error) = failed {
             to.consume(&Record::Loss(failure::loss("read the counters of network namespace", &name, &error)))?;
         }
