@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::{fs, io};
+use std::time::Duration;
+use std::{fs, io, thread};
 
 use super::super::failure::{is_gone, reason, sentence};
 use super::super::netns::parse_link;
@@ -24,6 +25,9 @@ pub(super) struct Processes {
     /// Processes whose namespace cannot be read.
     pub refused: BTreeMap<LossReason, Refused>,
 }
+
+/// A thread that is in a namespace for less than this only passes through: runtimes and other audits do that.
+const PASSING: Duration = Duration::from_millis(50);
 
 /// Threads by the namespace that they have entered.
 pub(super) type Threads = BTreeMap<NsId, Vec<u32>>;
@@ -67,6 +71,10 @@ impl Processes {
                 }
             }
         }
+        if !read.threads.is_empty() {
+            thread::sleep(PASSING);
+            read.drop_passing(procfs);
+        }
         for thread in known.unwrap_or_default().into_values().flatten() {
             if let Some(id) = read.process(procfs, thread) {
                 read.threads.entry(id).or_default().push(thread);
@@ -108,6 +116,26 @@ impl Processes {
         None
     }
 
+    /// Drops the threads that have left the namespace in which they were seen.
+    fn drop_passing(&mut self, procfs: &Path) {
+        for (id, threads) in std::mem::take(&mut self.threads) {
+            let is_there = |tid: &u32| {
+                let link = fs::read_link(procfs.join(tid.to_string()).join("ns/net"));
+                link.is_ok_and(|link| parse_link(&link) == Some(id))
+            };
+            let (stay, passed): (Vec<u32>, Vec<u32>) = threads.into_iter().partition(is_there);
+            if let Some(pids) = self.namespaces.get_mut(&id) {
+                pids.retain(|pid| !passed.contains(pid));
+                if pids.is_empty() {
+                    self.namespaces.remove(&id);
+                }
+            }
+            if !stay.is_empty() {
+                self.threads.insert(id, stay);
+            }
+        }
+    }
+
     /// The namespaces of the other threads of a process, where they are not the one of the process. A thread that
     /// cannot be read has ended, because its process could be read.
     fn threads(&mut self, procfs: &Path, pid: u32, of_process: NsId) {
@@ -116,9 +144,9 @@ impl Processes {
         if fs::metadata(&directory).is_ok_and(|found| found.nlink() <= 3) {
             return;
         }
-        for thread in fs::read_dir(&directory).into_iter().flatten().map_while(Result::ok) {
-            let Some(tid) = thread.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let link = fs::read_link(thread.path().join("ns/net"));
+        for task in fs::read_dir(&directory).into_iter().flatten().map_while(Result::ok) {
+            let Some(tid) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let link = fs::read_link(task.path().join("ns/net"));
             let Some(id) = link.ok().and_then(|link| parse_link(&link)).filter(|id| *id != of_process) else {
                 continue;
             };
