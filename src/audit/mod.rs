@@ -67,6 +67,7 @@ pub fn run(config: AuditConfig) -> Result<bool> {
         },
     };
     let digest = Digest::new(policy);
+    let digest = if is_single { digest.for_single_sweep() } else { digest };
     let mut sweeper = Sweeper { sweeps, args, named, node: config.node, is_first: true };
     if let Some(pause) = sweeper.args.watch {
         return watch::run(sweeper, digest, pause);

@@ -35,8 +35,7 @@ impl Digest {
                     counters: before.counters,
                     ..Sweep::default()
                 };
-                let follows = !self.skips_for.is_zero() && self.tracker.len() > self.follows_from;
-                self.tracker.begin_sweep(clock, follows);
+                self.tracker.begin_sweep(clock);
                 self.reads_all = ReadAll { now: self.reads_all.next, next: false };
                 if self.names_programs {
                     self.begin_search();

@@ -138,6 +138,13 @@ impl Digest {
         Self { follows_from: connections, ..self }
     }
 
+    /// A digest for one sweep: it stores nothing for a later one.
+    #[must_use]
+    pub fn for_single_sweep(mut self) -> Self {
+        self.tracker.set_last_sweep();
+        self
+    }
+
     /// Makes the next sweep read every connection.
     pub fn read_all(&mut self) {
         self.reads_all.next = true;

@@ -55,6 +55,7 @@ impl Digest {
                 (None, _) => None,
             };
         }
+        self.tracker.set_follows(!self.skips_for.is_zero() && self.tracker.len() > self.follows_from);
         self.assessment = assess(&self.tracker, &self.policy, &self.owners, self.sweep.now);
         let with_connections = self.assessment.counts().tallies.keys();
         ends::expire(&mut self.totals.ended, &self.tracker, now, with_connections);

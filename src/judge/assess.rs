@@ -55,7 +55,7 @@ struct NamespaceAssessment {
     owners: Vec<Option<Arc<Owner>>>,
     changes: Vec<StateChange>,
     next_change: NextChange,
-    /// `None` if the sweep found the namespace unchanged: then those of the last read hold.
+    /// `None` if those of the last read hold, or if the next sweep does not ask.
     due: Option<DueReads>,
 }
 
@@ -93,7 +93,8 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
         let mut changes = Vec::new();
         let mut next_change = NextChange::default();
         let baseline = memory.baseline();
-        let mut due = baseline.filter(|_| !memory.skipped()).map(|baseline| DueReads::new(baseline.at));
+        let follows = tracker.follows() && !memory.skipped();
+        let mut due = baseline.filter(|_| follows).map(|baseline| DueReads::new(baseline.at));
         for (at, tracked) in (0_u32..).zip(memory.entries()).filter(|(_, tracked)| tracked.seen()) {
             let judgement = assessor.judge(at, tracked);
             if baseline.is_some() {
@@ -105,7 +106,8 @@ pub fn assess(tracker: &Tracker, policy: &Policy, owners: &dyn OwnerOf, now: Mom
             let (flagged, local) = (judgement.verdict.flagged(), judgement.verdict == Verdict::Local);
             let (expired, stale) = (judgement.expires(), judgement.is_stale());
             let is_new = expired && !tracked.has_expired() || stale && !tracked.is_stale();
-            if is_new || (flagged, local) != (tracked.is_flagged(), tracked.is_local()) {
+            let has_changed = is_new || (flagged, local) != (tracked.is_flagged(), tracked.is_local());
+            if has_changed && !tracker.is_last_sweep() {
                 changes.push(StateChange { at, expired, stale, flagged, local });
             }
             let group = groups.of(tracked);

@@ -100,7 +100,8 @@ impl Agent {
 
     fn judge(&mut self, namespaces: &[Namespace]) -> Assessment {
         let now = Moment::from_millis(namespaces.iter().map(|namespace| namespace.now).max().unwrap_or_default());
-        self.tracker.begin_sweep(now, self.follows);
+        self.tracker.begin_sweep(now);
+        self.tracker.set_follows(self.follows);
         for namespace in namespaces {
             self.read(namespace);
         }

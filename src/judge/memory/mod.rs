@@ -42,19 +42,19 @@ pub struct Tracker {
     current: Option<NsId>,
     /// When the last sweep began.
     sweep_began: Moment,
-    /// In namespaces with traffic the last sweep read only connections that were due.
+    /// In namespaces with traffic the next sweep reads only connections that are due.
     follows: bool,
+    /// No sweep follows the one under way.
+    is_last: bool,
     /// Socket options that the last sweep read, by inode.
     options: HashMap<u32, KeepaliveOptions>,
     holders: Holders,
 }
 
 impl Tracker {
-    /// Begins a sweep at `now`. Drops the options of the last one, because the kernel reuses inodes. `follows`: see
-    /// [`due`].
-    pub fn begin_sweep(&mut self, now: Moment, follows: bool) {
+    /// Begins a sweep at `now`. Drops the options of the last one, because the kernel reuses inodes.
+    pub fn begin_sweep(&mut self, now: Moment) {
         self.sweep_began = now;
-        self.follows = follows;
         self.options.clear();
     }
 
@@ -64,10 +64,27 @@ impl Tracker {
         self.sweep_began
     }
 
-    /// Whether in namespaces with traffic the last sweep read only connections that were due.
+    /// Sets whether the next sweep reads only connections that are due in namespaces with traffic: see [`due`]. The
+    /// judgement before it says which.
+    pub fn set_follows(&mut self, follows: bool) {
+        self.follows = follows;
+    }
+
+    /// Whether the next sweep reads only connections that are due in namespaces with traffic.
     #[must_use]
     pub fn follows(&self) -> bool {
         self.follows
+    }
+
+    /// Sets that no sweep follows the next one, so that its judgement stores nothing for later.
+    pub fn set_last_sweep(&mut self) {
+        self.is_last = true;
+    }
+
+    /// Whether no sweep follows.
+    #[must_use]
+    pub fn is_last_sweep(&self) -> bool {
+        self.is_last
     }
 
     /// Stores the options of sockets, by inode, for this sweep.
