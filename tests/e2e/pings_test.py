@@ -1,25 +1,24 @@
 """Real gRPC channels ping through nginx and HAProxy: those that read HTTP/2 close their connections all the same, as their profiles say."""
 
-import time
 import unittest
 
-import grpc_test
 import lab
+import pinging
 import proxies
+from pinging import FIRST, LIMIT, SHORT_LIMIT
 
-# A channel pings every second.
-LIMIT = 12
 NGINX, HAPROXY, FORWARDS = 8443, 8444, 8445
-PATHS = f"""
-paths:
-  - {{name: nginx, ports: [{NGINX}], profile: nginx-http, idle_timeout: {LIMIT}s}}
-  - {{name: haproxy, ports: [{HAPROXY}], profile: haproxy, idle_timeout: {LIMIT}s}}
-  - {{name: forwards, ports: [{FORWARDS}], profile: haproxy, idle_timeout: {LIMIT}s, reads_http2: false}}
-"""
+READ = {"nginx": NGINX, "haproxy": HAPROXY}
+PATHS = [
+    {"name": "nginx", "ports": [NGINX], "profile": "nginx-http", "idle_timeout": f"{LIMIT}s"},
+    {"name": "haproxy", "ports": [HAPROXY], "profile": "haproxy", "idle_timeout": f"{LIMIT}s"},
+    {"name": "forwards", "ports": [FORWARDS], "profile": "haproxy", "idle_timeout": f"{LIMIT}s", "reads_http2": False},
+]
+SHORT = [{**path, "idle_timeout": f"{SHORT_LIMIT}s"} for path in PATHS]
 HAPROXY_SETTINGS = f"""
 defaults
   mode http
-  timeout connect 2s
+  timeout connect 60s
   timeout client {LIMIT}s
   timeout server {LIMIT}s
 frontend reads
@@ -35,38 +34,30 @@ listen forwards
 """
 
 
-class PingsTest(grpc_test.Grpc):
+class PingsTest(pinging.Pinging):
     def test_a_proxy_that_reads_http2_counts_no_ping(self):
-        pings = grpc_test.arguments_of(grpc_test.remedy("1s", interval="1s"))
-        self.server(pings, 9000)
+        self.server(pinging.pings(), 9000)
         server = f"listen {NGINX} http2; location / {{ grpc_pass grpc://{lab.BACKEND_IP}:9000; }}"
-        self.start(lab.GATEWAY, *proxies.nginx(self.dir, server, http=f"keepalive_timeout {LIMIT}s;"))
+        nginx = proxies.nginx(self.dir, server, http=f"keepalive_timeout {LIMIT}s;")
+        self.start(lab.GATEWAY, *FIRST, *nginx)
         settings = self.dir / "haproxy.cfg"
         settings.write_text(HAPROXY_SETTINGS)
-        self.start(lab.GATEWAY, "haproxy", "-db", "-f", settings)
+        self.start(lab.GATEWAY, *FIRST, "haproxy", "-db", "-f", settings)
         for port in (NGINX, HAPROXY, FORWARDS):
             self.wait_for_port(lab.GATEWAY, port)
-        for port in (NGINX, HAPROXY, FORWARDS):
-            self.client(pings, port, host=lab.GATEWAY_FRONT)
-        begun = time.monotonic()
-        config = self.dir / "paths.yaml"
-        config.write_text(PATHS)
+        self.play(self.scene)
 
-        early = {c["path"]: c for c in self.audit(lab.CLIENT, "--config", config, "--for", "6s")}
-        self.assertEqual({c["verdict"] for c in early.values()}, {"exposed"}, early)
-        causes = {path: c["cause"] for path, c in early.items()}
-        not_counted = dict.fromkeys(("nginx", "haproxy"), "pings_not_counted")
-        self.assertEqual(causes, {**not_counted, "forwards": "payload_only"}, early)
-
-        established = lambda port: self.run_in(lab.CLIENT, "ss", "-Htn", "state", "established", f"dport = :{port}")
-        self.wait_until(lambda: not established(NGINX) and not established(HAPROXY), "both proxies to close what only pings")
-        for _ in range(3):  # on a busy machine a PING may come late
-            (forwards,) = self.audit(lab.CLIENT, "--config", config, "--for", "18s")
-            if forwards["verdict"] == "app_protected":
-                break
-        self.assertEqual((forwards["path"], forwards["verdict"]), ("forwards", "app_protected"), forwards)
-        self.assertEqual(forwards["local"], early["forwards"]["local"])
-        self.assertGreater(time.monotonic() - begun, 2 * LIMIT)
+    def scene(self):
+        watch, short = pinging.Watch(self, PATHS), pinging.Watch(self, SHORT)
+        self.open_channels(NGINX, HAPROXY, FORWARDS)
+        for path, port in READ.items():
+            self.wait_until_not_counted(watch, path, port)
+            self.wait_until_overdue(short, path, port)
+        for port in READ.values():
+            self.wait_for_close(port)
+        self.wait_until_kept(watch, "forwards", FORWARDS)
+        for path in READ:
+            self.assert_never_protected(watch, path)
 
 
 if __name__ == "__main__":
