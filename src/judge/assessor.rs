@@ -13,6 +13,9 @@ use super::verdict::{Criteria, Facts, Keepalive, Verdict, judge, keepalive};
 use crate::owner::NsId;
 use crate::socket::Timer;
 
+/// A sweep that takes longer is slow: what it read first may have moved since.
+const SLOW: Millis = Millis::from_secs(1);
+
 /// Judges the connections of one namespace.
 pub(super) struct Assessor<'a> {
     pub tracker: &'a Tracker,
@@ -129,31 +132,28 @@ impl<'a> Assessor<'a> {
     /// The facts that one socket shows, and their moment.
     ///
     /// If the last sweep did not read the namespace, the local side may have probed since, as its timer predicts. Then
-    /// we use the facts of the last read. If it read only other connections of the namespace, anything may have moved,
-    /// but a connection that the path has dropped stays dropped until a sample shows an answer.
+    /// we use the facts of the last read. If it read only other connections of the namespace, or if the sweep was slow,
+    /// anything may have moved. But a connection that the path has dropped stays dropped until a sample shows an
+    /// answer.
     fn facts(&self, memory: &NamespaceMemory, tracked: &TrackedConnection, criteria: &Criteria) -> (Moment, Facts) {
         let facts = |tracked, now| facts(tracked, now).with_options(self.tracker.options(tracked.inode));
+        let sampled_at = tracked.sampled_at(self.now);
         if memory.is_unread() {
-            let sampled_at = tracked.sampled_at(self.now);
             return (sampled_at, facts(tracked, sampled_at));
         }
-        if !self.is_sampled(memory, tracked) && !tracked.has_expired() {
-            let sampled_at = tracked.sampled_at(self.now);
+        let is_left_out = memory.is_followed() && sampled_at < self.tracker.sweep_began();
+        let is_old = !memory.skipped() && self.now.since(sampled_at) >= SLOW;
+        if is_left_out && !tracked.has_expired() || is_old && !is_left_out {
             return (sampled_at, facts(tracked, sampled_at));
         }
+        let now = memory.unchanged_at().filter(|&at| self.now.since(at) >= SLOW).unwrap_or(self.now);
         if memory.skipped() {
-            let sampled_at = tracked.sampled_at(self.now);
             let then = facts(tracked, sampled_at);
             if keepalive(criteria.idle_timeout, &then) == Keepalive::On {
-                return (sampled_at, Facts { age: tracked.age(self.now), ..then });
+                return (sampled_at, Facts { age: tracked.age(now), ..then });
             }
         }
-        (self.now, facts(tracked, self.now))
-    }
-
-    /// Whether the last sweep sampled the connection, or found it unchanged.
-    fn is_sampled(&self, memory: &NamespaceMemory, tracked: &TrackedConnection) -> bool {
-        !memory.is_followed() || tracked.sampled_at(self.now) >= self.tracker.sweep_began()
+        (now, facts(tracked, now))
     }
 
     /// Adds the expected events of a connection. Returns when it is due, if its namespace has traffic.

@@ -29,6 +29,8 @@ pub struct Agent {
     lookup_cost: Duration,
     pub skipped: u32,
     looked_up: u32,
+    /// The time between its samples and its judgement, milliseconds.
+    pub late: u64,
     /// Connections that were not due.
     pub left_out: u32,
     /// The idle times that ended, of connections without keepalive.
@@ -50,6 +52,7 @@ impl Agent {
             lookup_cost,
             skipped: 0,
             looked_up: 0,
+            late: 0,
             left_out: 0,
             idle_times: Vec::new(),
         }
@@ -105,6 +108,7 @@ impl Agent {
         for namespace in namespaces {
             self.read(namespace);
         }
+        let now = Moment::from_millis(now.as_millis() + self.late);
         assess(&self.tracker, &self.policy, &Nobody, now)
     }
 

@@ -247,6 +247,26 @@ fn every_verdict_is_found_in_the_sweep_that_a_dump_would_find_it_in() {
     assert!(skipped.get() > 0, "nothing was skipped");
 }
 
+/// A sweep of a busy machine may judge long after it has read.
+#[test]
+fn a_slow_sweep_judges_connections_as_they_were_when_it_read_them() {
+    let scene = (vec(kind(), 1..6), some_time(40), prop::option::of(hang()), some_time(20), lookup_cost());
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let ran = TestRunner::new(config).run(&scene, |(kinds, before, hang, after, lookup_cost)| {
+        let mut node = Node::new(&kinds);
+        let mut fast = Agent::skipping(lookup_cost).with(three_paths(SHORT));
+        let mut slow = Agent::skipping(lookup_cost).with(three_paths(SHORT));
+        slow.late = 12_000;
+        for (at, (pause, happens)) in before.iter().chain(hang.iter().flatten()).chain(&after).enumerate() {
+            node.pass(*pause, happens);
+            let (truth, seen) = (fast.verdicts(&node.namespaces), slow.verdicts(&node.namespaces));
+            prop_assert_eq!(truth, seen, "sweep {}", at);
+        }
+        Ok(())
+    });
+    ran.unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// PINGs every 7 s protect from a middlebox that counts segments or bytes, and not from one that reads HTTP/2.
 #[test]
 fn pings_alone_make_a_connection_overdue_where_a_middlebox_reads_http2() {

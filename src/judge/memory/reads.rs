@@ -68,6 +68,12 @@ impl NamespaceMemory {
         self.unchanged_at.is_some()
     }
 
+    /// When a sweep last found it unchanged and read nothing, since the last read.
+    #[must_use]
+    pub fn unchanged_at(&self) -> Option<Moment> {
+        self.unchanged_at
+    }
+
     /// Stores that a sweep found it unchanged at `now`.
     pub(super) fn skip(&mut self, now: Moment) {
         self.unread = false;
