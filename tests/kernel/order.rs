@@ -170,7 +170,7 @@ kernel_test!(a_strict_conntrack_between_two_namespaces_is_a_path_and_a_loose_one
     checks.end("loose", &audit(&rules), &silent.client, "off", "local");
     scene.firewall.sysctl("net.netfilter.nf_conntrack_tcp_loose", "0");
     silent.exchange();
-    for (idle, verdict) in [(Duration::ZERO, "exposed"), (Duration::from_secs(4), "overdue")] {
+    for (idle, verdict) in [(Duration::from_millis(300), "exposed"), (Duration::from_secs(4), "overdue")] {
         std::thread::sleep(idle);
         let report = audit(&rules);
         for end in [&silent.client, &silent.server] {
