@@ -53,7 +53,7 @@ fn main() {
             for all in ["connections", "namespaces", "memory", "report", "scrape", "start", "steady"] {
                 inside(&[all]);
             }
-            inside(&["steady", "10", "250"]);
+            inside(&["steady", "16", "250"]);
         }
         words => inside(words),
     }
