@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use crate::logging;
 use crate::show::units::Human;
 
 /// A log gets a line at most this often.
@@ -13,12 +14,16 @@ pub struct Progress {
     span: Duration,
     is_terminal: bool,
     next: Duration,
+    /// Logs wait, so that none is written across the line.
+    held: Option<logging::Held>,
 }
 
 impl Progress {
     /// Of a watch of this length; zero: there is none.
     pub fn new(span: Duration) -> Self {
-        Self { span, is_terminal: io::stderr().is_terminal(), next: Duration::ZERO }
+        let is_terminal = io::stderr().is_terminal();
+        let held = (is_terminal && !span.is_zero()).then(logging::hold);
+        Self { span, is_terminal, next: Duration::ZERO, held }
     }
 
     /// Says how long it has lasted.
@@ -32,10 +37,11 @@ impl Progress {
         }
     }
 
-    /// Leaves nothing on a terminal.
-    pub fn finish(&self) {
-        if self.is_terminal && !self.span.is_zero() {
+    /// Leaves nothing on a terminal but the logs that waited.
+    pub fn finish(&mut self) {
+        if let Some(held) = self.held.take() {
             write("\r\x1b[K");
+            drop(held);
         }
     }
 }
