@@ -27,7 +27,7 @@ pub(super) struct Sweep {
     /// That read met an error, or something that cannot be decoded.
     pub damaged: bool,
     pub counts: NamespaceCounts,
-    /// The namespaces of which it read only connections that were due.
+    /// The number of namespaces in which it read only the connections that were due.
     pub followed: u64,
     pub namespaces: BTreeMap<NsId, NamespaceFacts>,
     pub counters: BTreeMap<NsId, PodCounters>,

@@ -44,7 +44,7 @@ impl fmt::Display for Insufficient<'_> {
     }
 }
 
-/// What is assumed of a path of which nothing is configured: that no middlebox on it reads HTTP/2.
+/// What is assumed of a path without any configuration: that no middlebox on it reads HTTP/2.
 pub struct Assumed<'a>(pub &'a Finding);
 
 impl fmt::Display for Assumed<'_> {
