@@ -38,24 +38,22 @@ class WatchExitsTest(Watched):
             self.watch(terminal)
             os.kill(terminal.child(), number)
             restored(128 + number)
-        self.watch(terminal)
-        terminal.type("C-z")
-        terminal.wait_for("Stopped")
-        self.assertEqual(terminal.state(), before)
-        terminal.run("fg")
-        terminal.wait_for("5 exposed")
-        terminal.type("q")
-        restored(0)
-        # stopped from outside, and continued: drawn again
-        self.watch(terminal)
-        child = terminal.child()
-        os.kill(child, signal.SIGTSTP)
-        terminal.wait_for("Stopped")
-        self.assertEqual(terminal.state(), before)
-        terminal.run("fg")
-        terminal.wait_for("5 exposed")
-        terminal.type("q")
-        restored(0)
+        def stop_by_key():
+            terminal.type("C-z")
+
+        def stop_from_outside():
+            os.kill(terminal.child(), signal.SIGTSTP)
+
+        # what was stopped and is continued draws itself again
+        for stop in (stop_by_key, stop_from_outside):
+            self.watch(terminal)
+            stop()
+            terminal.wait_for("Stopped")
+            self.assertEqual(terminal.state(), before)
+            terminal.run("fg")
+            terminal.wait_for("5 exposed")
+            terminal.type("q")
+            restored(0)
 
         terminal.run(*self.audit_of_client("--watch", "500ms", "--idle-timeout", "10s", "--fail-on", "overdue", "--allow-incomplete"))
         restored(3)
