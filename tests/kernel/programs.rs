@@ -62,6 +62,23 @@ fn process<'r>(row: &'r Row, key: &str) -> &'r str {
     row.process.as_ref().and_then(|process| process[key].as_str()).unwrap_or_default()
 }
 
+kernel_test!(a_filter_on_the_program_searches_for_programs_in_every_format, || {
+    let (client, server) = (Netns::named("client"), Netns::unlisted("far"));
+    join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
+    let listener = Server::dual(&server, 8080);
+    let [held, other] = [0; 2].map(|_| listener.connect(&client, v4(1, 2), [Keepalive::Off; 2]));
+    let [port, port_of_other] = [&held, &other]
+        .map(|connection| format!(":{}", connection.client.stream.local_addr().expect("it is connected").port()));
+    let _holder = Holder::start(Command::new(sleep()).arg("1000"), held.client.stream);
+    sleep_until_long_lived();
+    for (format, shown) in [("table", &*port), ("wide", &port), ("groups", "sleep["), ("json", &port), ("jsonl", &port)]
+    {
+        let audit = run(&["audit", "--long-lived", "1ms", "--format", format, "program = sleep"]);
+        assert!(audit.stdout.contains(shown), "{format}: {}", audit.stdout);
+        assert!(!audit.stdout.contains(&port_of_other), "{format}: {}", audit.stdout);
+    }
+});
+
 kernel_test!(programs_are_named_and_fixed_by_what_they_are, || {
     let (client, server) = (Netns::named("client"), Netns::unlisted("far"));
     join("veth0", (&client, &addresses(1, 1)), (&server, &addresses(1, 2)));
