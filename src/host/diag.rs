@@ -151,9 +151,8 @@ fn dump_from<E>(
 
 /// A `sock_diag` socket of the thread's current namespace.
 pub(super) fn open() -> Result<Socket, DiagError> {
-    let mut socket =
-        Socket::new(NETLINK_SOCK_DIAG).map_err(|source| DiagError::new("open a sock_diag socket", source))?;
-    socket.bind_auto().map_err(|source| DiagError::new("bind a sock_diag socket", source))?;
+    let socket = Socket::new(NETLINK_SOCK_DIAG).map_err(|source| DiagError::new("open a sock_diag socket", source))?;
+    // this binds it, too
     socket.connect(&SocketAddr::new(0, 0)).map_err(|source| DiagError::new("connect a sock_diag socket", source))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER))
         .map_err(|errno| DiagError::new("set a timeout on a sock_diag socket", errno.into()))?;

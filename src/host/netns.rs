@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, fstatfs, openat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, fstat, fstatfs, openat, statx};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::failure::is_gone;
@@ -57,23 +57,33 @@ pub fn id_of(path: &Path) -> io::Result<NsId> {
 
 /// Like [`id_of`], but `None` if the path is not a namespace.
 pub(super) fn handle_of(path: &Path) -> io::Result<Option<NsId>> {
+    handle_on(path, nsfs())
+}
+
+/// Like [`handle_of`]. `nsfs` is the device of namespaces, if it is known: then one system call is enough.
+pub(super) fn handle_on(path: &Path, nsfs: Option<Device>) -> io::Result<Option<NsId>> {
+    if let Some(nsfs) = nsfs {
+        let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        // nothing but the device is asked for, which the kernel knows: a file system that hangs or that belongs to
+        // another user is not asked. nsfs gives the inode as well.
+        let found = statx(CWD, path, flags, StatxFlags::empty())?;
+        return Ok((device(&found) == nsfs).then_some(NsId(found.stx_ino)));
+    }
     let file = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(if may_be_on_nsfs(&file) && is_on_nsfs(&file)? { Some(NsId(fstat(&file)?.st_ino)) } else { None })
+    Ok(if is_on_nsfs(&file)? { Some(NsId(fstat(&file)?.st_ino)) } else { None })
 }
 
-/// False for what is on another device than our own namespace. The kernel knows the device: a file system that hangs is
-/// not asked.
-fn may_be_on_nsfs(file: &OwnedFd) -> bool {
-    let own = openat(CWD, "/proc/thread-self/ns/net", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let same = own.and_then(|own| Ok(device(&own)? == device(file)?));
-    // a kernel or a sandbox without statx
-    same.unwrap_or(true)
+/// A device, by its major and minor number.
+pub(super) type Device = (u32, u32);
+
+/// The device of all namespaces, which is that of our own. `None` on a kernel or in a sandbox without `statx`.
+pub(super) fn nsfs() -> Option<Device> {
+    let own = statx(CWD, "/proc/thread-self/ns/net", AtFlags::empty(), StatxFlags::INO).ok()?;
+    Some(device(&own))
 }
 
-fn device(file: &OwnedFd) -> rustix::io::Result<(u32, u32)> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let found = statx(file, "", flags, StatxFlags::empty())?;
-    Ok((found.stx_dev_major, found.stx_dev_minor))
+fn device(found: &Statx) -> Device {
+    (found.stx_dev_major, found.stx_dev_minor)
 }
 
 /// Moves the calling thread into a namespace, by the first path that still leads there. The thread must not do other

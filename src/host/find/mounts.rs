@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::super::failure::{is_gone, reason};
-use super::super::netns::handle_of;
+use super::super::netns::{Device, handle_on, nsfs};
 use crate::owner::NsId;
 use crate::record::LossReason;
 
@@ -30,9 +30,10 @@ impl Mounts {
             Ok(entries) => entries,
             Err(error) => return Self::failed(error),
         };
+        let nsfs = nsfs();
         for entry in entries {
             match entry {
-                Ok(entry) => read.entry(entry.path()),
+                Ok(entry) => read.entry(entry.path(), nsfs),
                 Err(error) => {
                     read.failure = Some(error);
                     break;
@@ -42,8 +43,8 @@ impl Mounts {
         read
     }
 
-    fn entry(&mut self, path: PathBuf) {
-        match handle_of(&path) {
+    fn entry(&mut self, path: PathBuf, nsfs: Option<Device>) {
+        match handle_on(&path, nsfs) {
             Ok(Some(id)) => self.found.push((path, id)),
             // a file that is left over from an unmounted namespace
             Ok(None) => {}
