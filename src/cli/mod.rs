@@ -66,7 +66,7 @@ pub enum Command {
     /// List known middleboxes and their idle timeouts
     #[command(after_long_help = examples::PROFILES)]
     Profiles(ProfilesArgs),
-    /// Explain a verdict, keepalive state, column, profile or metric
+    /// Explain a verdict, keepalive state, cause, column, profile or metric
     #[command(after_long_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
     /// Print shell completions

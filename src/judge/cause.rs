@@ -29,6 +29,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 8] = [
+        Self::Unanswered,
+        Self::PayloadOnly,
+        Self::PingsNotCounted,
+        Self::KeepaliveOff,
+        Self::SystemDefault,
+        Self::KeepidleTooLong,
+        Self::KeepintvlTooLong,
+        Self::ProbeTooLate,
+    ];
+
     /// The JSON value.
     #[must_use]
     pub fn name(self) -> &'static str {

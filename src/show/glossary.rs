@@ -1,10 +1,11 @@
-//! `explain WORD`: verdicts, keepalive states, columns, profiles and metrics in plain words.
+//! `explain WORD`: verdicts, keepalive states, causes, columns, profiles and metrics in plain words.
 
 use std::fmt::Write as _;
 
 use super::metrics::families;
 use super::profiles;
 use super::table::COLUMNS;
+use crate::judge::cause::Cause;
 use crate::judge::policy::profiles::PROFILES;
 use crate::judge::report::Outcome;
 use crate::judge::verdict::{Keepalive, Verdict};
@@ -72,6 +73,11 @@ fn entries() -> Vec<Entry> {
         kind: "keepalive state",
         text: of_keepalive(keepalive).to_owned(),
     });
+    let causes = Cause::ALL.into_iter().map(|cause| Entry {
+        word: cause.name().to_owned(),
+        kind: "cause of a flag",
+        text: of_cause(cause).to_owned(),
+    });
     let columns = COLUMNS.iter().map(|column| Entry {
         word: column.title.to_owned(),
         kind: "column",
@@ -92,7 +98,7 @@ fn entries() -> Vec<Entry> {
         kind: "outcome of a flagged connection",
         text: outcome.meaning().to_owned(),
     });
-    verdicts.chain(states).chain(outcomes).chain(columns).chain(profiles).chain(metrics).collect()
+    verdicts.chain(states).chain(causes).chain(outcomes).chain(columns).chain(profiles).chain(metrics).collect()
 }
 
 fn of_metric(family: &families::Family) -> String {
@@ -126,6 +132,34 @@ fn of_keepalive(keepalive: Keepalive) -> &'static str {
         Keepalive::Unknown => {
             "Another timer hides the keepalive timer, and no earlier sweep saw it: the kernel reports one timer only.\n\
              Sweep again (--for 60s), or read the options with --exact."
+        }
+    }
+}
+
+fn of_cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unanswered => "The peer or the path does not answer. No keepalive setting brings the connection back.",
+        Cause::PayloadOnly => {
+            "The path counts only payload, as HTTP proxies do, and none came in time. TCP keepalive does not help:\n\
+             the application must send something, or close idle connections before the path does."
+        }
+        Cause::PingsNotCounted => {
+            "HTTP/2 or gRPC PING frames come, but a middlebox that reads HTTP/2 ends them itself. It counts the time\n\
+             since the last request. Close idle connections before it does, or raise its idle timeout."
+        }
+        Cause::KeepaliveOff => "The program has not turned SO_KEEPALIVE on, so the kernel sends no probe.",
+        Cause::SystemDefault => {
+            "SO_KEEPALIVE is on, but no times are set: the first probe comes after the namespace's\n\
+             net.ipv4.tcp_keepalive_time, which is 7200 s unless somebody changed it."
+        }
+        Cause::KeepidleTooLong => "TCP_KEEPIDLE is set, but the first probe comes after the limit of the path.",
+        Cause::KeepintvlTooLong => {
+            "Probes after the first come too late: TCP_KEEPINTVL is longer than the limit of the path. Or one of the\n\
+             two times is too long, and the timer does not show which: --exact reads both."
+        }
+        Cause::ProbeTooLate => {
+            "The times are short enough, but the next probe comes too late: the option was set while the connection\n\
+             was idle, or data that cannot be sent holds the probe back."
         }
     }
 }
@@ -195,6 +229,7 @@ mod tests {
             "wire-idle",
             "aws-nlb",
             "sweeps_total",
+            "pings_not_counted",
             "keepalive_auditor_sweeps_total",
         ] {
             assert!(explain(word).is_ok_and(|text| text.contains('\n')), "{word}");
