@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Digest, Reads, activity};
+use super::{Digest, Reads};
 use crate::judge::assess::flagged;
 use crate::judge::groups::OwnerOf as _;
 use crate::judge::memory::{Millis, Moment, NamespaceMemory, Origin, TrackedConnection};
 use crate::judge::pair::Pairs;
 use crate::judge::policy::Listed;
 use crate::owner::NsId;
-use crate::record::{Consumer, Counters, HolderSearch, Namespace, Record, SocketsToRead, WhatToRead};
+use crate::record::{Consumer, HolderSearch, Namespace, Record, SocketsToRead, WhatToRead};
 use crate::socket::{Cookie, SocketName};
 
 /// The highest number of sockets without another owner whose programs one sweep searches: the longest idle ones.
@@ -34,16 +34,15 @@ impl Consumer for Digest {
 
     fn what_to_read(&self, namespace: &Namespace) -> WhatToRead {
         let Some(memory) = self.tracker.namespace(namespace.id) else { return WhatToRead::Everything };
-        let probes = memory.baseline().filter(|baseline| baseline.is_followed).map(|baseline| baseline.activity.probes);
         let counters = namespace.counters.unwrap_or_default();
-        let counters = Counters { keepalive_probes: counters.keepalive_probes.or(probes), ..counters };
-        let Some(activity) = activity(&counters) else { return WhatToRead::Everything };
+        let Some(activity) = self.activity(namespace.id, &counters) else { return WhatToRead::Everything };
         if self.skips_for.is_zero() {
             return WhatToRead::Everything;
         }
-        // not all in one sweep, although all were seen first in one: up to a quarter sooner
-        let sooner = self.skips_for / 64 * u32::from(namespace.id.0.to_le_bytes()[0] % 16);
-        let longest = self.skips_for.saturating_sub(sooner);
+        // not all in one sweep, although all were read first in one
+        let is_first = memory.baseline().is_some_and(|baseline| baseline.is_first);
+        let sooner = if is_first { namespace.id.0.to_le_bytes()[0] % 16 } else { 0 };
+        let longest = self.skips_for.saturating_sub(self.skips_for / 16 * u32::from(sooner));
         let now = Moment::from_millis(namespace.clock);
         memory.what_to_read(&activity, now, longest.into(), self.lookup_cost, self.follows())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::idle_ends::IdleEnds;
-use super::sweep::{ReadInProgress, Sweep};
+use super::sweep::{ReadInProgress, ReadKind, Sweep};
 use super::{Digest, ENOUGH_LOOKUPS, LOOKUP_COST, ReadAll, activity};
 use crate::judge::assess::NamespaceFacts;
 use crate::judge::memory::Moment;
@@ -53,15 +53,8 @@ impl Digest {
                     self.collect_ends(id, false);
                 }
                 self.end_read(whole, self.sweep.now);
-                if let Some(ReadInProgress { id, activity, at, looked_up }) =
-                    self.sweep.reading.take().filter(|_| whole)
-                {
-                    let cost = Duration::from_micros(*cost);
-                    self.tracker.store_baseline(id, activity, at, looked_up.is_none().then_some(cost));
-                    if let Some(count) = looked_up.filter(|&count| count >= ENOUGH_LOOKUPS) {
-                        // one measurement may have met a cold cache
-                        self.lookup_cost = (3 * self.lookup_cost + cost / u32::try_from(count).unwrap_or(u32::MAX)) / 4;
-                    }
+                if let Some(read) = self.sweep.reading.take().filter(|_| whole) {
+                    self.store_read(&read, Duration::from_micros(*cost));
                 }
             }
             Record::Node(facts) => self.node = facts.clone(),
@@ -136,14 +129,18 @@ impl Digest {
             sweep.counts.looked_up += 1;
             sweep.followed += 1;
             self.tracker.begin_due(namespace.id, default_keepidle);
+            let activity = self.activity(namespace.id, &counters);
+            let kind = ReadKind::Due;
+            self.sweep.reading =
+                activity.map(|activity| ReadInProgress { id: namespace.id, activity, at: clock, kind });
             return;
         }
         sweep.current = Some(namespace.id);
         self.ends.begin_read(namespace.id, &counters);
         let stored = self.tracker.namespace(namespace.id).map_or(0, |memory| memory.entries().len() as u64);
-        let looked_up = (namespace.read == ReadMode::LookUp).then_some(stored);
+        let kind = if namespace.read == ReadMode::LookUp { ReadKind::LookUp(stored) } else { ReadKind::Dump };
         sweep.reading =
-            activity(&counters).map(|activity| ReadInProgress { id: namespace.id, activity, at: clock, looked_up });
+            activity(&counters).map(|activity| ReadInProgress { id: namespace.id, activity, at: clock, kind });
         if namespace.read == ReadMode::LookUp {
             sweep.counts.looked_up += 1;
             self.tracker.begin_lookup(namespace.id, default_keepidle);
@@ -175,6 +172,22 @@ impl Digest {
                 Ok(_) => {}
                 Err(_) => self.sweep.damaged = true,
             }
+        }
+    }
+
+    /// Stores a complete read, which took this much CPU time.
+    fn store_read(&mut self, read: &ReadInProgress, cost: Duration) {
+        let ReadInProgress { id, activity, at, ref kind } = *read;
+        match *kind {
+            ReadKind::Dump => self.tracker.store_baseline(id, activity, at, Some(cost)),
+            ReadKind::LookUp(count) => {
+                self.tracker.store_baseline(id, activity, at, None);
+                if count >= ENOUGH_LOOKUPS {
+                    // one measurement may have met a cold cache
+                    self.lookup_cost = (3 * self.lookup_cost + cost / u32::try_from(count).unwrap_or(u32::MAX)) / 4;
+                }
+            }
+            ReadKind::Due => self.tracker.confirm(id, activity, at, self.sweep.now),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::judge::assess::Assessment;
 use crate::judge::limits::LearnedLimits;
 use crate::judge::memory::baseline::Activity;
-use crate::judge::memory::{Millis, Moment, Tracker};
+use crate::judge::memory::{Millis, Moment, NamespaceMemory, Tracker};
 use crate::judge::policy::Policy;
 use crate::judge::report::Totals;
 use crate::owner::NsId;
@@ -193,6 +193,16 @@ impl Digest {
         self.feed(&Record::Loss(loss));
         self.feed(&Record::SweepEnd { clock });
         true
+    }
+}
+
+impl Digest {
+    /// What the counters say of the connections of a namespace. Where only some connections are read, the counter of
+    /// probes is that of the last whole read. `None` where a counter is missing.
+    fn activity(&self, id: NsId, counters: &Counters) -> Option<Activity> {
+        let baseline = self.tracker.namespace(id).and_then(NamespaceMemory::baseline);
+        let probes = baseline.filter(|baseline| baseline.is_followed).map(|baseline| baseline.activity.probes);
+        activity(&Counters { keepalive_probes: counters.keepalive_probes.or(probes), ..*counters })
     }
 }
 

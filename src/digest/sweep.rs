@@ -48,8 +48,17 @@ pub(super) struct ReadInProgress {
     pub activity: Activity,
     /// When it began.
     pub at: Moment,
-    /// The number of connections to look up; absent for a dump.
-    pub looked_up: Option<u64>,
+    pub kind: ReadKind,
+}
+
+/// Which connections a read shows.
+pub(super) enum ReadKind {
+    /// All, as a dump.
+    Dump,
+    /// All that are known, this many.
+    LookUp(u64),
+    /// Some.
+    Due,
 }
 
 impl Sweep {

@@ -24,6 +24,7 @@ mod payload;
 mod peer_probes;
 mod programs;
 mod proxies;
+mod segments;
 mod selection;
 mod skip;
 mod unanswered;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keepalive_auditor::judge::assess::{Assessment, NamespaceFacts, assess};
 use keepalive_auditor::judge::groups::OwnerOf;
 use keepalive_auditor::judge::memory::idle::IdleEnd;
-use keepalive_auditor::judge::memory::{KeepaliveTimer, Moment, Tracker};
+use keepalive_auditor::judge::memory::{KeepaliveTimer, Moment, NamespaceMemory, Tracker};
 use keepalive_auditor::judge::policy::Policy;
 use keepalive_auditor::judge::report::Counts;
 use keepalive_auditor::judge::verdict::Verdict;
@@ -33,6 +33,8 @@ pub struct Agent {
     pub late: u64,
     /// Connections that were not due.
     pub left_out: u32,
+    /// Reads of some connections that proved that the others had not moved.
+    pub confirmed: u32,
     /// The idle times that ended, of connections without keepalive.
     pub idle_times: Vec<IdleEnd>,
 }
@@ -54,6 +56,7 @@ impl Agent {
             looked_up: 0,
             late: 0,
             left_out: 0,
+            confirmed: 0,
             idle_times: Vec::new(),
         }
     }
@@ -134,6 +137,9 @@ impl Agent {
                 self.tracker.begin_due(id, None);
                 let is_due = |socket: &Socket| names.iter().any(|name| name.cookie == socket.cookie);
                 self.sample(namespace.sockets().filter(is_due), now);
+                self.tracker.confirm(id, activity, now, now);
+                let baseline = self.tracker.namespace(id).and_then(NamespaceMemory::baseline);
+                self.confirmed += u32::from(baseline.is_some_and(|baseline| baseline.at == now));
                 self.left_out += u32::try_from(namespace.open.len() - names.len()).expect("few connections");
             }
             WhatToRead::Sockets(names)

@@ -104,6 +104,12 @@ impl Node {
         connection.now - connection.last_segment
     }
 
+    /// The number of probes that the peer of a connection has not answered.
+    pub fn unanswered(&self, cookie: Cookie) -> u8 {
+        let mut all = self.namespaces.iter().flat_map(Namespace::sockets);
+        all.find(|socket| socket.cookie == cookie).and_then(|socket| socket.tcp.probes).unwrap_or_default()
+    }
+
     /// Whether a connection has heartbeats.
     pub fn beats(&self, cookie: Cookie) -> bool {
         self.beats.keys().any(|&(namespace, at)| self.namespaces[namespace].open[at].0 == cookie)

@@ -66,18 +66,23 @@ impl Activity {
     }
 }
 
-/// The last whole read of a namespace's connections, and how long it holds.
+/// The last whole read of a namespace's connections, and how long it holds. It is renewed where the counters prove that
+/// what was left out is as the last whole read found it.
 #[derive(Clone, Copy, Debug)]
 pub struct Baseline {
     /// The counters before the read. So traffic during the read counts as traffic after it.
     pub activity: Activity,
     /// When it began.
     pub at: Moment,
+    /// When the last read of all connections began.
+    pub whole_at: Moment,
     /// What its judgement expects.
     pub next_change: NextChange,
     /// There was traffic since, and only connections that are due are read until the next whole read. The counters can
     /// never prove again that nothing has changed: traffic that is not a probe stays counted.
     pub is_followed: bool,
+    /// There was no complete read before it. All namespaces of a node may have been read first in one sweep.
+    pub is_first: bool,
 }
 
 /// The events that are expected on connections without traffic except the local side's probes.

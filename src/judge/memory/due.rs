@@ -15,6 +15,9 @@ pub const SHORTEST_FOLLOWED: Millis = Millis::from_secs(30);
 /// An idle time that has grown by this part of itself is read again, so that its end is known as precisely.
 const GROWTH: u64 = 4;
 
+/// How far ahead moments are stored, in longest times between reads: the whole read may come a sweep later.
+pub const HORIZON: u64 = 2;
+
 /// The moments at which connections are due, by position among the entries. Only those before the next whole read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DueReads {
@@ -31,10 +34,11 @@ impl DueReads {
         Self { since, due: Vec::new() }
     }
 
-    /// Adds the entry at a position, unless it is due after `longest`.
+    /// Adds the entry at a position, unless the next whole read comes before: at the latest `longest` after the last,
+    /// if sweeps are not rarer.
     pub fn add(&mut self, entry: u32, at: Moment, longest: Millis) {
         let after = at.since(self.since);
-        if after < longest
+        if after < longest.saturating_mul(HORIZON)
             && let Ok(after) = u32::try_from(after.get())
         {
             self.due.push((after, entry));
@@ -75,7 +79,7 @@ mod tests {
         let since = Moment::from_millis(5_000);
         let mut due = DueReads::new(since);
         let longest = Millis::from_secs(60);
-        for (entry, after) in [(0, 0), (1, 20), (2, 59), (3, 60)] {
+        for (entry, after) in [(0, 0), (1, 20), (2, 119), (3, 120)] {
             due.add(entry, since.plus(Millis::from_secs(after)), longest);
         }
         due.add(4, Moment::NEVER, longest);

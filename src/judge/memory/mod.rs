@@ -170,6 +170,14 @@ impl Tracker {
         }
     }
 
+    /// A read of some connections has ended at `now`. It may prove that the others have sent nothing, so that they are
+    /// as the last whole read found them. `activity` are the counters of the namespace at `at`, before it began.
+    pub fn confirm(&mut self, id: NsId, activity: Activity, at: Moment, now: Moment) {
+        if let Some(memory) = self.namespaces.get_mut(&id) {
+            memory.confirm(activity, at, now);
+        }
+    }
+
     /// Skips this namespace in a sweep at `now`: its connections stay as the last read found them.
     pub fn skip(&mut self, id: NsId, now: Moment) {
         if let Some(memory) = self.namespaces.get_mut(&id) {

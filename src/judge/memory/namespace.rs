@@ -64,6 +64,10 @@ pub struct NamespaceMemory {
     pub(super) before: Option<Baseline>,
     /// Which connections are due before the next whole read.
     pub(super) due: DueReads,
+    /// The segments that samples since then have shown as sent, of all connections.
+    pub(super) sent: u64,
+    /// When the counters last showed more or fewer: then only a whole read says who sent them.
+    pub(super) unaccounted_at: Option<Moment>,
     pub(super) dump: DumpCost,
     /// When a sweep last found it unchanged and read nothing, since the last read.
     pub(super) unchanged_at: Option<Moment>,
@@ -158,7 +162,9 @@ impl NamespaceMemory {
         }
         if let Some(at) = self.find(socket.cookie) {
             self.cursor = at + 1;
+            let before = self.entries[at].segs_out;
             let end = self.entries[at].update(socket, self.default_keepidle, now);
+            self.sent += u64::from(self.entries[at].segs_out.since(before));
             let end = self.awaited.follow(&self.entries[at], end, now);
             self.ended.extend(end.map(|end| (at, end)));
             return;
