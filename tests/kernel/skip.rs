@@ -311,6 +311,43 @@ kernel_test!(where_there_is_traffic_a_silent_connection_is_overdue_in_time_and_r
     checks.finish();
 });
 
+kernel_test!(overdue_connections_are_not_read_while_the_counters_prove_that_they_have_sent_nothing, || {
+    const LIMIT: Duration = Duration::from_secs(8);
+    const QUARTER: Duration = Duration::from_secs(2);
+    let hosts = Hosts::new();
+    let (mut off, mut kept) = quiet(&hosts);
+    let mut sweeper = Sweeper::new(&hosts.near, Some(LIMIT));
+    sweeper.digest = sweeper.digest.follow_from(0);
+    let is_overdue = |sweep: &Sweep, case: &Case| sweep.verdict(&case.near) == Some(Verdict::Overdue);
+    sweeper.sweep_until("overdue connections", |sweep| {
+        kept[0].send();
+        off.iter().all(|case| is_overdue(sweep, case))
+    });
+    let mut checks = Checks::default();
+    let mut whole: Option<Instant> = None;
+    sweeper.sweep_until("most of the limit without a whole read", |sweep| {
+        kept[0].send();
+        for case in &off {
+            checks.that(is_overdue(sweep, case), || format!("{} is not overdue any more", case.name));
+        }
+        let before = whole.filter(|_| sweep.how != ReadMode::Due);
+        whole = if sweep.how == ReadMode::Due { whole } else { Some(sweep.began) };
+        before.is_some_and(|before| sweep.began - before > LIMIT * 3 / 4)
+    });
+
+    // What one of them sends is in no sum: a sweep after the quarter finds that, and the next one reads all.
+    off[0].send();
+    let (until, mut late) = (Instant::now() + QUARTER, 0);
+    let sweep = sweeper.sweep_until("the traffic of an overdue connection", |sweep| {
+        kept[0].send();
+        late += u32::from(sweep.began > until);
+        !is_overdue(sweep, &off[0])
+    });
+    checks.that(late <= 2, || format!("seen in sweep {late} after a quarter of the limit"));
+    checks.equal("it is idle for less than the limit", sweep.verdict(&off[0].near), Some(Verdict::Exposed));
+    checks.finish();
+});
+
 kernel_test!(the_next_sweep_notices_every_event_but_the_local_sides_own_probes, || {
     let hosts = Hosts::new();
     let (mut off, kept) = quiet(&hosts);
