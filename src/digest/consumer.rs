@@ -35,7 +35,7 @@ impl Consumer for Digest {
     fn what_to_read(&self, namespace: &Namespace) -> WhatToRead {
         let Some(memory) = self.tracker.namespace(namespace.id) else { return WhatToRead::Everything };
         let counters = namespace.counters.unwrap_or_default();
-        let Some(activity) = self.activity(namespace.id, &counters) else { return WhatToRead::Everything };
+        let Some(activity) = self.activity_of(namespace.id, &counters) else { return WhatToRead::Everything };
         if self.skips_for.is_zero() {
             return WhatToRead::Everything;
         }

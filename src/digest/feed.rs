@@ -54,7 +54,7 @@ impl Digest {
                 }
                 self.end_read(whole, self.sweep.now);
                 if let Some(read) = self.sweep.reading.take().filter(|_| whole) {
-                    self.store_read(&read, Duration::from_micros(*cost));
+                    self.store_read(read, Duration::from_micros(*cost));
                 }
             }
             Record::Node(facts) => self.node = facts.clone(),
@@ -129,7 +129,7 @@ impl Digest {
             sweep.counts.looked_up += 1;
             sweep.followed += 1;
             self.tracker.begin_due(namespace.id, default_keepidle);
-            let activity = self.activity(namespace.id, &counters);
+            let activity = self.activity_of(namespace.id, &counters);
             let kind = ReadKind::Due;
             self.sweep.reading =
                 activity.map(|activity| ReadInProgress { id: namespace.id, activity, at: clock, kind });
@@ -176,9 +176,9 @@ impl Digest {
     }
 
     /// Stores a complete read, which took this much CPU time.
-    fn store_read(&mut self, read: &ReadInProgress, cost: Duration) {
-        let ReadInProgress { id, activity, at, ref kind } = *read;
-        match *kind {
+    fn store_read(&mut self, read: ReadInProgress, cost: Duration) {
+        let ReadInProgress { id, activity, at, kind } = read;
+        match kind {
             ReadKind::Dump => self.tracker.store_baseline(id, activity, at, Some(cost)),
             ReadKind::LookUp(count) => {
                 self.tracker.store_baseline(id, activity, at, None);

@@ -194,12 +194,10 @@ impl Digest {
         self.feed(&Record::SweepEnd { clock });
         true
     }
-}
 
-impl Digest {
     /// What the counters say of the connections of a namespace. Where only some connections are read, the counter of
     /// probes is that of the last whole read. `None` where a counter is missing.
-    fn activity(&self, id: NsId, counters: &Counters) -> Option<Activity> {
+    fn activity_of(&self, id: NsId, counters: &Counters) -> Option<Activity> {
         let baseline = self.tracker.namespace(id).and_then(NamespaceMemory::baseline);
         let probes = baseline.filter(|baseline| baseline.is_followed).map(|baseline| baseline.activity.probes);
         activity(&Counters { keepalive_probes: counters.keepalive_probes.or(probes), ..*counters })

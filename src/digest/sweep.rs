@@ -42,6 +42,7 @@ pub(super) struct Sweep {
 }
 
 /// A read of a namespace that has begun.
+#[derive(Clone, Copy)]
 pub(super) struct ReadInProgress {
     pub id: NsId,
     /// Its counters before.
@@ -52,6 +53,7 @@ pub(super) struct ReadInProgress {
 }
 
 /// Which connections a read shows.
+#[derive(Clone, Copy)]
 pub(super) enum ReadKind {
     /// All, as a dump.
     Dump,

@@ -64,9 +64,9 @@ pub struct NamespaceMemory {
     pub(super) before: Option<Baseline>,
     /// Which connections are due before the next whole read.
     pub(super) due: DueReads,
-    /// The segments that samples since then have shown as sent, of all connections.
+    /// The segments that samples have shown as sent since the baseline, of all connections.
     pub(super) sent: u64,
-    /// When the counters last showed more or fewer: then only a whole read says who sent them.
+    /// When the counters last showed more or fewer than these: then only a whole read says who sent them.
     pub(super) unaccounted_at: Option<Moment>,
     pub(super) dump: DumpCost,
     /// When a sweep last found it unchanged and read nothing, since the last read.

@@ -13,7 +13,8 @@ use crate::socket::SocketName;
 /// All connections are read after this number of longest times between reads, whatever the counters prove. A program
 /// may have turned keepalive on for an idle connection: no segment shows that before the first probe.
 const WHOLE_AFTER: u64 = 4;
-/// Other connections are left out if the read probably meets less than one segment in this number of reads.
+/// A read leaves connections out only if fewer than one of this number of such reads will probably prove nothing,
+/// because a segment is sent while it is under way.
 const RARE: u64 = 8;
 
 impl NamespaceMemory {
@@ -85,9 +86,7 @@ impl NamespaceMemory {
     ) -> Option<Vec<SocketName>> {
         let is_possible = baseline.is_followed
             && self.unaccounted_at.is_none_or(|at| now.since(at) >= longest.saturating_mul(WHOLE_AFTER))
-            && activity.same_connections(&baseline.activity)
-            && activity.retransmitted == baseline.activity.retransmitted
-            && now.since(baseline.at) < longest.saturating_mul(HORIZON)
+            && baseline.can_be_followed(activity, now, longest.saturating_mul(HORIZON))
             && now.since(baseline.whole_at) < longest.saturating_mul(WHOLE_AFTER);
         if !is_possible {
             return None;
